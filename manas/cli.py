@@ -1,0 +1,185 @@
+"""The command line: `manas search | retrain | export | restore | evaluate | genotype`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from manas.errors import ManasError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+genotypes = typer.Typer(no_args_is_help=True, help="Tools for genotype files.")
+app.add_typer(genotypes, name="genotype")
+
+ConfigPath = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; defaults without it.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run directory.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run directory.")]
+Space = Annotated[
+    str | None, typer.Option(metavar="MODULE:CLASS", help="Space of a file whose kind is no installed one.")
+]
+Model = Annotated[Path, typer.Option(metavar="MODEL", help="Model file, as retrain writes it.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+@app.command()
+def search(
+    config: ConfigPath = None, set: Overrides = None, resume: Resume = False, overwrite: Overwrite = False
+) -> None:
+    """Search a space for an architecture; writes genotype.json into the run directory."""
+    from manas.config import read_config
+    from manas.searching.loop import SearchConfig
+    from manas.searching.loop import search as run
+
+    settings = read_config(SearchConfig, config, set or ())
+    genotype = run(settings, resume=resume, overwrite=overwrite)
+    _say(f"{len(genotype.choices)} choices, {_size(genotype.provenance)}")
+    _say(f"{settings.run}/genotype.json")
+
+
+@app.command()
+def retrain(
+    config: ConfigPath = None,
+    genotype: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[TASK=]PATH", help="Genotype of a task; or one of a whole network."),
+    ] = None,
+    set: Overrides = None,
+    space: Space = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train the network of one genotype a task, or of one whole genotype; writes model.safetensors."""
+    from manas.config import read_config
+    from manas.training.retrain import RetrainConfig
+    from manas.training.retrain import retrain as run
+
+    overrides = [*(set or ()), *_genotype_overrides(genotype or [])]
+    overrides += [f"space={space}"] if space else []
+    settings = read_config(RetrainConfig, config, overrides)
+    _say(str(run(settings, resume=resume, overwrite=overwrite)))
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="Run directory, checkpoint, model file or genotype file.")],
+    out: Annotated[Path, typer.Argument(help="Genotype file to write (.json).")],
+    space: Space = None,
+) -> None:
+    """Write the genotype of a run or checkpoint as JSON."""
+    from manas.searching.export import genotype_from
+
+    _say(str(genotype_from(source, space=_space_class(space)).write(out)))
+
+
+@app.command()
+def restore(
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into, or a file for one image.")],
+    model: Model,
+    task: Annotated[str | None, typer.Option(help="Take the output of this tower; else the blind one.")] = None,
+    tile: Annotated[int | None, typer.Option(help="Side of tiles, for images too large for memory.")] = None,
+    device: Device = "auto",
+    space: Space = None,
+) -> None:
+    """Restore images of any size; writes PNG unless a file name says otherwise."""
+    from manas.inference.files import restore_files
+    from manas.inference.restore import Restorer
+
+    restorer = Restorer.load(model, device=device, task=task, tile=tile, space=_space_class(space))
+    for path in restore_files(restorer, images, out):
+        _say(str(path))
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    pairs: Annotated[
+        Path | None, typer.Argument(metavar="[PAIRS]", help="Folder of pairs; else generated weather.")
+    ] = None,
+    weather: Annotated[list[str] | None, typer.Option(help="Generated weather: rain, snow.")] = None,
+    photographs: Annotated[str, typer.Option(help="builtin (held out), or a folder.")] = "builtin",
+    protocol: Annotated[str, typer.Option(help="Named protocol of PSNR and SSIM.")] = "derain",
+    table: Annotated[Path | None, typer.Option("--csv", help="Write the scores of every image.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write a before-and-after picture.")] = None,
+    device: Device = "auto",
+    space: Space = None,
+) -> None:
+    """Score a model on pairs, or on generated weather over photographs it has not seen."""
+    from manas.evaluation.evaluate import evaluate as run
+    from manas.evaluation.scenes import scenes_for
+    from manas.inference.restore import Restorer
+    from manas.reporting.pictures import Row, before_after
+
+    restorer = Restorer.load(model, device=device, space=_space_class(space))
+    rows: list[Row] = []
+    scenes = scenes_for(pairs, weather or ("rain", "snow"), photographs)
+    evaluation = run(restorer, scenes, protocol=protocol, rows=rows if picture else None)
+    show(evaluation)
+    if table:
+        table.write_text(evaluation.to_csv(), encoding="utf-8")
+        _say(str(table))
+    if picture:
+        _say(str(before_after(rows, picture)))
+
+
+@genotypes.command()
+def schema() -> None:
+    """Print the JSON Schema of genotype files."""
+    from manas.architecture.genotype import Genotype
+
+    _say(json.dumps(Genotype.model_json_schema(), indent=2))
+
+
+def show(evaluation: Any) -> None:
+    """Prints the table of an evaluation."""
+    from manas.evaluation.evaluate import table
+
+    headings, rows = table(evaluation)
+    printed = Table(*headings, caption=f"protocol {evaluation.protocol}; means of per-image values")
+    for row in rows:
+        printed.add_row(*row)
+    Console().print(printed)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line; a `ManasError` is one line on standard error and exit code 2."""
+    try:
+        app(arguments, standalone_mode=True)
+    except ManasError as error:
+        typer.echo(f"manas: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("manas: interrupted; --resume goes on from the last checkpoint", err=True)
+        sys.exit(130)
+
+
+def _say(text: str) -> None:
+    typer.echo(text)
+
+
+def _size(provenance: dict[str, Any]) -> str:
+    macs, (_, height, width) = provenance["macs"], provenance["input"]
+    return f"{provenance['parameters']:,} parameters, {macs / 1e6:,.1f} M MACs at {width}x{height}"
+
+
+def _genotype_overrides(given: list[str]) -> list[str]:
+    by_task = [re.fullmatch(r"([a-z0-9_]+)=(.+)", text) for text in given]
+    if all(by_task):
+        return [f"genotype.{match[1]}={json.dumps(match[2])}" for match in by_task if match]
+    if len(given) > 1:
+        raise ManasError("--genotype: give either one file of a whole network, or task=file for every task")
+    return [f"genotype={json.dumps(given[0])}"]
+
+
+def _space_class(reference: str | None) -> Any:
+    from manas.architecture.space import space_class
+
+    return space_class(reference, trusted=True) if reference else None

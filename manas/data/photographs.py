@@ -1,0 +1,74 @@
+"""Clean photographs: those that ship with scikit-image, and those of a folder."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from manas.errors import ManasError
+from manas.inference.images import IMAGE_SUFFIXES
+
+# Split by picture, never by crop: what is held out is not seen in any part.
+TRAINING = ("astronaut", "motorcycle_left", "rocket", "camera", "brick", "grass", "gravel")
+HELD_OUT = ("chelsea", "coffee")
+
+
+def builtin_photographs(split: Literal["training", "held_out"]) -> dict[str, Path]:
+    """Name and file of the photographs that ship with scikit-image, in a fixed order.
+
+    scikit-image is located, not imported: its import takes longer than reading the files. The pictures of
+    camera, brick, grass and gravel are grey, the others RGB.
+
+    Terms: astronaut (NASA) and rocket (SpaceX) are in the public domain; chelsea, coffee, camera, brick,
+    grass and gravel are CC0; motorcycle_left is from the Middlebury 2014 stereo data, whose authors ask to
+    be cited (D. Scharstein et al., "High-resolution stereo datasets with subpixel-accurate ground truth",
+    GCPR 2014).
+
+    Raises:
+        ManasError: unknown split, scikit-image is not installed, or a file is not there.
+    """
+    splits = {"training": TRAINING, "held_out": HELD_OUT}
+    if split not in splits:
+        raise ManasError(f"split is {split!r}; choose one of {', '.join(splits)}")
+    folder = _scikit_image_data()
+    return {name: _photograph(folder, name) for name in splits[split]}
+
+
+def photographs_in(folder: Path) -> dict[str, Path]:
+    """The images in a folder and the folders below it, sorted by key: path within it, '/' between, no suffix.
+
+    Raises:
+        ManasError: no such folder, no image in it, or two images with one key.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ManasError(f"{folder}: no such folder; give the folder that holds the clean images")
+    photographs: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+            continue
+        key = path.relative_to(folder).with_suffix("").as_posix()
+        if key in photographs:
+            raise ManasError(
+                f"{folder}: {photographs[key].name} and {path.name} share the key {key}; rename one"
+            )
+        photographs[key] = path
+    if not photographs:
+        raise ManasError(f"{folder}: no image ({', '.join(IMAGE_SUFFIXES)}) in it; add some, or give another")
+    return dict(sorted(photographs.items()))
+
+
+def _scikit_image_data() -> Path:
+    package = find_spec("skimage")
+    if package is None or not package.submodule_search_locations:
+        raise ManasError("scikit-image is not installed, and the built-in photographs are in it; install it")
+    return Path(package.submodule_search_locations[0]) / "data"
+
+
+def _photograph(folder: Path, name: str) -> Path:
+    path = folder / f"{name}.png"
+    if path.is_file():
+        return path
+    jpeg = path.with_suffix(".jpg")
+    if jpeg.is_file():
+        return jpeg
+    raise ManasError(f"{path}: no such file; reinstall scikit-image, or give a folder of clean images")

@@ -1,0 +1,63 @@
+"""What is evaluated: degraded photographs with their clean originals, as 8-bit images."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from manas.data.archives import paired_scenes
+from manas.data.photographs import builtin_photographs, photographs_in
+from manas.data.weather import LEVELS, degrade
+from manas.errors import ManasError
+from manas.inference.images import read_image
+
+
+class DegradedScene(NamedTuple):
+    """One degraded image: (H, W, 3) uint8, as it would come from a file."""
+
+    group: str  # what tables have a row for: the weather, or the folder of the set
+    level: str
+    name: str
+    degraded: np.ndarray
+    clean: np.ndarray
+
+
+def generated_scenes(
+    photographs: Mapping[str, Path], weather: str, *, levels: Sequence[str] = LEVELS, seed: int = 0
+) -> Iterator[DegradedScene]:
+    """Generated weather of every level on every photograph, a function of seed and name alone."""
+    for name, path in photographs.items():
+        clean = read_image(path)
+        key = [seed, zlib.crc32(name.encode()), zlib.crc32(weather.encode())]
+        fallen = degrade(clean.astype(np.float32) / np.float32(255), weather, levels, seed=key)
+        for level, image in zip(levels, fallen.degraded, strict=True):
+            yield DegradedScene(weather, level, name, (image * 255 + 0.5).astype(np.uint8), clean)
+
+
+def scenes_of_pairs(root: Path) -> Iterator[DegradedScene]:
+    """Every pair of a folder of pairs (`manas.data.archives.paired_scenes`)."""
+    for scene in paired_scenes(root):
+        clean = read_image(scene.clean)
+        for level, path in scene.degraded.items():
+            degraded = read_image(path)
+            if degraded.shape != clean.shape:
+                raise ManasError(f"{path}: not of the size of its clean image {scene.clean}")
+            yield DegradedScene(root.name, level, scene.name, degraded, clean)
+
+
+def scenes_for(pairs: Path | None, weathers: Sequence[str], photographs: str) -> Iterator[DegradedScene]:
+    """The scenes of a folder of pairs, or of generated weathers.
+
+    Args:
+        photographs: ``builtin``, the held-out ones, or a folder of clean photographs.
+    """
+    if pairs is not None:
+        return scenes_of_pairs(pairs)
+    builtin = photographs == "builtin"
+    clean = builtin_photographs("held_out") if builtin else photographs_in(Path(photographs))
+    return chain.from_iterable(generated_scenes(clean, weather) for weather in weathers)

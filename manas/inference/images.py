@@ -1,0 +1,132 @@
+"""The file edge: image files of every kind in, RGB arrays and [0, 1] tensors inside, files out again."""
+
+import os
+import uuid
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from manas.errors import ManasError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+_JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
+_TIFF: dict[str, Any] = {"format": "TIFF", "compression": "tiff_deflate"}
+_FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {"format": "PNG"},
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": {"format": "WEBP", "lossless": True},
+    ".bmp": {"format": "BMP"},
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+}
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """The picture in a file as (H, W, 3) uint8 RGB, upright.
+
+    EXIF orientation is applied; palettes, grey, 16-bit grey and CMYK are converted; alpha is dropped, not
+    composed. ManasError naming the path where the file is missing, empty, truncated or no image.
+    """
+    if not Path(path).is_file():
+        raise ManasError(f"no image file at {path}: check the path")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns about odd metadata and then reads the picture
+            with Image.open(path) as picture:
+                return np.array(_as_rgb(ImageOps.exif_transpose(picture)))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise whatever a malformed file makes them trip over
+        raise ManasError(
+            f"cannot read {path} as an image ({_first_line(error)}): replace the file or leave it out"
+        ) from error
+
+
+def _as_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return _from_wide_grey(picture).convert("RGB")
+    if picture.mode in ("P", "PA"):  # by way of RGBA, because a palette may hold transparency
+        picture = picture.convert("RGBA")
+    return picture.convert("RGB")
+
+
+def _from_wide_grey(picture: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bit, where Pillow's own conversion would clip at 255."""
+    values = np.asarray(picture)
+    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 65535:
+        raise ValueError("its values are neither 8 nor 16 bit")
+    return Image.fromarray(((values.astype(np.int32) + 128) // 257).astype(np.uint8))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def write_image(path: str | Path, array: np.ndarray) -> Path:
+    """Writes (H, W, 3) uint8 RGB in the format of the suffix, WebP and TIFF without loss, JPEG at quality 95.
+
+    Parents are created. The file appears whole or not at all: it is written under another name in the same
+    folder and renamed. ManasError, before anything is written, where suffix or array do not fit.
+    """
+    path = Path(path)
+    options = _format_of(path)
+    _check_picture(array, path)
+    unfinished = path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("xb") as file:
+            Image.fromarray(np.ascontiguousarray(array)).save(file, **options)
+        os.replace(unfinished, path)
+    except (OSError, ValueError) as error:  # ValueError where a side is longer than the format allows
+        raise ManasError(
+            f"cannot write {path} ({_first_line(error)}): choose another place or format"
+        ) from error
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+    return path
+
+
+def _format_of(path: Path) -> dict[str, Any]:
+    if path.suffix.lower() not in _FORMATS:
+        suffix = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise ManasError(f"cannot write {path} with {suffix}: use one of {', '.join(IMAGE_SUFFIXES)}")
+    return _FORMATS[path.suffix.lower()]
+
+
+def _check_picture(array: np.ndarray, path: Path) -> None:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ManasError(
+            f"cannot write {path}: a picture is uint8 of shape (H, W, 3), got {array.dtype} {array.shape}; "
+            "convert tensors with to_array"
+        )
+
+
+def to_tensor(array: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
+    planes = np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32)
+    return torch.from_numpy(planes) / 255
+
+
+def to_array(tensor: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1], any floating type and device -> (H, W, 3) uint8: clamped, halves rounded up.
+
+    ManasError where a value is NaN, which 8 bit cannot hold and would come out as black.
+    """
+    values = tensor.detach().float().cpu()
+    if values.isnan().any():
+        raise ManasError("the restored image holds NaN: run the network in float32, and check its weights")
+    levels = torch.floor(values.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
+    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()

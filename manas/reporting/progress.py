@@ -1,0 +1,50 @@
+"""Progress on the terminal: a bar with the time left, and lines that stay."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """A bar of `total` steps on standard error; without a terminal only the lines that stay are written.
+
+    Args:
+        title: what is going on.
+        total: number of steps.
+        done: steps that an earlier run has done.
+        enabled: False shows nothing (all processes but the first).
+    """
+
+    def __init__(self, title: str, total: int, *, done: int = 0, enabled: bool = True):
+        self.enabled = enabled
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+        remaining = [TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+        self.console = Console(stderr=True, quiet=not enabled)
+        self.bar = Bar(*columns, *remaining, console=self.console, transient=True)
+        self.task = self.bar.add_task(title, total=total, completed=done, note="")
+
+    def __enter__(self) -> Progress:
+        if self.enabled and self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def advance(self) -> None:
+        """One more step is done."""
+        self.bar.advance(self.task)
+
+    def note(self, text: str) -> None:
+        """A short remark behind the bar."""
+        self.bar.update(self.task, note=text)
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,63 @@
+"""Cross-stitches: linear exchange of features between towers (Misra et al., CVPR 2016).
+
+Every stitch is a matrix over tasks, one for each stage and scale: y_i = sum_j M_ij x_j.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from manas.restoration.tower import Features
+
+Granularity = Literal["none", "layer", "channel"]
+
+SAME_TASK = 0.9  # the best of the initial values that Misra et al. compare (their Table 1)
+
+
+class StitchMatrices(nn.Module):
+    """The stitch matrices of one stage, a list with one (T, T, 1 or C) a scale.
+
+    `none` is the identity without parameters, `layer` has one matrix a scale, `channel` one a channel. They
+    start with 0.9 on the diagonal and 0.1 / (T - 1) off it, so that rows sum to one.
+    """
+
+    def __init__(self, tasks: int, channels: Sequence[int], granularity: Granularity):
+        super().__init__()
+        self.tasks = tasks
+        self.scales = len(channels)
+        depth = {"none": [], "layer": [1] * len(channels), "channel": channels}[granularity]
+        self.matrices = nn.ParameterList(_initial(tasks, width) for width in depth)
+        self.register_buffer("identity", torch.eye(tasks)[:, :, None], persistent=False)
+
+    def forward(self) -> list[Tensor]:
+        return list(self.matrices) or [self.identity] * self.scales
+
+
+def _initial(tasks: int, width: int) -> nn.Parameter:
+    """(T, T, width)"""
+    off_diagonal = (1 - SAME_TASK) / (tasks - 1)
+    matrix = torch.full((tasks, tasks), off_diagonal).fill_diagonal_(SAME_TASK)
+    return nn.Parameter(matrix[:, :, None].repeat(1, 1, width))
+
+
+def stitch(features: Sequence[Features], matrices: Sequence[Tensor]) -> list[Features]:
+    """Mixes the features of T towers scale by scale.
+
+    Args:
+        features: T lists of (B, C_s, H_s, W_s), one tensor a scale.
+        matrices: (T, T, 1 or C_s), one a scale.
+    """
+    by_scale = [
+        _combine(tensors, matrix) for *tensors, matrix in zip(*features, matrices, strict=True)
+    ]  # scales x T
+    return [list(of_task) for of_task in zip(*by_scale, strict=True)]
+
+
+def _combine(tensors: Sequence[Tensor], matrix: Tensor) -> list[Tensor]:
+    """Multiply and add by broadcasting, which profilers count alike; they do not count an einsum alike."""
+    rows = matrix[..., None, None].unbind()  # T of (T, 1 or C, 1, 1)
+    return [sum(w * x for w, x in zip(row[1:], tensors[1:], strict=True)) + row[0] * tensors[0] for row in rows]

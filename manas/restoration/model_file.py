@@ -1,0 +1,108 @@
+"""The model file: one safetensors file holds the weights and the whole description."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from manas.architecture.genotype import Genotype
+from manas.architecture.space import SearchSpace
+from manas.errors import ManasError, explain
+
+Format = Literal["manas.model/1"]
+FORMAT: Format = "manas.model/1"
+KEY = "manas"  # one metadata key: several make the bytes differ from save to save
+
+
+class ModelDescription(BaseModel):
+    """What a model file says about its weights.
+
+    Attributes:
+        genotype: of the whole restoration network.
+        training: summary of the training (steps, seed, validation scores, versions).
+        degradations: what it was trained on, by task.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Format = FORMAT
+    genotype: Genotype
+    training: dict[str, Any] = {}
+    degradations: dict[str, Any] = {}
+
+
+def save_model(path: str | Path, network: nn.Module, description: ModelDescription) -> Path:
+    """Writes weights and description; the file is complete or not there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, temporary, metadata={KEY: json.dumps(description.model_dump(mode="json"))})
+    os.replace(temporary, path)
+    return path
+
+
+def read_description(path: str | Path, *, space: type[SearchSpace] | None = None) -> ModelDescription:
+    """The description alone; see `load_model`."""
+    content = _content(path)
+    genotype = json.dumps(content.pop("genotype", None))
+    content["genotype"] = Genotype.from_json(genotype, where=str(path), space=space)
+    try:
+        return ModelDescription.model_validate(content)
+    except ValidationError as error:
+        raise explain(error, ModelDescription, str(path)) from error
+
+
+def load_model(
+    path: str | Path, *, space: type[SearchSpace] | None = None
+) -> tuple[nn.Module, ModelDescription]:
+    """The network with its weights, on the CPU and in evaluation mode, and the description.
+
+    Args:
+        path: a file that `save_model` wrote.
+        space: the class of a space that no entry point names.
+
+    Raises:
+        ManasError: for a file that is no model file, or whose weights do not fit its genotype.
+    """
+    description = read_description(path, space=space)
+    network = description.genotype.network()
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ManasError(f"{path}: the weights do not fit the genotype in the file: {detail}") from error
+    return network.eval(), description
+
+
+def _content(path: str | Path) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise ManasError(f"{path}: no such file; give a model.safetensors written by manas retrain")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+    except (SafetensorError, OSError) as error:
+        raise ManasError(f"{path}: not a model file ({error}); give one written by manas retrain") from error
+    if text is None:
+        raise ManasError(f"{path}: a safetensors file without a manas description; give a manas model file")
+    content = _parsed(text)
+    if content.get("format") != FORMAT:
+        raise ManasError(f"{path}: unknown format {content.get('format')!r}; this version reads {FORMAT!r}")
+    return content
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,55 @@
+"""Where losses and metrics are computed exactly, whatever mixed precision the network runs in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """The widest floating type that `device` computes with: float64, or float32 on mps."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Within it, float32 arithmetic on `device` is float32: no autocast, no TF32 or bfloat16 products.
+
+    A variance taken as E[x^2] - E[x]^2 loses everything at TF32's ten bits. The settings found are put back.
+    """
+    found = _product_settings()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with _without_autocast(device):
+            yield
+    finally:
+        _restore(found)
+
+
+def _without_autocast(device: torch.device) -> Any:
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
+
+
+def _backends() -> list[Any]:
+    """The per-backend switches, which torch has since 2.9 beside the older process-wide one."""
+    modules = (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
+    return [module for module in modules if hasattr(module, "fp32_precision")]
+
+
+def _product_settings() -> tuple[str | None, list[str]]:
+    try:
+        process_wide = torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch refuses to answer once the newer switches alone were used
+        process_wide = None
+    return process_wide, [module.fp32_precision for module in _backends()]
+
+
+def _restore(found: tuple[str | None, list[str]]) -> None:
+    process_wide, each_backend = found
+    if process_wide is not None:
+        torch.set_float32_matmul_precision(process_wide)
+    for module, value in zip(_backends(), each_backend, strict=True):
+        module.fp32_precision = value

@@ -1,0 +1,50 @@
+"""The contract of a tower: stem, stages, head.
+
+A tower restores images of one degradation. It works in stages, so that towers for different degradations can
+exchange features after each (`manas.restoration.cross_stitch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+Features = list[Tensor]
+Stage = Callable[[Features, Tensor], Features]
+
+
+class Tower(nn.Module):
+    """Base class of towers; features are a list with one tensor (B, C_i, H/2^i, W/2^i) a scale.
+
+    No method writes into a list or tensor that it was given. A tower registers each module once; a recursive
+    tower returns the same bound method several times from `stages`.
+
+    Attributes:
+        channels: the widths of the features, one row a stage, one width a scale.
+        size_multiple: height and width of the image must be multiples of this.
+    """
+
+    channels: Sequence[Sequence[int]]
+    size_multiple: int
+
+    def stem(self, image: Tensor) -> Features:
+        """(B, 3, H, W) -> the features that the first stage takes."""
+        raise NotImplementedError(f"{type(self).__name__} does not define stem(image)")
+
+    def stages(self) -> Sequence[Stage]:
+        """The stages in order: (features, image) -> features, of the widths in that row of `channels`."""
+        raise NotImplementedError(f"{type(self).__name__} does not define stages()")
+
+    def head(self, features: Features, image: Tensor) -> Tensor:
+        """(B, 3, H, W), the restored image; callable after any stage whose features it fits."""
+        raise NotImplementedError(f"{type(self).__name__} does not define head(features, image)")
+
+    def run_stages(self, features: Features, image: Tensor) -> Features:
+        """All stages, one after the other."""
+        for stage in self.stages():
+            features = stage(features, image)
+        return features
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.run_stages(self.stem(image), image), image)

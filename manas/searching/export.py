@@ -1,0 +1,46 @@
+"""The genotype in whatever a search or a retraining left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from manas.architecture.genotype import Genotype
+from manas.architecture.space import SearchSpace, received_space
+from manas.errors import ManasError
+from manas.restoration.model_file import read_description
+from manas.searching.selection import argmax
+from manas.training.checkpoint import load_checkpoint
+
+IN_A_RUN = ("genotype.json", "model.safetensors", "checkpoint.pt")
+
+
+def genotype_from(path: str | Path, *, space: type[SearchSpace] | None = None) -> Genotype:
+    """The genotype of a run directory, a checkpoint, a model file or a genotype file.
+
+    Args:
+        path: a directory is looked through for genotype.json, model.safetensors and checkpoint.pt.
+        space: the class of a space that no entry point names.
+
+    Raises:
+        ManasError: if there is none.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = next((path / name for name in IN_A_RUN if (path / name).exists()), None)
+        if found is None:
+            raise ManasError(f"{path}: no run; none of {', '.join(IN_A_RUN)} is in it")
+        path = found
+    if path.suffix == ".safetensors":
+        return read_description(path, space=space).genotype
+    if path.suffix == ".json":
+        return Genotype.read(path, space=space)
+    return _from_checkpoint(path, space)
+
+
+def _from_checkpoint(path: Path, space: type[SearchSpace] | None) -> Genotype:
+    state = load_checkpoint(path)
+    if state["kind"] == "retrain":
+        return Genotype.from_json(state["genotype"], where=str(path), space=space)
+    searched = received_space(state["space"], where=str(path), space=space)
+    choices = argmax(searched, state["probabilities"])
+    return Genotype(space=searched, choices=choices, provenance={"step": state["step"]})

@@ -1,0 +1,45 @@
+"""What the alphas pay for besides the restoration: indecision and cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+from manas.architecture.choice import Choice, choices_of
+from manas.architecture.cost import CostTable
+
+
+def groups_of(network: nn.Module) -> dict[tuple[str, ...], list[Choice]]:
+    """The choices of a supernet by their tuple of candidate names."""
+    groups = defaultdict(list)
+    for choice in choices_of(network):
+        groups[choice.names].append(choice)
+    return dict(groups)
+
+
+def binary_entropy(choice: Choice) -> Tensor:
+    """(K,) -p ln p - (1 - p) ln(1 - p) of the probabilities (MANAS and CLEARER, with log10 there).
+
+    From log p and log(1 - p), so that value and gradient are finite however saturated the alphas are.
+    """
+    log_p, log_rest = choice.relaxation.log_probabilities(choice)
+    return -(log_p.exp() * log_p + log_rest.exp() * log_rest)
+
+
+def indecision(network: nn.Module) -> Tensor:
+    """Architecture regularisation: the mean binary entropy of each group of choices, summed over groups."""
+    groups = [choices for names, choices in groups_of(network).items() if len(names) > 1]
+    means = [torch.cat([binary_entropy(choice) for choice in choices]).mean() for choices in groups]
+    return torch.stack(means).sum()
+
+
+def probabilities_of(network: nn.Module) -> dict[str, Tensor]:
+    """(K,) probabilities by label."""
+    return {choice.label: choice.probabilities() for choice in choices_of(network)}
+
+
+def complexity(network: nn.Module, table: CostTable) -> Tensor:
+    """Expected cost over that of the dearest architecture of the space, in [0, 1]."""
+    return table.expected(probabilities_of(network)) / table.dearest()

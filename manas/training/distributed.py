@@ -1,0 +1,124 @@
+"""One process or many: what differs between the two, and nothing else.
+
+Under `torchrun` every process is one rank of a group (nccl on GPUs, gloo on CPUs); a plain process is a group
+of one, for which every function here does nothing. The training loops are written once, for N.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from manas.errors import ManasError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["float32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among those of a run."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes files and speaks."""
+        return self.rank == 0
+
+    def autocast(self, precision: Precision) -> torch.autocast:
+        """Mixed precision for the forward pass of a network; losses and metrics stay out of it."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Gives every process the tensors of the first."""
+        if self.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
+
+    def wait(self) -> None:
+        """Returns when all processes have come here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def gather(self, value: object) -> list:
+        """The values of all processes, by rank."""
+        if self.world_size == 1:
+            return [value]
+        values: list = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def average(self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
+        """Gradients averaged over all processes in one message; None where no process has one.
+
+        A parameter that a process did not use counts as zero there; one that nobody used keeps None, since a
+        zero gradient would still move it by its momentum.
+        """
+        if self.world_size == 1:
+            return list(gradients)
+        pairs = list(zip(gradients, parameters, strict=True))
+        used = torch.tensor([float(g is not None) for g in gradients], device=self.device)
+        flat = torch.cat([*((torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs), used])
+        dist.all_reduce(flat)
+        *parts, used = flat.split([*(p.numel() for p in parameters), len(pairs)])
+        shaped = (part.view_as(p) / self.world_size for part, p in zip(parts, parameters, strict=True))
+        if all(
+            g is not None for g in gradients
+        ):  # then every parameter is used, and the device need not be waited for
+            return list(shaped)
+        return [g if count else None for g, count in zip(shaped, used.tolist(), strict=True)]
+
+
+@contextmanager
+def started(device: DeviceName) -> Iterator[Process]:
+    """The process of this run, joined with the others of its group for the time of the block."""
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    kind = pick_device(device)
+    if world_size == 1:
+        yield Process(0, 1, kind)
+        return
+    if kind.type == "mps":
+        raise ManasError("several processes cannot share mps; set device=cpu, or start one process")
+    if kind.type == "cuda":
+        kind = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(kind)
+    dist.init_process_group("nccl" if kind.type == "cuda" else "gloo")
+    try:
+        yield Process(rank, world_size, kind)
+    finally:
+        dist.destroy_process_group()
+
+
+def pick_device(name: DeviceName) -> torch.device:
+    """The device of that name; ``auto`` is the first of cuda, mps and cpu that is there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [kind for kind, is_there in there.items() if is_there]
+    if name != "auto" and name not in available:
+        raise ManasError(f"device={name} is not available here; choose auto or one of: {', '.join(available)}")
+    return torch.device(available[0] if name == "auto" else name)
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on a device, its convolutions in channels_last memory, which is faster on CPUs and GPUs."""
+    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def floating_buffers(network: nn.Module) -> list[Tensor]:
+    """Running statistics and the like, in a fixed order."""
+    return [buffer for buffer in network.buffers() if buffer.is_floating_point()]

@@ -1,0 +1,237 @@
+"""Retraining: the genotypes become the towers of one network, which is trained from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from manas.architecture.cost import measure, thop_macs
+from manas.architecture.genotype import Genotype
+from manas.architecture.space import space_class
+from manas.data.dataset import Backgrounds, Batch, DataConfig
+from manas.data.sources import SourceConfig
+from manas.errors import ManasError
+from manas.inference.images import write_image
+from manas.reporting.progress import Progress
+from manas.reporting.tracking import Tracker
+from manas.restoration.losses import LossWeights, restoration_terms
+from manas.restoration.model_file import ModelDescription, save_model
+from manas.restoration.network import RestorationSpace, assemble, tasks_of
+from manas.training.checkpoint import load_checkpoint, save_checkpoint
+from manas.training.distributed import DeviceName, Precision, Process, place, started
+from manas.training.ema import MovingAverage
+from manas.training.optimiser import Descent, OptimiserConfig, decay_groups
+from manas.training.run import RunDirectory, versions
+from manas.training.schedule import ScheduleConfig, set_rate
+from manas.training.validation import sample_sheet, validate
+
+
+class RetrainConfig(BaseModel):
+    """Configuration of `retrain`.
+
+    Attributes:
+        run: the run directory.
+        genotype: path of one genotype a task, by task; or one path, of a whole network or for a lone tower.
+        space: ``package.module:Class`` of a space that no entry point names, for reading the genotypes.
+        stitch, fusion: of the network that is made of one genotype a task.
+        epochs, steps: epochs, and steps in each; an epoch ends with validation and checkpoint.
+        validation_share: share of the training backgrounds that the weights do not see.
+        average: decay of the moving average of the weights, which is what is evaluated and saved.
+        log_every: steps between two entries of the metrics; the device is waited for only then.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str = "runs/retrain"
+    seed: int = Field(0, ge=0)
+    device: DeviceName = "auto"
+    precision: Precision = "float32"
+    genotype: str | dict[str, str]
+    space: str | None = None
+    stitch: Literal["none", "layer", "channel"] = "layer"
+    fusion: Literal["mean", "conv", "mask"] = "mask"
+    data: DataConfig = DataConfig(
+        sources=(SourceConfig(task="derain", weather="rain"), SourceConfig(task="desnow", weather="snow"))
+    )
+    epochs: int = Field(20, ge=1)
+    steps: int = Field(100, ge=1)
+    validation_share: float = Field(0.2, gt=0, lt=1)
+    loss: LossWeights = LossWeights()
+    optimiser: OptimiserConfig = OptimiserConfig(name="adam", rate=1e-3, clip=5.0)
+    schedule: ScheduleConfig = ScheduleConfig()
+    average: float = Field(0.999, ge=0, lt=1)
+    log_every: int = Field(10, ge=1)
+
+
+def retrain(config: RetrainConfig, *, resume: bool = False, overwrite: bool = False) -> Path:
+    """Trains the network of the genotypes and returns the path of its model file, the best by validation.
+
+    Raises:
+        ManasError: for genotypes or data that cannot be used, or a run directory that holds a run.
+    """
+    genotype = _whole_genotype(config)
+    with started(config.device) as process:
+        run = RunDirectory(config, config.run, process, resume=resume, overwrite=overwrite)
+        return _Retraining(config, genotype, process, run).run()
+
+
+class _Retraining:
+    def __init__(self, config: RetrainConfig, genotype: Genotype, process: Process, directory: RunDirectory):
+        torch.manual_seed(config.seed)
+        self.config, self.genotype, self.process, self.directory = config, genotype, process, directory
+        self.total = config.epochs * config.steps
+        self.tasks = tasks_of(genotype.space)
+        self.backgrounds = Backgrounds(
+            config.data, self.tasks, seed=config.seed, held_share=config.validation_share
+        )
+        self.network = place(genotype.network(), process.device)
+        self.average = MovingAverage(self.network, config.average)
+        optimiser = config.optimiser.build(decay_groups(self.network))
+        self.descent = Descent(self.network, optimiser, config.optimiser.clip)
+        self.parallel = self._parallel()
+        self.best = float("-inf")
+
+    def _parallel(self) -> nn.Module:
+        if self.process.world_size == 1:
+            return self.network
+        on_gpu = self.process.device.type == "cuda"
+        return DistributedDataParallel(self.network, device_ids=[self.process.device] if on_gpu else None)
+
+    def run(self) -> Path:
+        start = self._resume()
+        batches = self.backgrounds.batches(
+            "kept", step=start, rank=self.process.rank, world_size=self.process.world_size
+        )
+        tracker = Tracker(self.directory.path, step=start, enabled=self.process.is_first)
+        with Progress("retrain", self.total, done=start, enabled=self.process.is_first) as progress:
+            for step in range(start, self.total):
+                terms = self._step(next(batches).to(self.process.device), step)
+                progress.advance()
+                if (step + 1) % self.config.log_every == 0:
+                    self._log(tracker, step + 1, terms)
+                if (step + 1) % self.config.steps == 0:
+                    self._end_epoch(tracker, progress, (step + 1) // self.config.steps - 1)
+        tracker.close()
+        return self.directory.path / "model.safetensors"
+
+    def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        set_rate(self.descent.optimiser, self.config.schedule.factor(step, self.total))
+        self.parallel.train()
+        weights = self.config.loss.active(step / self.total)
+        images = batch.degraded.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (B K, 3, P, P)
+        with self.process.autocast(self.config.precision):
+            restoration = self.parallel(images)
+        terms = restoration_terms(restoration, batch.clean, batch.task, weights, local=self.config.loss.local)
+        torch.stack(list(terms.values())).sum().backward()
+        norm = self.descent.step()
+        self.average.update(self.network, step)
+        return terms | {"gradient": norm}
+
+    def _log(self, tracker: Tracker, step: int, terms: Mapping[str, Tensor]) -> None:
+        values = torch.stack([term.detach().float() for term in terms.values()])
+        means = (self.process.sum(values) / self.process.world_size).tolist()
+        named = {f"training/{name}": mean for name, mean in zip(terms, means, strict=True)}
+        rate = self.descent.optimiser.param_groups[0]["lr"]
+        tracker.scalars(step, named | {"rate": rate, "steps_left_out": self.descent.check()})
+
+    def _end_epoch(self, tracker: Tracker, progress: Progress, epoch: int) -> None:
+        step = (epoch + 1) * self.config.steps
+        self.process.broadcast(list(self.average.network.buffers()))
+        scores = self._validate()
+        tracker.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
+        improved = scores["psnr"] > self.best
+        self.best = max(self.best, scores["psnr"])
+        if self.process.is_first:
+            self._write(tracker, step, epoch, scores, improved)
+        tracker.flush()
+        save_checkpoint(self.directory.checkpoint, self.process, self._state(step))
+        by_task = ", ".join(f"{task} {scores[f'psnr/{task}']:.2f}" for task in self.config.data.tasks)
+        progress.say(f"epoch {epoch}: {scores['psnr']:.2f} dB ({by_task}){' *' if improved else ''}")
+
+    def _validate(self) -> dict[str, float]:
+        batches = self.backgrounds.validation(
+            "held", rank=self.process.rank, world_size=self.process.world_size
+        )
+        return validate(self.average.network, batches, self.tasks, self.process, self.config.precision)
+
+    def _write(
+        self, tracker: Tracker, step: int, epoch: int, scores: Mapping[str, float], improved: bool
+    ) -> None:
+        sheet = sample_sheet(self.average.network, self.backgrounds.validation("held"), self.process)
+        tracker.image(step, "validation: degraded, restored, clean", sheet)
+        write_image(self.directory.path / "samples" / f"epoch_{epoch:04d}.png", sheet)
+        description = self._description(epoch, scores)
+        for name in ("last", "model") if improved else ("last",):
+            save_model(self.directory.path / f"{name}.safetensors", self.average.network, description)
+
+    def _description(self, epoch: int, scores: Mapping[str, float]) -> ModelDescription:
+        shape = (3, self.config.data.patch, self.config.data.patch)
+        training = versions() | {
+            "seed": self.config.seed,
+            "epoch": epoch,
+            "steps": (epoch + 1) * self.config.steps,
+            "config_sha256": self.directory.digest(),
+            "parameters": int(measure(self.network, "parameters")),
+            "macs": thop_macs(self.network, shape),
+            "input": list(shape),
+            "validation": dict(scores),
+        }
+        seen = {task: [s.model_dump(mode="json") for s in self._sources(task)] for task in self.tasks}
+        return ModelDescription(genotype=self.genotype, training=training, degradations=seen)
+
+    def _sources(self, task: str) -> list[SourceConfig]:
+        return [source for source in self.config.data.sources if source.task == task]
+
+    def _state(self, step: int) -> dict[str, Any]:
+        return {
+            "kind": "retrain",
+            "step": step,
+            "best": self.best,
+            "genotype": self.genotype.to_json(),
+            "network": self.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "optimiser": self.descent.optimiser.state_dict(),
+        }
+
+    def _resume(self) -> int:
+        """The step to go on from, with everything as it was then."""
+        if not self.directory.can_resume:
+            return 0
+        state = load_checkpoint(self.directory.checkpoint, self.process)
+        if state["genotype"] != self.genotype.to_json():
+            raise ManasError(
+                f"{self.directory.path}: the genotypes have changed; resume with those it began with"
+            )
+        self.network.load_state_dict(state["network"])
+        self.average.network.load_state_dict(state["average"])
+        self.descent.optimiser.load_state_dict(state["optimiser"])
+        self.descent.check()
+        self.best = state["best"]
+        return state["step"]
+
+
+def _whole_genotype(config: RetrainConfig) -> Genotype:
+    """The genotype of the whole network, from one a task or from a file."""
+    space = space_class(config.space, trusted=True) if config.space else None
+    if isinstance(config.genotype, str):
+        return _around(Genotype.read(config.genotype, space=space), config)
+    genotypes = {task: Genotype.read(path, space=space) for task, path in config.genotype.items()}
+    return assemble(genotypes, stitch=config.stitch, fusion=config.fusion)
+
+
+def _around(genotype: Genotype, config: RetrainConfig) -> Genotype:
+    """A whole network's genotype as it is; a lone tower's as that of a network of one task."""
+    if isinstance(genotype.space, RestorationSpace):
+        return genotype
+    if len(config.data.tasks) != 1:
+        tasks = ", ".join(config.data.tasks)
+        raise ManasError(
+            f"{config.genotype}: one tower for the tasks {tasks}; give --genotype task=path for each"
+        )
+    return assemble({config.data.tasks[0]: genotype}, stitch="none", fusion="mean")

@@ -1,0 +1,59 @@
+"""Validation during training: PSNR-Y of a network on fixed crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from manas.data.dataset import Batch
+from manas.evaluation.metrics import psnr_y
+from manas.restoration.network import Restoration
+from manas.training.distributed import Precision, Process
+
+HIGHEST_PSNR = 100.0  # identical crops would make a mean infinite
+
+
+@torch.no_grad()
+def validate(
+    network: nn.Module,
+    batches: Iterable[Batch],
+    tasks: Sequence[str],
+    process: Process,
+    precision: Precision = "float32",
+) -> dict[str, float]:
+    """Mean PSNR-Y in dB of the fused output: ``psnr`` over all images, ``psnr/<task>`` over those of a task.
+
+    Args:
+        batches: this process's share of the validation crops.
+        tasks: names of the tasks by their places in the batches.
+    """
+    totals = torch.zeros(len(tasks), 2, dtype=torch.float32, device=process.device)  # sum of PSNR, images
+    network.eval()
+    for batch in batches:
+        batch = batch.to(process.device)
+        with process.autocast(precision):
+            output = Restoration.of(network(batch.degraded.flatten(0, 1))).fused
+        clean = batch.clean[:, None].expand_as(batch.degraded).flatten(0, 1)
+        scores = psnr_y(output.float(), clean).clamp(max=HIGHEST_PSNR)  # (B K,)
+        places = batch.task.repeat_interleave(batch.degraded.shape[1])
+        totals.index_add_(0, places, torch.stack([scores, torch.ones_like(scores)], 1).to(totals.dtype))
+    process.sum(totals)
+    by_task = {f"psnr/{task}": float(t / n) for task, (t, n) in zip(tasks, totals, strict=True) if n}
+    return {"psnr": float(totals[:, 0].sum() / totals[:, 1].sum()), **by_task}
+
+
+@torch.no_grad()
+def sample_sheet(network: nn.Module, batches: Iterable[Batch], process: Process, rows: int = 4) -> np.ndarray:
+    """(H, W, 3) uint8: the first validation crops, each a row of degraded | restored | clean."""
+    network.eval()
+    lines = []
+    for batch, _ in zip(batches, range(rows), strict=False):
+        batch = batch.to(process.device)
+        restored = Restoration.of(network(batch.degraded[:, -1])).fused.float()
+        row = torch.cat([batch.degraded[:, -1], restored, batch.clean], 3)[0]  # (3, P, 3 P)
+        lines.append(row)
+    sheet = torch.cat(lines, 1).clamp(0, 1).permute(1, 2, 0)
+    return (sheet * 255 + 0.5).byte().cpu().numpy()

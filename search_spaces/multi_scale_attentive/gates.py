@@ -1,0 +1,143 @@
+"""The nine candidate gates of MANAS (Cai et al., TCSVT 2023).
+
+Every candidate has the form x * g(x), so a candidate is its gate g, a mixture of candidates is
+x * sum_k w_k g_k(x) with one multiplication, and pooled statistics of x are computed once for all.
+
+To add a gate, write a module that takes `Pooled` features (B, C, H, W) and returns a tensor that broadcasts
+against them, and enter it in `GATES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.multi_scale_attentive.layers import Norm, normalisation
+
+
+class Pooled:
+    """Features (B, C, H, W) with their pooled statistics, each computed at most once."""
+
+    def __init__(self, x: Tensor):
+        self.x = x
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """(B, C) mean over the image."""
+        return self.x.mean((2, 3))
+
+    @cached_property
+    def maximum(self) -> Tensor:
+        """(B, C) maximum over the image."""
+        return self.x.amax((2, 3))
+
+    @cached_property
+    def across_channels(self) -> Tensor:
+        """(B, 2, H, W) maximum and mean over the channels."""
+        return torch.cat([self.x.amax(1, keepdim=True), self.x.mean(1, keepdim=True)], 1)
+
+
+class Constant(nn.Module):
+    """The same gate everywhere: `none` is 0, `skip_connect` is 1."""
+
+    def __init__(self, value: float):
+        super().__init__()
+        self.value = value
+
+    def forward(self, pooled: Pooled) -> Tensor:
+        return pooled.x.new_full((1, 1, 1, 1), self.value)
+
+
+def _depthwise(channels: int, *, dilation: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, 1, dilation, dilation, groups=channels, bias=False)
+
+
+def _separable(inputs: int, outputs: int, norm: Norm, *, dilation: int = 1) -> list[nn.Module]:
+    pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
+    return [_depthwise(inputs, dilation=dilation), pointwise, normalisation(norm, outputs, affine=False)]
+
+
+class ConvolutionGate(nn.Module):
+    """(B, C, H, W): sigmoid of separable convolutions; one dilated, or two with a ReLU between."""
+
+    def __init__(self, channels: int, norm: Norm, *, dilated: bool):
+        super().__init__()
+        first = _separable(channels, channels, norm, dilation=2 if dilated else 1)
+        second = [] if dilated else [nn.ReLU(), *_separable(channels, channels, norm)]
+        self.layers = nn.Sequential(*first, *second)
+
+    def forward(self, pooled: Pooled) -> Tensor:
+        return self.layers(pooled.x).sigmoid()
+
+
+class SpatialGate(nn.Module):
+    """(B, 1, H, W): sigmoid of convolutions on the maximum and the mean over the channels."""
+
+    def __init__(self, norm: Norm, *, dilated: bool):
+        super().__init__()
+        plain = [*_separable(2, 2, norm), nn.ReLU(), *_separable(2, 1, norm)]
+        wide = [nn.Conv2d(2, 1, 3, 1, 2, 2, bias=False), nn.Conv2d(1, 1, 1, bias=False)]
+        last = normalisation(norm, 1, affine=False)
+        self.layers = nn.Sequential(*wide, last) if dilated else nn.Sequential(*plain)
+
+    def forward(self, pooled: Pooled) -> Tensor:
+        return self.layers(pooled.across_channels).sigmoid()
+
+
+def _squeeze(channels: int, reduction: int, *, bias: bool) -> nn.Sequential:
+    width = max(1, channels // reduction)
+    return nn.Sequential(nn.Linear(channels, width, bias), nn.ReLU(), nn.Linear(width, channels, bias))
+
+
+class ChannelGate(nn.Module):
+    """(B, C, 1, 1): squeeze and excitation (Hu et al., CVPR 2018), without bias."""
+
+    def __init__(self, channels: int, reduction: int):
+        super().__init__()
+        self.layers = _squeeze(channels, reduction, bias=False)
+
+    def forward(self, pooled: Pooled) -> Tensor:
+        return self.layers(pooled.mean).sigmoid()[:, :, None, None]
+
+
+class ChannelGateV2(nn.Module):
+    """(B, C, 1, 1): one perceptron on the mean and on the maximum, summed before the sigmoid."""
+
+    def __init__(self, channels: int, reduction: int, *, bias: bool = False):
+        super().__init__()
+        self.layers = _squeeze(channels, reduction, bias=bias)
+
+    def forward(self, pooled: Pooled) -> Tensor:
+        return (self.layers(pooled.mean) + self.layers(pooled.maximum)).sigmoid()[:, :, None, None]
+
+
+class BlockAttentionGate(nn.Module):
+    """(B, C, H, W): CBAM (Woo et al., ECCV 2018), a channel gate and then a 7x7 spatial gate of its result."""
+
+    def __init__(self, channels: int, reduction: int, norm: Norm):
+        super().__init__()
+        self.channel = ChannelGateV2(channels, reduction, bias=True)
+        self.spatial = nn.Sequential(nn.Conv2d(2, 1, 7, 1, 3, bias=False), normalisation(norm, 1))
+
+    def forward(self, pooled: Pooled) -> Tensor:
+        channel = self.channel(pooled)
+        return channel * self.spatial(Pooled(pooled.x * channel).across_channels).sigmoid()
+
+
+Gate = Callable[[int, int, Norm], nn.Module]
+
+# name -> constructor from (channels, reduction, norm), in the order of the released code
+GATES: dict[str, Gate] = {
+    "none": lambda channels, reduction, norm: Constant(0.0),
+    "skip_connect": lambda channels, reduction, norm: Constant(1.0),
+    "sep_conv_3x3": lambda channels, reduction, norm: ConvolutionGate(channels, norm, dilated=False),
+    "dil_conv_3x3": lambda channels, reduction, norm: ConvolutionGate(channels, norm, dilated=True),
+    "sep_conv_3x3_spatial": lambda channels, reduction, norm: SpatialGate(norm, dilated=False),
+    "dil_conv_3x3_spatial": lambda channels, reduction, norm: SpatialGate(norm, dilated=True),
+    "channel_attention": lambda channels, reduction, norm: ChannelGate(channels, reduction),
+    "channel_attention_v2": lambda channels, reduction, norm: ChannelGateV2(channels, reduction),
+    "cbam": lambda channels, reduction, norm: BlockAttentionGate(channels, reduction, norm),
+}

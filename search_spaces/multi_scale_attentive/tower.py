@@ -1,0 +1,151 @@
+"""The MANAS tower, and CLEARER, which is the same without attention.
+
+Cai et al., "Multi-Scale Attentive Image De-raining Networks via Neural Architecture Search", TCSVT 2023.
+Gou et al., "CLEARER: Multi-Scale Neural Architecture Search for Image Restoration", NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from manas.architecture.choice import Candidates, Decide
+from manas.architecture.space import SearchSpace
+from manas.errors import ManasError, nearest
+from manas.restoration.tower import Features, Stage, Tower
+from search_spaces.multi_scale_attentive.attention import Attention
+from search_spaces.multi_scale_attentive.columns import Bottleneck, Fusion, FusionAt, Parallel, Transition
+from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.multi_scale_attentive.layers import Norm
+
+
+class StemOptions(BaseModel):
+    """The stem: `blocks` residual bottlenecks with `planes` inner and planes x expansion outer channels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    blocks: int = Field(2, ge=1)
+    planes: int = Field(32, ge=1)
+    expansion: int = Field(4, ge=1)
+
+
+class AttentionOptions(BaseModel):
+    """The attention modules: number of channel groups, and the candidate gates of every edge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    groups: int = Field(2, ge=1)
+    gates: tuple[str, ...] = Field(tuple(GATES), min_length=1)
+
+    @field_validator("gates")
+    @classmethod
+    def _known(cls, gates: tuple[str, ...]) -> tuple[str, ...]:
+        for gate in gates:
+            if gate not in GATES:
+                raise ManasError(f"unknown gate {gate!r}; {nearest(gate, GATES)}")
+        if len(set(gates)) != len(gates):
+            raise ManasError(f"a gate is named twice in {', '.join(gates)}; name each once")
+        return gates
+
+
+class MultiScaleAttentive(SearchSpace):
+    """Multi-scale attentive tower with a fork at every column and at every edge of its attention modules.
+
+    Attributes:
+        channels: width of each scale; scale i has 1/2^i of the resolution.
+        columns: columns of each cell; cell c works on the first c + 2 scales.
+        stem: the bottlenecks before the first cell.
+        attention: the modules after the columns of each cell, one a scale; None for CLEARER.
+        norm: ``batch`` as published, ``layer`` over channels, or ``none`` (a learned scale and shift).
+        residual: the head predicts the difference to the input and starts at zero; False as published.
+    """
+
+    channels: tuple[int, ...] = Field((32, 64, 128, 256), min_length=2)
+    columns: tuple[int, ...] = (4, 4, 4)
+    stem: StemOptions = StemOptions()
+    attention: AttentionOptions | None = AttentionOptions()
+    norm: Norm = "batch"
+    residual: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> MultiScaleAttentive:
+        if min(self.channels) < 1 or min(self.columns, default=0) < 0:
+            raise ManasError("channels must be positive and columns not negative")
+        if len(self.columns) != len(self.channels) - 1:
+            raise ManasError(
+                f"{len(self.channels)} channels need {len(self.channels) - 1} entries in columns (one a cell), "
+                f"not {len(self.columns)}"
+            )
+        groups = self.attention.groups if self.attention else 1
+        for width in self.channels:
+            if width % groups:
+                raise ManasError(f"channels: {width} is not divisible into {groups} attention groups")
+        return self
+
+    def build(self, decide: Decide) -> nn.Module:
+        """A `MultiScaleAttentiveTower`."""
+        return MultiScaleAttentiveTower(self, decide)
+
+
+class Cell(nn.Module):
+    """One stage: transition to one more scale, columns, attention on every scale."""
+
+    def __init__(self, space: MultiScaleAttentive, index: int, inputs: tuple[int, ...], decide: Decide):
+        super().__init__()
+        channels, label = space.channels[: index + 2], f"cell{index}"
+        column: Candidates = {
+            "parallel": partial(Parallel, channels, space.norm),
+            "fusion": partial(Fusion, channels, space.norm),
+        }
+        self.transition = Transition(inputs, channels, space.norm)
+        self.columns = nn.ModuleList(decide(f"{label}/column{n}", column) for n in range(space.columns[index]))
+        options = space.attention
+        self.attention = nn.ModuleList(
+            Attention(width, options.groups, options.gates, space.norm, decide, f"{label}/branch{b}")
+            if options
+            else nn.Identity()
+            for b, width in enumerate(channels)
+        )
+
+    def forward(self, features: Features, image: Tensor) -> Features:
+        features = self.transition(features)
+        for column in self.columns:
+            features = column(features)
+        return [attend(x) for attend, x in zip(self.attention, features, strict=True)]
+
+
+class MultiScaleAttentiveTower(Tower):
+    """The network of `MultiScaleAttentive`; its stages are the cells."""
+
+    def __init__(self, space: MultiScaleAttentive, decide: Decide):
+        super().__init__()
+        cells = range(len(space.columns))
+        width = space.stem.planes * space.stem.expansion
+        self.channels = [space.channels[: index + 2] for index in cells]
+        self.size_multiple = 2 ** len(cells)
+        self.residual = space.residual
+        self.bottlenecks = nn.Sequential(
+            *(
+                Bottleneck(3 if n == 0 else width, space.stem.planes, space.stem.expansion, space.norm)
+                for n in range(space.stem.blocks)
+            )
+        )
+        self.cells = nn.ModuleList(
+            Cell(space, index, space.channels[: index + 1] if index else (width,), decide) for index in cells
+        )
+        self.fusion = FusionAt(space.channels, 0, space.norm)
+        self.output = nn.Conv2d(space.channels[0], 3, 1, bias=False)
+        if space.residual:
+            nn.init.zeros_(self.output.weight)
+
+    def stem(self, image: Tensor) -> Features:
+        return [self.bottlenecks(image)]
+
+    def stages(self) -> list[Stage]:
+        return list(self.cells)
+
+    def head(self, features: Features, image: Tensor) -> Tensor:
+        restored = self.output(self.fusion(features))
+        return image + restored if self.residual else restored
