@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from manas.errors import ManasError
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 genotypes = typer.Typer(no_args_is_help=True, help="Tools for genotype files.")
 app.add_typer(genotypes, name="genotype")
+
+INTERRUPTED = 130
 
 ConfigPath = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML file; defaults without it.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key.")]
@@ -90,12 +93,16 @@ def restore(
     space: Space = None,
 ) -> None:
     """Restore images of any size; writes PNG unless a file name says otherwise."""
-    from manas.inference.files import restore_files
+    from manas.inference.files import restore_file, targets_of
     from manas.inference.restore import Restorer
+    from manas.reporting.progress import Progress
 
     restorer = Restorer.load(model, device=device, task=task, tile=tile, space=_space_class(space))
-    for path in restore_files(restorer, images, out):
-        _say(str(path))
+    targets = targets_of(images, out)
+    with Progress("restore", len(targets)) as progress:
+        for source, target in targets.items():
+            _say(str(restore_file(restorer, source, target)))
+            progress.advance()
 
 
 @app.command()
@@ -124,6 +131,7 @@ def evaluate(
     evaluation = run(restorer, scenes, protocol=protocol, rows=rows if picture else None)
     show(evaluation)
     if table:
+        table.parent.mkdir(parents=True, exist_ok=True)
         table.write_text(evaluation.to_csv(), encoding="utf-8")
         _say(str(table))
     if picture:
@@ -151,14 +159,19 @@ def show(evaluation: Any) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; a `ManasError` is one line on standard error and exit code 2."""
+    sys.path.append(os.getcwd())  # where a user's package.module:Class is looked for, after everything else
     try:
         app(arguments, standalone_mode=True)
     except ManasError as error:
         typer.echo(f"manas: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("manas: interrupted; --resume goes on from the last checkpoint", err=True)
-        sys.exit(130)
+    except OSError as error:  # a place that cannot be written, a full disk
+        typer.echo(f"manas: {error.filename or 'file'}: {error.strerror or error}", err=True)
+        sys.exit(2)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            typer.echo("manas: interrupted; --resume goes on from the last checkpoint", err=True)
+        raise
 
 
 def _say(text: str) -> None:

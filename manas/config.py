@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,34 +11,39 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from manas.errors import ManasError, explain
+from manas.files import read_yaml
 
 Config = TypeVar("Config", bound=BaseModel)
 
 
-def read_config(model: type[Config], path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
-    """The configuration in a YAML file, or the defaults, with ``key.inner=value`` overrides.
+def read_config(
+    model: type[Config], source: Config | Mapping[str, Any] | str | Path | None, overrides: Iterable[str] = ()
+) -> Config:
+    """A configuration from itself, a mapping, a YAML file, or None for the defaults, with overrides.
+
+    Args:
+        overrides: ``key.inner=value``, the value in YAML.
 
     Raises:
         ManasError: for a file that cannot be read, an unknown key, a wrong type, a value out of range.
     """
-    content = _read_yaml(path) if path is not None else {}
-    where = str(path) if path is not None else "configuration"
+    if isinstance(source, model):
+        return source
+    content, where = {}, "configuration"
+    if isinstance(source, Mapping):
+        content = copy.deepcopy(dict(source))
+    elif source is not None:
+        content, where = _read_mapping(source), str(source)
     for override in overrides:
         _set(content, override)
-        where = f"{where} with --set" if "--set" not in where else where
     try:
-        return model.model_validate(content, context={"trusted": True})
+        return model.model_validate(content)
     except ValidationError as error:
         raise explain(error, model, where) from error
 
 
-def _read_yaml(path: str | Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ManasError(f"{path}: cannot be read ({error.strerror}); give an existing YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ManasError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+def _read_mapping(path: Any) -> dict[str, Any]:
+    content = read_yaml(Path(path), str(path))
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -62,11 +68,10 @@ def _set(content: dict[str, Any], override: str) -> None:
 
 
 def _entered(inner: Any, key: str, override: str) -> Any:
-    if isinstance(inner, list):
-        return inner[_place(inner, key, override)]
-    if not isinstance(inner.setdefault(key, {}), dict | list):
+    found = inner[_place(inner, key, override)] if isinstance(inner, list) else inner.setdefault(key, {})
+    if not isinstance(found, dict | list):
         raise ManasError(f"--set {override}: {key!r} holds a value, not keys; set it as a whole")
-    return inner[key]
+    return found
 
 
 def _assign(inner: Any, key: str, value: Any, override: str) -> None:

@@ -8,6 +8,7 @@ chosen (`Recorded`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,6 +79,15 @@ def _weighted_sum(weights: Sequence[Tensor], outputs: Sequence[Tensor]) -> Tenso
     return total
 
 
+NAME = re.compile(r"[a-z0-9_]+")
+RESERVED = frozenset(dir(nn.ModuleDict()))
+
+
+def is_name(name: str) -> bool:
+    """Whether candidates and tasks may be called so: lower case, digits and _, no attribute of ModuleDict."""
+    return bool(NAME.fullmatch(name)) and name not in RESERVED
+
+
 class Relaxed:
     """Answers every fork with a `Choice`: the supernet."""
 
@@ -100,6 +110,8 @@ class Replayed:
         self.choices: dict[str, str] = {}
 
     def __call__(self, label: str, candidates: Candidates) -> nn.Module:
+        if label in self.choices:
+            raise ManasError(f"the space asks for the label {label!r} twice; a label is one decision")
         name = self.pick(label, tuple(candidates))
         self.choices[label] = name
         return candidates[name]()
@@ -158,7 +170,13 @@ class Recorded:
         if label in self._seen:
             raise ManasError(f"the space asks for the label {label!r} twice; a label is one decision")
         if not candidates:
-            raise ManasError(f"the fork {label!r} has no candidates")
+            raise ManasError(f"the fork {label!r} has no candidates; give it at least one")
+        for name in candidates:
+            if not is_name(name):
+                raise ManasError(
+                    f"the fork {label!r} has a candidate {name!r}; use lower-case letters, digits and _, and "
+                    "no name of an attribute of torch's ModuleDict"
+                )
         self._seen.add(label)
         self.forks.append(Fork(label, {name: self._inside(build) for name, build in candidates.items()}))
         return nn.Module()

@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from manas.architecture.choice import Choice, architecture_parameters, choices_of
 from manas.architecture.space import SearchSpace
+from manas.device import widest_float
 
 Metric = Literal["parameters", "macs"]
 InputShape = tuple[int, int, int]
@@ -31,7 +32,7 @@ class ForkCost:
     """Costs of the K candidates of one fork, without the forks inside them, and the labels of those."""
 
     names: tuple[str, ...]
-    own: Tensor  # (K,)
+    own: Tensor  # (K,) float64, in which counts are exact
     inside: tuple[tuple[str, ...], ...]
 
 
@@ -51,7 +52,8 @@ class CostTable:
 
     def to(self, device: torch.device) -> CostTable:
         """The table on a device."""
-        forks = {label: replace(fork, own=fork.own.to(device)) for label, fork in self.forks.items()}
+        dtype = widest_float(device)
+        forks = {label: replace(fork, own=fork.own.to(device, dtype)) for label, fork in self.forks.items()}
         return replace(self, forks=forks)
 
     def expected(self, probabilities: Mapping[str, Tensor]) -> Tensor:
@@ -65,7 +67,7 @@ class CostTable:
                     total = total + p[k] * of(inner)
             return total
 
-        return torch.stack([of(label) for label in self.outermost]).sum() + self.fixed
+        return sum((of(label) for label in self.outermost), torch.tensor(self.fixed))
 
     def exact(self, choices: Mapping[str, str]) -> float:
         """The cost of one architecture; forks that it does not reach are not asked for."""
@@ -165,8 +167,9 @@ class _Reading:
 
     def _fork(self, choice: Choice) -> ForkCost:
         path = self.paths[choice.label]
-        inside, own = zip(*(self._alone(f"{path}.candidates.{name}") for name in choice.names), strict=True)
-        return ForkCost(choice.names, torch.tensor(own), inside)
+        prefix = f"{path}.candidates" if path else "candidates"
+        inside, own = zip(*(self._alone(f"{prefix}.{name}") for name in choice.names), strict=True)
+        return ForkCost(choice.names, torch.tensor(own, dtype=torch.float64), inside)
 
     def _alone(self, path: str) -> tuple[tuple[str, ...], float]:
         """The outermost forks under a path, and the cost of the path without them."""

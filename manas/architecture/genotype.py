@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import nn
 
-from manas.architecture.space import AnySpace, SearchSpace, received_space
+from manas.architecture.space import AnySpace, SearchSpace
 from manas.errors import ManasError, explain
+from manas.files import replacing
 
 Format = Literal["manas.genotype/1"]
 FORMAT: Format = "manas.genotype/1"
@@ -49,10 +49,8 @@ class Genotype(BaseModel):
     def write(self, path: str | Path) -> Path:
         """Writes the JSON file; it is complete or not there."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(self.to_json(), encoding="utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(self.to_json(), encoding="utf-8")
         return path
 
     @classmethod
@@ -65,10 +63,8 @@ class Genotype(BaseModel):
             ManasError: for text that is no genotype of this format, or does not fit its space.
         """
         content = _parse(text, where)
-        if space is not None:
-            content["space"] = received_space(content.get("space"), where=where, space=space)
         try:
-            return cls.model_validate(content)
+            return cls.model_validate(content, context={"trusted": False, "given": space})
         except ValidationError as error:
             raise explain(error, cls, where) from error
 

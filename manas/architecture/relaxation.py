@@ -74,4 +74,5 @@ class OneHot:
 
     def log_probabilities(self, choice: Choice) -> tuple[Tensor, Tensor]:
         probabilities = self.probabilities(choice)
-        return probabilities.log(), (1 - probabilities).log()
+        finite = torch.finfo(probabilities.dtype).min
+        return probabilities.log().clamp(min=finite), (1 - probabilities).log().clamp(min=finite)

@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.resources
 import math
+import operator
 import random
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -29,6 +29,7 @@ from torch import nn
 from manas.architecture.choice import Choice, Decide, Fixed, Fork, Recorded, Relaxed, Replayed
 from manas.architecture.relaxation import Relaxation, Softmax
 from manas.errors import ManasError, explain, nearest
+from manas.files import read_yaml
 
 if TYPE_CHECKING:
     from manas.architecture.genotype import Genotype
@@ -64,6 +65,7 @@ class SearchSpace(BaseModel):
 
     def supernet(self, relaxation: Relaxation | None = None) -> nn.Module:
         """The network with a `Choice` at every fork (relaxation: softmax unless given)."""
+        self.forks()  # labels and names are checked before anything is allocated
         return self.build(Relaxed(relaxation or Softmax()))
 
     def network(self, genotype: Genotype | Mapping[str, str] | None = None) -> nn.Module:
@@ -99,9 +101,10 @@ class SearchSpace(BaseModel):
         return Genotype(space=self, choices=choices, provenance={"sampled_with_seed": seed})
 
     def inherit(self, supernet: nn.Module, genotype: Genotype | Mapping[str, str]) -> nn.Module:
-        """The derived network with the supernet's weights and buffers."""
+        """The derived network with the supernet's weights and buffers, of its type and on its device."""
         choices = self._choices_in(genotype)
-        network = self.network(choices)
+        like = next(supernet.parameters(), torch.empty(0))
+        network = self.network(choices).to(like.device, like.dtype)
         network.load_state_dict(_inherited(supernet, choices), strict=True)
         return network
 
@@ -133,9 +136,10 @@ def _inherited(supernet: nn.Module, choices: Mapping[str, str]) -> dict[str, tor
     state = dict(supernet.state_dict())
     paths = [(path, module) for path, module in supernet.named_modules() if isinstance(module, Choice)]
     for path, choice in sorted(paths, key=lambda item: -item[0].count(".")):
-        chosen = f"{path}.candidates.{choices.get(choice.label)}."
-        under = {key: state.pop(key) for key in list(state) if key.startswith(f"{path}.")}
-        state |= {f"{path}.{key.removeprefix(chosen)}": v for key, v in under.items() if key.startswith(chosen)}
+        prefix = f"{path}." if path else ""
+        chosen = f"{prefix}candidates.{choices.get(choice.label)}."
+        under = {key: state.pop(key) for key in list(state) if key.startswith(prefix)}
+        state |= {prefix + key.removeprefix(chosen): v for key, v in under.items() if key.startswith(chosen)}
     return state
 
 
@@ -175,35 +179,29 @@ def space_class(kind: str, *, trusted: bool) -> type[SearchSpace]:
 def _import(path: str) -> Any:
     module, _, name = path.partition(":")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        return operator.attrgetter(name)(importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ManasError(f"cannot import the space {path!r}: {error}") from error
 
 
-def parse_space(description: Any, *, trusted: bool, where: str = "space") -> SearchSpace:
-    """A space from a mapping with its `kind`; see `space_class` for `trusted`."""
+def parse_space(
+    description: Any, *, trusted: bool, where: str = "space", given: type[SearchSpace] | None = None
+) -> SearchSpace:
+    """A space from a mapping with its `kind`.
+
+    Args:
+        trusted: whether the kind may be ``package.module:Class``; not in a received file.
+        where: the file or key that errors name.
+        given: a class that the caller brings for the kind of its name, in a received file too.
+    """
     if not isinstance(description, Mapping) or not isinstance(description.get("kind"), str):
         raise ManasError(f"{where}: a space is described by a mapping with its 'kind'")
-    model = space_class(description["kind"], trusted=trusted)
-    return _validated(model, description, trusted=trusted, where=where)
-
-
-def received_space(description: Any, *, where: str, space: type[SearchSpace] | None = None) -> SearchSpace:
-    """A space from a received file; `space` is the class to read it as, where no entry point names it."""
-    if space is None:
-        return parse_space(description, trusted=False, where=where)
-    kind = description.get("kind") if isinstance(description, Mapping) else None
-    if kind != kind_of(space):
-        raise ManasError(f"{where}: it is of the space {kind!r}, not of {kind_of(space)!r}")
-    return _validated(space, description, trusted=False, where=where)
-
-
-def _validated(
-    model: type[SearchSpace], description: Mapping[str, Any], *, trusted: bool, where: str
-) -> SearchSpace:
+    kind = description["kind"]
+    is_given = given is not None and kind == kind_of(given)
+    model = given if given is not None and is_given else space_class(kind, trusted=trusted)
     fields = {key: value for key, value in description.items() if key != "kind"}
     try:
-        return model.model_validate(fields, context={"trusted": trusted})
+        return model.model_validate(fields, context={"trusted": trusted, "given": given})
     except ValidationError as error:
         raise explain(error, model, where) from error
 
@@ -220,13 +218,13 @@ def load_space(reference: str | Path | Mapping[str, Any] | SearchSpace) -> Searc
         return parse_space(reference, trusted=True)
     reference = str(reference)
     if reference.endswith((".yaml", ".yml")):
-        return _read_yaml(Path(reference), reference)
+        return _from_yaml(Path(reference), reference)
     if ":" in reference:
         return parse_space({"kind": reference}, trusted=True, where=reference)
     found = presets()
     if reference not in found:
         raise ManasError(f"no preset {reference!r} is installed; {nearest(reference, found)}")
-    return _read_yaml(found[reference], f"preset {reference!r}")
+    return _from_yaml(found[reference], f"preset {reference!r}")
 
 
 def presets() -> dict[str, Any]:
@@ -238,24 +236,24 @@ def presets() -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-def _read_yaml(file: Any, where: str) -> SearchSpace:
-    try:
-        description = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ManasError(f"{where}: cannot be read ({error.strerror}); give an existing YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ManasError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
-    return parse_space(description, trusted=True, where=where)
+def _from_yaml(file: Any, where: str) -> SearchSpace:
+    return parse_space(read_yaml(file, where), trusted=True, where=where)
 
 
 def _nested(value: Any, info: ValidationInfo) -> Any:
-    trusted = bool((info.context or {}).get("trusted", False))
+    if isinstance(value, SearchSpace):
+        return value
+    context = info.context or {}
+    trusted = bool(context.get("trusted"))
     if isinstance(value, str) and trusted:
         return load_space(value)
-    return value if isinstance(value, SearchSpace) else parse_space(value, trusted=trusted)
+    return parse_space(value, trusted=trusted, given=context.get("given"))
 
 
 _DESCRIPTION = {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}
 
-# A field that holds a space of any kind: written with its kind, read back as what it was.
+# A field of a received file: a space of any installed kind, written with it and read back as what it was.
 AnySpace = Annotated[SerializeAsAny[SearchSpace], BeforeValidator(_nested), WithJsonSchema(_DESCRIPTION)]
+
+# A field of a configuration: whatever `load_space` takes.
+GivenSpace = Annotated[SerializeAsAny[SearchSpace], BeforeValidator(load_space)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError
@@ -47,7 +47,7 @@ def paired_scenes(root: Path) -> list[Scene]:
     clean = _by_key(folders[clean_name])
     degraded = {level: _by_key(path) for level, path in levels.items()}
     for level, files in degraded.items():
-        _require_partners(clean, files, root / level, folders[clean_name])
+        _require_partners(clean, files, levels[level], folders[clean_name])
     return [
         Scene(key, path, {level: files[key] for level, files in degraded.items()})
         for key, path in clean.items()
@@ -64,7 +64,8 @@ def pairing_key(stem: str) -> str:
 def _by_key(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name, path in photographs_in(folder).items():
-        key = pairing_key(name)
+        inner = PurePosixPath(name)
+        key = str(inner.with_name(pairing_key(inner.name)))
         if key in found:
             raise ManasError(f"{path}: has the same name as {found[key]} but for its number format; keep one")
         found[key] = path

@@ -7,7 +7,7 @@ and a resumed run goes on exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
 from typing import Literal, NamedTuple
@@ -177,17 +177,17 @@ class Backgrounds:
             for source, chosen in enumerate(crops.chosen)
             for index in range(len(chosen))
         ]
-        return self._loaded(crops, keys[rank::world_size], 1, workers=0)
+        return self._loaded(crops, keys[rank::world_size], 1)
 
     def _crops(self, part: str, patch: int, seed: int, *, augment: bool) -> Crops:
         return Crops(self.sources, self.parts[part], self.tasks, patch=patch, seed=seed, augment=augment)
 
-    def _loaded(self, crops: Crops, keys, size: int, workers: int | None = None) -> Iterator[Batch]:
+    def _loaded(self, crops: Crops, keys: Iterable[Key], size: int) -> Iterator[Batch]:
         loader = DataLoader(
             crops,
             batch_size=size,
             sampler=keys,
-            num_workers=self.config.workers if workers is None else workers,
+            num_workers=self.config.workers,
             collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # its own: the loader must not draw from the global one
@@ -215,7 +215,7 @@ def partition(identities: Sequence[Sequence[str]], share: float, seed: int) -> s
     held: set[str] = set()
     seen: set[str] = set()
     for names in identities:
-        wanted = max(1, round(share * len(names))) - len(held.intersection(names))
+        wanted = min(max(1, round(share * len(names))), len(names) - 1) - len(held.intersection(names))
         new = [name for name in names if name not in seen]
         held.update(new[place] for place in rng.permutation(len(new))[: max(wanted, 0)])
         seen.update(names)

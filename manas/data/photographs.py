@@ -4,8 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from manas.data.images import IMAGE_SUFFIXES
 from manas.errors import ManasError
-from manas.inference.images import IMAGE_SUFFIXES
 
 # Split by picture, never by crop: what is held out is not seen in any part.
 TRAINING = ("astronaut", "motorcycle_left", "rocket", "camera", "brick", "grass", "gravel")

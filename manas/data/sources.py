@@ -14,10 +14,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from manas.data.archives import Scene, paired_scenes
+from manas.data.images import read_image
 from manas.data.photographs import builtin_photographs, photographs_in
 from manas.data.weather import degrade, depth_ramp
 from manas.errors import ManasError
-from manas.inference.images import read_image
 
 WeatherName = Literal["rain", "snow"]
 Level = Literal["light", "medium", "heavy"]
@@ -66,6 +66,8 @@ class SourceConfig(BaseModel):
     def _one_kind(self) -> SourceConfig:
         if (self.weather is None) == (self.pairs is None):
             raise ManasError(f"the source for {self.task!r} needs either 'weather' or 'pairs'")
+        if len(set(self.levels)) != len(self.levels):
+            raise ManasError(f"a level is named twice in {', '.join(self.levels)}; name each once")
         return self
 
     def open(self, versions: int) -> Source:

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from manas.device import widest_float
 from manas.errors import ManasError
-from manas.restoration.precision import full_precision, widest_float
+from manas.restoration.precision import full_precision
 from manas.restoration.ssim import ssim
 
 PEAK = 255.0

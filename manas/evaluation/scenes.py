@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from manas.data.archives import paired_scenes
+from manas.data.images import read_image
 from manas.data.photographs import builtin_photographs, photographs_in
 from manas.data.weather import LEVELS, degrade
 from manas.errors import ManasError
-from manas.inference.images import read_image
 
 
 class DegradedScene(NamedTuple):
@@ -47,7 +47,7 @@ def scenes_of_pairs(root: Path) -> Iterator[DegradedScene]:
             degraded = read_image(path)
             if degraded.shape != clean.shape:
                 raise ManasError(f"{path}: not of the size of its clean image {scene.clean}")
-            yield DegradedScene(root.name, level, scene.name, degraded, clean)
+            yield DegradedScene(root.resolve().name, level, scene.name, degraded, clean)
 
 
 def scenes_for(pairs: Path | None, weathers: Sequence[str], photographs: str) -> Iterator[DegradedScene]:

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from manas.data.images import IMAGE_SUFFIXES, read_image, write_image
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError
-from manas.inference.images import IMAGE_SUFFIXES, read_image, write_image
 from manas.inference.restore import Restorer
 
 
-def restore_files(restorer: Restorer, inputs: Sequence[Path], out: Path) -> Iterator[Path]:
-    """Restores images and folders of images, yielding each file when it is written.
+def restore_file(restorer: Restorer, source: Path, target: Path) -> Path:
+    """Restores one image file into another; returns the latter."""
+    return write_image(target, restorer(read_image(source)))
+
+
+def targets_of(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Where every image goes: source -> target.
 
     Args:
         inputs: image files and folders; the tree below a folder is kept.
         out: a folder; or, for a single image, a file with an image suffix.
 
     Raises:
-        ManasError: before anything is restored, if two outputs or an input and an output are one file.
+        ManasError: if two targets, or a source and a target, are one file.
     """
-    for source, target in _plan(inputs, out).items():
-        yield write_image(target, restorer(read_image(source)))
-
-
-def _plan(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Where every image goes."""
     if out.suffix.lower() in IMAGE_SUFFIXES:
         if len(inputs) != 1 or inputs[0].is_dir():
             raise ManasError(f"-o {out} is one file; give a folder for several images")
@@ -36,6 +35,9 @@ def _plan(inputs: Sequence[Path], out: Path) -> dict[Path, Path]:
         for path in inputs:
             named = photographs_in(path) if path.is_dir() else {path.stem: path}
             plan |= {source: out / f"{name}.png" for name, source in named.items()}
+    for source in plan:
+        if not source.is_file():
+            raise ManasError(f"{source}: no such file or folder; give images or folders of them")
     targets = [target.resolve() for target in plan.values()]
     for source, target in plan.items():
         if target.resolve() in {source.resolve() for source in plan}:

@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from manas.architecture.space import SearchSpace
+from manas.data.images import to_array, to_tensor
+from manas.device import DeviceName, pick_device, place
 from manas.errors import ManasError, nearest
-from manas.inference.images import to_array, to_tensor
 from manas.inference.tiling import restore_tiled, restore_whole
 from manas.restoration.model_file import ModelDescription, load_model
 from manas.restoration.network import Restoration, tasks_of
-from manas.training.distributed import DeviceName, pick_device, place
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
@@ -81,16 +81,23 @@ class Restorer:
         if isinstance(picture, np.ndarray):
             return self._array(picture)
         if isinstance(picture, Tensor) and picture.ndim in (3, 4) and picture.is_floating_point():
-            batch = picture if picture.ndim == 4 else picture[None]
-            return self._restored(batch).reshape(picture.shape)
+            return self._tensor(picture)
         raise ManasError(f"cannot restore a {type(picture).__name__}; give a PIL image, array or float tensor")
 
+    def _tensor(self, tensor: Tensor) -> Tensor:
+        if tensor.shape[-3] != 3:
+            raise ManasError(f"cannot restore a tensor of shape {tuple(tensor.shape)}; give (B, 3, H, W)")
+        batch = tensor if tensor.ndim == 4 else tensor[None]
+        return self._restored(batch.float()).reshape(tensor.shape).to(tensor)
+
     def _array(self, array: np.ndarray) -> np.ndarray:
-        if array.ndim != 3 or array.shape[2] != 3:
-            raise ManasError(f"cannot restore an array of shape {array.shape}; give (H, W, 3)")
+        if array.ndim != 3 or array.shape[2] != 3 or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
+            raise ManasError(
+                f"cannot restore an array {array.shape} of {array.dtype}; give (H, W, 3), uint8 or float"
+            )
         if array.dtype == np.uint8:
             return to_array(self._restored(to_tensor(array)[None])[0])
-        batch = torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)[None].float()
+        batch = torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1)[None]
         return self._restored(batch)[0].permute(1, 2, 0).numpy().astype(array.dtype)
 
     def _restored(self, batch: Tensor) -> Tensor:

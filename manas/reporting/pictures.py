@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from manas.data.images import write_image
 from manas.errors import ManasError
-from manas.inference.images import write_image
 
 HEADINGS = ("degraded", "restored", "clean")
 MARGIN = 12

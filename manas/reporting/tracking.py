@@ -6,13 +6,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
+from manas.files import replacing
+
 
 class Tracker:
-    """Writes the numbers, texts and images of one run directory.
+    """Writes the numbers, texts and images of one run directory, for the time of a ``with`` block.
 
     Args:
         directory: of the run.
@@ -28,7 +31,7 @@ class Tracker:
 
         path = directory / "metrics.jsonl"
         _cut(path, step)
-        self.lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed by `close`)
+        self.lines = open(path, "a", encoding="utf-8")  # noqa: SIM115 (closed at the end of the block)
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -56,6 +59,14 @@ class Tracker:
             os.fsync(self.lines.fileno())
             self.board.flush()
 
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """Ends the files."""
         if self.enabled:
@@ -68,9 +79,8 @@ def _cut(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(f"{line}\n" for line in kept if step), encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in kept if step), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

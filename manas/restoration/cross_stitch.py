@@ -39,7 +39,7 @@ class StitchMatrices(nn.Module):
 
 def _initial(tasks: int, width: int) -> nn.Parameter:
     """(T, T, width)"""
-    off_diagonal = (1 - SAME_TASK) / (tasks - 1)
+    off_diagonal = (1 - SAME_TASK) / max(1, tasks - 1)
     matrix = torch.full((tasks, tasks), off_diagonal).fill_diagonal_(SAME_TASK)
     return nn.Parameter(matrix[:, :, None].repeat(1, 1, width))
 
@@ -59,5 +59,5 @@ def stitch(features: Sequence[Features], matrices: Sequence[Tensor]) -> list[Fea
 
 def _combine(tensors: Sequence[Tensor], matrix: Tensor) -> list[Tensor]:
     """Multiply and add by broadcasting, which profilers count alike; they do not count an einsum alike."""
-    rows = matrix[..., None, None].unbind()  # T of (T, 1 or C, 1, 1)
+    rows = matrix[..., None, None].to(tensors[0].dtype).unbind()  # T of (T, 1 or C, 1, 1)
     return [sum(w * x for w, x in zip(row[1:], tensors[1:], strict=True)) + row[0] * tensors[0] for row in rows]

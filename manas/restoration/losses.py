@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from manas.errors import ManasError
 from manas.restoration.network import Restoration
 from manas.restoration.precision import full_precision
 from manas.restoration.ssim import ssim
@@ -34,8 +35,9 @@ def dissimilarity(output: Tensor, clean: Tensor) -> Tensor:
 
 def total_variation(output: Tensor, clean: Tensor) -> Tensor:
     """2 (mean |dy|^2 + mean |dx|^2) over the K outputs of a background: (B, K, 3, H, W) -> (B,)."""
-    dy, dx = output.diff(dim=3), output.diff(dim=4)
-    return 2 * (dy.square().mean((1, 2, 3, 4)) + dx.square().mean((1, 2, 3, 4)))
+    differences = (output.diff(dim=3), output.diff(dim=4))
+    means = [d.square().sum((1, 2, 3, 4)) / max(1, d[0].numel()) for d in differences]
+    return 2 * (means[0] + means[1])
 
 
 def internal(output: Tensor, clean: Tensor) -> Tensor:
@@ -73,6 +75,12 @@ class LossWeights(BaseModel):
     internal_after: float = Field(0.025, ge=0, le=1)
     local: float = Field(1.0, ge=0)
 
+    @model_validator(mode="after")
+    def _compares(self) -> LossWeights:
+        if not (self.mse or self.l1 or self.ssim):
+            raise ManasError("nothing compares with the clean image; give mse, l1 or ssim a weight")
+        return self
+
     def active(self, progress: float) -> dict[str, float]:
         """Weights by name of the terms in force at `progress` in [0, 1] of the training."""
         weights = {name: getattr(self, name) for name in TERMS}
@@ -84,7 +92,8 @@ class LossWeights(BaseModel):
 def image_terms(output: Tensor, clean: Tensor, weights: dict[str, float]) -> dict[str, Tensor]:
     """Weighted terms, (B,) each, of outputs (B, K, 3, H, W) against clean backgrounds (B, 3, H, W)."""
     with full_precision(output.device):
-        output, clean = output.float(), clean.float()
+        dtype = torch.promote_types(output.dtype, torch.float32)
+        output, clean = output.to(dtype), clean.to(dtype)
         return {name: weight * TERMS[name](output, clean) for name, weight in weights.items()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from torch import nn
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, explain
+from manas.files import replacing
 
 Format = Literal["manas.model/1"]
 FORMAT: Format = "manas.model/1"
@@ -41,11 +41,9 @@ class ModelDescription(BaseModel):
 def save_model(path: str | Path, network: nn.Module, description: ModelDescription) -> Path:
     """Writes weights and description; the file is complete or not there."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata={KEY: json.dumps(description.model_dump(mode="json"))})
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata={KEY: json.dumps(description.model_dump(mode="json"))})
     return path
 
 

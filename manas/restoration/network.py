@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Literal, NamedTuple, cast
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from manas.architecture.choice import Decide, prefixed
+from manas.architecture.choice import Decide, is_name, prefixed
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import AnySpace, SearchSpace
-from manas.errors import ManasError
+from manas.errors import ManasError, explain
 from manas.restoration.cross_stitch import StitchMatrices, stitch
 from manas.restoration.fusion import FUSIONS
 from manas.restoration.tower import Tower
 
-RESERVED = {"stitch", "fusion", *dir(nn.ModuleDict())}
+RESERVED = ("stitch", "fusion")  # labels of the network's own forks begin with these
 
 
 class Restoration(NamedTuple):
@@ -51,8 +50,11 @@ class RestorationSpace(SearchSpace):
     @model_validator(mode="after")
     def _valid_names(self) -> RestorationSpace:
         for task in self.towers:
-            if not re.fullmatch(r"[a-z0-9_]+", task) or task in RESERVED:
-                raise ManasError(f"{task!r} cannot name a task; use lower-case letters, digits and _")
+            if not is_name(task) or task in RESERVED:
+                raise ManasError(
+                    f"{task!r} cannot name a task; use lower-case letters, digits and _, but neither "
+                    f"{' nor '.join(RESERVED)}, nor the name of an attribute of torch's ModuleDict"
+                )
         return self
 
     def build(self, decide: Decide) -> nn.Module:
@@ -138,9 +140,13 @@ def assemble(genotypes: Mapping[str, Genotype], *, stitch: str = "layer", fusion
     for task, space in towers.items():
         if isinstance(space, RestorationSpace):
             raise ManasError(f"the genotype for {task!r} is of a whole network; give it without a task")
-    space = RestorationSpace(towers=towers, stitch=stitch, fusion=fusion)
     choices = {f"{task}/{label}": name for task, g in genotypes.items() for label, name in g.choices.items()}
-    return Genotype(space=space, choices=choices, provenance={t: g.provenance for t, g in genotypes.items()})
+    provenance = {task: genotype.provenance for task, genotype in genotypes.items()}
+    try:
+        space = RestorationSpace(towers=towers, stitch=stitch, fusion=fusion)
+        return Genotype(space=space, choices=choices, provenance=provenance)
+    except ValidationError as error:
+        raise explain(error, RestorationSpace, "the network of these genotypes") from error
 
 
 def tasks_of(space: SearchSpace) -> Sequence[str]:

@@ -7,11 +7,6 @@ from typing import Any
 import torch
 
 
-def widest_float(device: torch.device) -> torch.dtype:
-    """The widest floating type that `device` computes with: float64, or float32 on mps."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Within it, float32 arithmetic on `device` is float32: no autocast, no TF32 or bfloat16 products.

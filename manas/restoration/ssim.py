@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from manas.device import widest_float
 from manas.errors import ManasError
-from manas.restoration.precision import full_precision, widest_float
+from manas.restoration.precision import full_precision
 
 RADIUS = 5
 SIGMA = 1.5

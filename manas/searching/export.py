@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from manas.architecture.genotype import Genotype
-from manas.architecture.space import SearchSpace, received_space
+from manas.architecture.space import SearchSpace, parse_space
 from manas.errors import ManasError
 from manas.restoration.model_file import read_description
 from manas.searching.selection import argmax
@@ -41,6 +41,6 @@ def _from_checkpoint(path: Path, space: type[SearchSpace] | None) -> Genotype:
     state = load_checkpoint(path)
     if state["kind"] == "retrain":
         return Genotype.from_json(state["genotype"], where=str(path), space=space)
-    searched = received_space(state["space"], where=str(path), space=space)
+    searched = parse_space(state["space"], trusted=False, where=str(path), given=space)
     choices = argmax(searched, state["probabilities"])
     return Genotype(space=searched, choices=choices, provenance={"step": state["step"]})

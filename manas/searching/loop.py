@@ -14,10 +14,12 @@ from manas.architecture.choice import architecture_parameters, choices_of, relax
 from manas.architecture.cost import Metric, cost_table, measure, thop_macs
 from manas.architecture.genotype import Genotype
 from manas.architecture.relaxation import OneHot, Softmax
-from manas.architecture.space import AnySpace
+from manas.architecture.space import GivenSpace
+from manas.config import read_config
 from manas.data.dataset import Backgrounds, Batch, DataConfig
+from manas.data.images import write_image
+from manas.device import DeviceName, place
 from manas.errors import ManasError
-from manas.inference.images import write_image
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.restoration.losses import LossWeights, restoration_terms
@@ -26,8 +28,8 @@ from manas.searching.bilevel import descend
 from manas.searching.objectives import complexity, indecision, probabilities_of
 from manas.searching.selection import argmax
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
-from manas.training.distributed import DeviceName, Precision, Process, place, started
-from manas.training.optimiser import Descent, OptimiserConfig, decay_groups
+from manas.training.distributed import Precision, Process, started
+from manas.training.optimiser import Descent, OptimiserConfig, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import ScheduleConfig, set_rate
 from manas.training.validation import sample_sheet, validate
@@ -65,7 +67,7 @@ class SearchConfig(BaseModel):
     seed: int = Field(0, ge=0)
     device: DeviceName = "auto"
     precision: Precision = "float32"
-    space: AnySpace = "manas_small"  # type: ignore[assignment]
+    space: GivenSpace = "manas_tiny"  # type: ignore[assignment] # validated as what it names
     relaxation: Softmax = Softmax()
     data: DataConfig = DataConfig()
     epochs: int = Field(10, ge=1)
@@ -82,12 +84,21 @@ class SearchConfig(BaseModel):
     log_every: int = Field(10, ge=1)
 
 
-def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = False) -> Genotype:
+def search(
+    config: SearchConfig | Mapping[str, Any] | str | Path, *, resume: bool = False, overwrite: bool = False
+) -> Genotype:
     """Searches a space and returns the genotype; writes it with everything else to the run directory.
 
+    Args:
+        config: the configuration, the mapping of one, or the path of its YAML file.
+        resume: go on with the run in the run directory, exactly.
+        overwrite: replace it.
+
     Raises:
-        ManasError: for data that cannot be used, a space without forks, or a run directory that holds a run.
+        ManasError: for a bad configuration, data that cannot be used, a space without forks, or a run
+            directory that holds a run.
     """
+    config = read_config(SearchConfig, config)
     with started(config.device) as process:
         run = RunDirectory(config, config.run, process, resume=resume, overwrite=overwrite)
         return _Search(config, process, run).run()
@@ -109,20 +120,24 @@ class _Search:
         self.weights = weight_parameters(self.network)
         self.shape = (3, config.data.patch, config.data.patch)
         self.table = cost_table(config.space, config.complexity.metric, self.shape).to(process.device)
-        alpha_groups, weight_groups = [{"params": self.alphas}], decay_groups(self.network)
-        self.alpha_descent = self._descent(config.alphas, alpha_groups)
-        self.weight_descent = self._descent(config.weights, weight_groups)
-
-    def _descent(self, config: OptimiserConfig, groups: list[dict[str, Any]]) -> Descent:
-        return Descent(self.network, config.build(groups), config.clip)
+        self.dearest = self.table.dearest()
+        statistics = RunningStatistics(self.network)
+        alphas = config.alphas.build([{"params": self.alphas}])
+        self.alpha_descent = Descent(alphas, statistics, config.alphas.clip)
+        weights = config.weights.build(decay_groups(self.network))
+        self.weight_descent = Descent(weights, statistics, config.weights.clip)
 
     def run(self) -> Genotype:
+        self.directory.open()
         start = self._resume()
         shared = {"rank": self.process.rank, "world_size": self.process.world_size}
         kept = self.backgrounds.batches("kept", step=start, **shared)
         held = self.backgrounds.batches("held", step=max(0, start - self.first_alpha_step), **shared)
-        tracker = Tracker(self.directory.path, step=start, enabled=self.process.is_first)
-        with Progress("search", self.total, done=start, enabled=self.process.is_first) as progress:
+        first = self.process.is_first
+        with (
+            Tracker(self.directory.path, step=start, enabled=first) as tracker,
+            Progress("search", self.total, done=start, enabled=first) as progress,
+        ):
             for step in range(start, self.total):
                 terms: dict[str, Tensor] = {}
                 if step >= self.first_alpha_step:
@@ -133,7 +148,6 @@ class _Search:
                     self._log(tracker, step + 1, terms)
                 if (step + 1) % self.config.steps == 0:
                     self._end_epoch(tracker, progress, (step + 1) // self.config.steps - 1)
-        tracker.close()
         return self._finish()
 
     def _weight_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -146,7 +160,7 @@ class _Search:
         running = self.config.alpha_statistics == "running"
         terms = self._restoration_terms(batch, step, training=not running)
         terms["architecture"] = self.config.architecture * indecision(self.network)
-        terms["complexity"] = self.config.complexity.weight * complexity(self.network, self.table)
+        terms["complexity"] = self.config.complexity.weight * complexity(self.network, self.table, self.dearest)
         norm = descend(_total(terms), self.alphas, self.alpha_descent, self.process)
         return {f"alphas/{name}": term for name, term in terms.items()} | {"alphas/gradient": norm}
 
@@ -161,7 +175,7 @@ class _Search:
     def _log(self, tracker: Tracker, step: int, terms: Mapping[str, Tensor]) -> None:
         values = torch.stack([term.detach().float() for term in terms.values()])
         means = (self.process.sum(values) / self.process.world_size).tolist()
-        left_out = max(self.weight_descent.check(), self.alpha_descent.check())
+        left_out = self.weight_descent.check() + self.alpha_descent.check()
         tracker.scalars(step, dict(zip(terms, means, strict=True)) | {"steps_left_out": left_out})
 
     def _end_epoch(self, tracker: Tracker, progress: Progress, epoch: int) -> None:
@@ -225,8 +239,8 @@ class _Search:
             "space": self.config.space.model_dump(mode="json"),
             "probabilities": self._probabilities(),
             "network": self.network.state_dict(),
-            "weights": self.weight_descent.optimiser.state_dict(),
-            "alphas": self.alpha_descent.optimiser.state_dict(),
+            "weights": self.weight_descent.state_dict(),
+            "alphas": self.alpha_descent.state_dict(),
         }
 
     def _resume(self) -> int:
@@ -235,10 +249,8 @@ class _Search:
             return 0
         state = load_checkpoint(self.directory.checkpoint, self.process)
         self.network.load_state_dict(state["network"])
-        self.weight_descent.optimiser.load_state_dict(state["weights"])
-        self.alpha_descent.optimiser.load_state_dict(state["alphas"])
-        self.weight_descent.check()
-        self.alpha_descent.check()
+        self.weight_descent.load_state_dict(state["weights"])
+        self.alpha_descent.load_state_dict(state["alphas"])
         return state["step"]
 
     def _finish(self) -> Genotype:

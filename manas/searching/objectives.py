@@ -25,12 +25,14 @@ def binary_entropy(choice: Choice) -> Tensor:
     From log p and log(1 - p), so that value and gradient are finite however saturated the alphas are.
     """
     log_p, log_rest = choice.relaxation.log_probabilities(choice)
+    if len(choice.names) == 1:  # log(1 - p) of a certainty is no number
+        return torch.zeros_like(log_p)
     return -(log_p.exp() * log_p + log_rest.exp() * log_rest)
 
 
 def indecision(network: nn.Module) -> Tensor:
     """Architecture regularisation: the mean binary entropy of each group of choices, summed over groups."""
-    groups = [choices for names, choices in groups_of(network).items() if len(names) > 1]
+    groups = groups_of(network).values()
     means = [torch.cat([binary_entropy(choice) for choice in choices]).mean() for choices in groups]
     return torch.stack(means).sum()
 
@@ -40,6 +42,6 @@ def probabilities_of(network: nn.Module) -> dict[str, Tensor]:
     return {choice.label: choice.probabilities() for choice in choices_of(network)}
 
 
-def complexity(network: nn.Module, table: CostTable) -> Tensor:
-    """Expected cost over that of the dearest architecture of the space, in [0, 1]."""
-    return table.expected(probabilities_of(network)) / table.dearest()
+def complexity(network: nn.Module, table: CostTable, dearest: float) -> Tensor:
+    """Expected cost over `dearest`, the cost of the dearest architecture of the space; in [0, 1]."""
+    return table.expected(probabilities_of(network)) / dearest

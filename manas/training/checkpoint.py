@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from manas.errors import ManasError
+from manas.files import replacing
 from manas.training.distributed import Process
 
 FORMAT = "manas.checkpoint/1"
@@ -20,12 +20,10 @@ def save_checkpoint(path: Path, process: Process, state: dict[str, Any]) -> None
     """Writes the state of a run and the random states of all processes; complete or not there."""
     randomness = process.gather(_random_state(process.device))
     if process.is_first:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             torch.save({"format": FORMAT, "random": randomness, **state}, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
     process.wait()
 
 
@@ -39,7 +37,7 @@ def load_checkpoint(path: Path, process: Process | None = None) -> dict[str, Any
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise ManasError(f"{path}: no such file; give the checkpoint.pt of a run") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except Exception as error:  # torch's reader raises whatever damage makes it trip over
         raise ManasError(f"{path}: damaged or not a checkpoint; start again with --overwrite") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ManasError(f"{path}: not a checkpoint of this version ({FORMAT}); give one that it wrote")

@@ -10,15 +10,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from manas.device import DeviceName, pick_device
 from manas.errors import ManasError
 
-DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["float32", "bf16"]
 
 
@@ -56,6 +56,14 @@ class Process:
         if self.world_size > 1:
             dist.barrier()
 
+    def share(self, value: Any) -> Any:
+        """The value of the first process."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
     def gather(self, value: object) -> list:
         """The values of all processes, by rank."""
         if self.world_size == 1:
@@ -77,12 +85,17 @@ class Process:
         flat = torch.cat([*((torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs), used])
         dist.all_reduce(flat)
         *parts, used = flat.split([*(p.numel() for p in parameters), len(pairs)])
-        shaped = (part.view_as(p) / self.world_size for part, p in zip(parts, parameters, strict=True))
+        shaped = (_like(p, part) / self.world_size for part, p in zip(parts, parameters, strict=True))
         if all(
             g is not None for g in gradients
         ):  # then every parameter is used, and the device need not be waited for
             return list(shaped)
         return [g if count else None for g, count in zip(shaped, used.tolist(), strict=True)]
+
+
+def _like(parameter: Tensor, values: Tensor) -> Tensor:
+    """Flat values as a tensor laid out in memory as the parameter is, which fused optimisers rely on."""
+    return torch.empty_like(parameter).copy_(values.view(parameter.shape))
 
 
 @contextmanager
@@ -103,20 +116,6 @@ def started(device: DeviceName) -> Iterator[Process]:
         yield Process(rank, world_size, kind)
     finally:
         dist.destroy_process_group()
-
-
-def pick_device(name: DeviceName) -> torch.device:
-    """The device of that name; ``auto`` is the first of cuda, mps and cpu that is there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    available = [kind for kind, is_there in there.items() if is_there]
-    if name != "auto" and name not in available:
-        raise ManasError(f"device={name} is not available here; choose auto or one of: {', '.join(available)}")
-    return torch.device(available[0] if name == "auto" else name)
-
-
-def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network on a device, its convolutions in channels_last memory, which is faster on CPUs and GPUs."""
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def floating_buffers(network: nn.Module) -> list[Tensor]:

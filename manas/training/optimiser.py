@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from manas.architecture.choice import weight_parameters
 from manas.errors import ManasError
 from manas.training.distributed import floating_buffers
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimiserConfig(BaseModel):
@@ -29,9 +31,9 @@ class OptimiserConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    rate: float = Field(1e-3, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    decay: float = Field(0.0, ge=0)
+    rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     clip: float | None = Field(None, gt=0)
 
     def build(self, groups: Sequence[dict[str, Any]]) -> Optimizer:
@@ -42,12 +44,20 @@ class OptimiserConfig(BaseModel):
         decayed = [{"weight_decay": self.decay, **group} for group in groups]
         if self.name == "sgd":
             optimiser: Optimizer = SGD(decayed, self.rate, momentum=self.betas[0], fused=True)
+            _start_momentum(optimiser)
         else:
             kind = Adam if self.name == "adam" else AdamW
             optimiser = kind(decayed, self.rate, betas=self.betas, fused=True)
         for group in optimiser.param_groups:
             group["base_lr"] = self.rate
         return optimiser
+
+
+def _start_momentum(optimiser: Optimizer) -> None:
+    """From zero; torch's own start leaves the buffer unfilled if the very first step is left out."""
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def decay_groups(network: nn.Module) -> list[dict[str, Any]]:
@@ -63,24 +73,42 @@ def decay_groups(network: nn.Module) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
+class RunningStatistics:
+    """The running statistics of a network, which a batch that broke must not change."""
+
+    def __init__(self, network: nn.Module):
+        self.current = floating_buffers(network)
+        self.good = [buffer.clone() for buffer in self.current]
+
+    def settle(self, broken: Tensor) -> None:
+        """Puts the statistics back where `broken` is not zero, and remembers them where it is."""
+        for current, good in zip(self.current, self.good, strict=True):
+            good.copy_(torch.where(broken > 0, good, current))
+            current.copy_(good)
+
+    def remember(self) -> None:
+        """Takes the statistics as they are for good ones."""
+        for current, good in zip(self.current, self.good, strict=True):
+            good.copy_(current)
+
+
 class Descent:
     """Clips and steps; a gradient that is not finite changes nothing, without waiting for the device.
 
     Args:
-        network: whose running statistics are put back when a step was left out.
         optimiser: fused, of parameters whose gradients are in `.grad`.
+        statistics: of the network; shared by all descents on it.
         clip: largest norm of the gradient, or None.
         patience: so many steps left out in a row are an error.
     """
 
-    def __init__(self, network: nn.Module, optimiser: Optimizer, clip: float | None, patience: int = 50):
-        self.network, self.optimiser, self.patience = network, optimiser, patience
+    def __init__(
+        self, optimiser: Optimizer, statistics: RunningStatistics, clip: float | None, patience: int = 50
+    ):
+        self.optimiser, self.statistics, self.patience = optimiser, statistics, patience
         self.clip = float("inf") if clip is None else clip
         self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        self.in_a_row: Tensor | float = 0.0
-        self.left_out: Tensor | float = 0.0
-        self.seen = 0.0
-        self.good = [buffer.clone() for buffer in floating_buffers(network)]
+        self.in_a_row = self.left_out = torch.zeros((), device=self.parameters[0].device)
 
     def step(self) -> Tensor:
         """One step of the optimiser; returns the norm of the gradient."""
@@ -89,26 +117,32 @@ class Descent:
         self.optimiser.found_inf = broken  # type: ignore[attr-defined] # as torch's GradScaler tells it
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        self.statistics.settle(broken)
         self.in_a_row = (self.in_a_row + 1) * broken
         self.left_out = self.left_out + broken
         return norm
 
     def check(self) -> int:
-        """Waits for the device: puts back running statistics that broke, returns the steps left out so far.
+        """Waits for the device and returns the number of steps left out so far.
 
         Raises:
             ManasError: when `patience` steps in a row were left out.
         """
-        left_out = float(self.left_out)
         if float(self.in_a_row) >= self.patience:
             raise ManasError(
                 f"the gradient was not finite in the last {self.patience} steps; lower the learning rate, or "
                 "set precision=float32"
             )
-        buffers = floating_buffers(self.network)
-        for buffer, good in zip(buffers, self.good, strict=True):
-            if left_out > self.seen:
-                buffer.copy_(torch.where(buffer.isfinite(), buffer, good))
-            good.copy_(buffer)
-        self.seen = left_out
-        return int(left_out)
+        return int(self.left_out)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs."""
+        counts = {"in_a_row": self.in_a_row, "left_out": self.left_out}
+        return {"optimiser": self.optimiser.state_dict(), **counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from `state_dict`; the network's own state must be loaded before."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.in_a_row = state["in_a_row"].to(self.in_a_row.device)
+        self.left_out = state["left_out"].to(self.left_out.device)
+        self.statistics.remember()

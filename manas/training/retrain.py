@@ -14,19 +14,21 @@ from torch.nn.parallel import DistributedDataParallel
 from manas.architecture.cost import measure, thop_macs
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import space_class
+from manas.config import read_config
 from manas.data.dataset import Backgrounds, Batch, DataConfig
+from manas.data.images import write_image
 from manas.data.sources import SourceConfig
+from manas.device import DeviceName, place
 from manas.errors import ManasError
-from manas.inference.images import write_image
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.restoration.losses import LossWeights, restoration_terms
 from manas.restoration.model_file import ModelDescription, save_model
 from manas.restoration.network import RestorationSpace, assemble, tasks_of
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
-from manas.training.distributed import DeviceName, Precision, Process, place, started
+from manas.training.distributed import Precision, Process, started
 from manas.training.ema import MovingAverage
-from manas.training.optimiser import Descent, OptimiserConfig, decay_groups
+from manas.training.optimiser import Descent, OptimiserConfig, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import ScheduleConfig, set_rate
 from manas.training.validation import sample_sheet, validate
@@ -69,12 +71,21 @@ class RetrainConfig(BaseModel):
     log_every: int = Field(10, ge=1)
 
 
-def retrain(config: RetrainConfig, *, resume: bool = False, overwrite: bool = False) -> Path:
+def retrain(
+    config: RetrainConfig | Mapping[str, Any] | str | Path, *, resume: bool = False, overwrite: bool = False
+) -> Path:
     """Trains the network of the genotypes and returns the path of its model file, the best by validation.
 
+    Args:
+        config: the configuration, the mapping of one, or the path of its YAML file.
+        resume: go on with the run in the run directory, exactly.
+        overwrite: replace it.
+
     Raises:
-        ManasError: for genotypes or data that cannot be used, or a run directory that holds a run.
+        ManasError: for a bad configuration, genotypes or data that cannot be used, or a run directory that
+            holds a run.
     """
+    config = read_config(RetrainConfig, config)
     genotype = _whole_genotype(config)
     with started(config.device) as process:
         run = RunDirectory(config, config.run, process, resume=resume, overwrite=overwrite)
@@ -93,9 +104,12 @@ class _Retraining:
         self.network = place(genotype.network(), process.device)
         self.average = MovingAverage(self.network, config.average)
         optimiser = config.optimiser.build(decay_groups(self.network))
-        self.descent = Descent(self.network, optimiser, config.optimiser.clip)
+        self.descent = Descent(optimiser, RunningStatistics(self.network), config.optimiser.clip)
         self.parallel = self._parallel()
         self.best = float("-inf")
+        shape = (3, config.data.patch, config.data.patch)
+        parameters = int(measure(self.network, "parameters"))
+        self.cost = {"parameters": parameters, "macs": thop_macs(self.network, shape), "input": list(shape)}
 
     def _parallel(self) -> nn.Module:
         if self.process.world_size == 1:
@@ -104,12 +118,16 @@ class _Retraining:
         return DistributedDataParallel(self.network, device_ids=[self.process.device] if on_gpu else None)
 
     def run(self) -> Path:
+        self.directory.open()
         start = self._resume()
         batches = self.backgrounds.batches(
             "kept", step=start, rank=self.process.rank, world_size=self.process.world_size
         )
-        tracker = Tracker(self.directory.path, step=start, enabled=self.process.is_first)
-        with Progress("retrain", self.total, done=start, enabled=self.process.is_first) as progress:
+        first = self.process.is_first
+        with (
+            Tracker(self.directory.path, step=start, enabled=first) as tracker,
+            Progress("retrain", self.total, done=start, enabled=first) as progress,
+        ):
             for step in range(start, self.total):
                 terms = self._step(next(batches).to(self.process.device), step)
                 progress.advance()
@@ -117,7 +135,6 @@ class _Retraining:
                     self._log(tracker, step + 1, terms)
                 if (step + 1) % self.config.steps == 0:
                     self._end_epoch(tracker, progress, (step + 1) // self.config.steps - 1)
-        tracker.close()
         return self.directory.path / "model.safetensors"
 
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
@@ -145,7 +162,7 @@ class _Retraining:
         self.process.broadcast(list(self.average.network.buffers()))
         scores = self._validate()
         tracker.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
-        improved = scores["psnr"] > self.best
+        improved = epoch == 0 or scores["psnr"] > self.best
         self.best = max(self.best, scores["psnr"])
         if self.process.is_first:
             self._write(tracker, step, epoch, scores, improved)
@@ -171,15 +188,12 @@ class _Retraining:
             save_model(self.directory.path / f"{name}.safetensors", self.average.network, description)
 
     def _description(self, epoch: int, scores: Mapping[str, float]) -> ModelDescription:
-        shape = (3, self.config.data.patch, self.config.data.patch)
         training = versions() | {
             "seed": self.config.seed,
             "epoch": epoch,
             "steps": (epoch + 1) * self.config.steps,
             "config_sha256": self.directory.digest(),
-            "parameters": int(measure(self.network, "parameters")),
-            "macs": thop_macs(self.network, shape),
-            "input": list(shape),
+            **self.cost,
             "validation": dict(scores),
         }
         seen = {task: [s.model_dump(mode="json") for s in self._sources(task)] for task in self.tasks}
@@ -196,7 +210,7 @@ class _Retraining:
             "genotype": self.genotype.to_json(),
             "network": self.network.state_dict(),
             "average": self.average.network.state_dict(),
-            "optimiser": self.descent.optimiser.state_dict(),
+            "descent": self.descent.state_dict(),
         }
 
     def _resume(self) -> int:
@@ -210,8 +224,7 @@ class _Retraining:
             )
         self.network.load_state_dict(state["network"])
         self.average.network.load_state_dict(state["average"])
-        self.descent.optimiser.load_state_dict(state["optimiser"])
-        self.descent.check()
+        self.descent.load_state_dict(state["descent"])
         self.best = state["best"]
         return state["step"]
 

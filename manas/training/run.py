@@ -34,7 +34,9 @@ WRITTEN = (
 
 
 class RunDirectory:
-    """A run's folder with its configuration and environment.
+    """A run's folder with its configuration and environment; every process of a run sees the same one.
+
+    Nothing is written or removed before `open`, so that a mistake found in between leaves all as it was.
 
     Raises:
         ManasError: if it holds a run and neither `resume` nor `overwrite` is given, if there is nothing to
@@ -44,19 +46,46 @@ class RunDirectory:
     def __init__(self, config: BaseModel, path: str, process: Process, *, resume: bool, overwrite: bool):
         self.path = Path(path)
         self.checkpoint = self.path / "checkpoint.pt"
-        self.config = config
-        if process.is_first:
-            self._open(resume=resume, overwrite=overwrite)
-        process.wait()
+        self.config, self.process = config, process
+        self.resume, self.overwrite = resume, overwrite
+        refusal = process.share(self._refusal())
+        if refusal:
+            raise ManasError(refusal)
 
     @property
     def can_resume(self) -> bool:
-        """Whether an interrupted run left a checkpoint here."""
-        return self.checkpoint.exists()
+        """Whether to go on from a checkpoint: an interrupted run may have ended before its first."""
+        return self.resume and self.checkpoint.exists()
 
     def digest(self) -> str:
         """SHA-256 of the resolved configuration."""
         return hashlib.sha256(_as_yaml(self.config).encode()).hexdigest()
+
+    def open(self) -> None:
+        """Makes the folder and writes what the run is; clears it before if it is to be overwritten."""
+        if self.process.is_first:
+            if self.overwrite:
+                self._clear()
+            self.path.mkdir(parents=True, exist_ok=True)
+            (self.path / "config.yaml").write_text(_as_yaml(self.config), encoding="utf-8")
+            environment = json.dumps(_environment(), indent=2) + "\n"
+            (self.path / "environment.json").write_text(environment, encoding="utf-8")
+        self.process.wait()
+
+    def _refusal(self) -> str | None:
+        """Why the run cannot be here, if so."""
+        file = self.path / "config.yaml"
+        if self.resume and self.overwrite:
+            return f"{self.path}: --resume and --overwrite exclude each other; give one"
+        if self.path.exists() and not self.path.is_dir():
+            return f"{self.path} is a file; give another run=..."
+        if self.resume and not file.exists():
+            return f"{self.path} holds no run to resume; start it without --resume"
+        if self.resume and file.read_text(encoding="utf-8") != _as_yaml(self.config):
+            return f"{file} differs from the configuration given; resume with the run's own"
+        if file.exists() and not self.resume and not self.overwrite:
+            return f"{self.path} holds a run already; give --resume, --overwrite, or another run=..."
+        return None
 
     def _clear(self) -> None:
         """Removes what a run writes, and nothing else that may stand beside it."""
@@ -66,21 +95,8 @@ class RunDirectory:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-
-    def _open(self, *, resume: bool, overwrite: bool) -> None:
-        file = self.path / "config.yaml"
-        if file.exists() and overwrite:
-            self._clear()
-        elif file.exists() and not resume:
-            raise ManasError(f"{self.path} holds a run already; give --resume, --overwrite, or another run=...")
-        elif resume and not file.exists():
-            raise ManasError(f"{self.path} holds no run to resume; start it without --resume")
-        elif resume and file.read_text(encoding="utf-8") != _as_yaml(self.config):
-            raise ManasError(f"{file} differs from the configuration given; resume with the run's own")
-        self.path.mkdir(parents=True, exist_ok=True)
-        file.write_text(_as_yaml(self.config), encoding="utf-8")
-        environment = json.dumps(_environment(), indent=2) + "\n"
-        (self.path / "environment.json").write_text(environment, encoding="utf-8")
+            for unfinished in self.path.glob(f".{path.stem}.*{path.suffix}"):
+                unfinished.unlink()
 
 
 def _as_yaml(config: BaseModel) -> str:

@@ -36,7 +36,7 @@ class Affine(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight + self.bias
+        return x * self.weight.to(x.dtype) + self.bias.to(x.dtype)
 
 
 def normalisation(norm: Norm, channels: int, *, affine: bool = True) -> nn.Module:

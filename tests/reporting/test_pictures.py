@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage import data
 
+from manas.data.images import read_image
 from manas.errors import ManasError
-from manas.inference.images import read_image
 from manas.reporting.pictures import HEADINGS, MARGIN, NARROWEST, Row, before_after
 
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from manas.data import images
+from manas.data.images import IMAGE_SUFFIXES, read_image, to_array, to_tensor, write_image
 from manas.errors import ManasError
-from manas.inference import images
-from manas.inference.images import IMAGE_SUFFIXES, read_image, to_array, to_tensor, write_image
 
 
 @pytest.fixture
@@ -220,5 +220,3 @@ def test_values_are_clamped_and_halves_go_up():
 def test_nan_is_refused():
     with pytest.raises(ManasError, match="holds NaN"):
         to_array(torch.full((3, 2, 2), float("nan")))
-
-

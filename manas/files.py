@@ -1,0 +1,55 @@
+"""Files that people write for us, read strictly; and files that we write, complete or not there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from manas.errors import ManasError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, which becomes `path` when the block ends well and is removed if not.
+
+    Parents are created. The name is hidden and of this process, so that nobody takes it for a result.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_yaml(file: Any, where: str) -> Any:
+    """The content of a YAML file, a path or a resource of a package.
+
+    Raises:
+        ManasError: if it cannot be read, is not valid YAML, or gives a key twice.
+    """
+    try:
+        return _StrictLoader(file.read_text(encoding="utf-8")).get_single_data()
+    except OSError as error:
+        raise ManasError(f"{where}: cannot be read ({error.strerror}); give an existing YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ManasError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A safe loader for which a key given twice is an error: the plain one silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for place, key in enumerate(keys) if key in keys[:place]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {twice!r} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)

@@ -1,0 +1,71 @@
+"""What the tests share: few threads, one seed, and the smallest spaces that have every part of a large one."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import nn
+
+from manas.architecture.genotype import Genotype
+from manas.restoration.network import RestorationSpace
+from search_spaces.multi_scale_attentive.tower import AttentionOptions, MultiScaleAttentive, StemOptions
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+settings.register_profile("tests", max_examples=40, deadline=None, database=None, derandomize=True)
+settings.load_profile("tests")
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def randomised() -> Callable[[nn.Module], nn.Module]:
+    """A function that gives a network random weights, running statistics and clearly different alphas.
+
+    No two of its parts then agree by accident, and nothing that starts at zero hides what is before it.
+    """
+    return _randomise
+
+
+def _randomise(network: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5)
+            elif tensor.is_floating_point() and not name.endswith("identity"):
+                inputs = tensor[0].numel() if tensor.ndim > 1 else 1
+                tensor.normal_(std=inputs**-0.5)
+    return network
+
+
+@pytest.fixture(scope="session")
+def small_tower() -> MultiScaleAttentive:
+    """Three scales, two stages, seven forks; images in multiples of four."""
+    return MultiScaleAttentive(
+        channels=(8, 12, 16),
+        columns=(1, 1),
+        stem=StemOptions(blocks=1, planes=4, expansion=2),
+        attention=AttentionOptions(groups=1, gates=("none", "sep_conv_3x3", "channel_attention", "cbam")),
+    )
+
+
+@pytest.fixture(scope="session")
+def small_network(small_tower) -> RestorationSpace:
+    """Two small towers, stitched by layer and fused by a mask."""
+    return RestorationSpace(towers={"derain": small_tower, "desnow": small_tower})
+
+
+@pytest.fixture(scope="session")
+def small_genotype(small_network) -> Genotype:
+    """Of `small_network`, with another architecture for each task."""
+    genotype = small_network.sample(seed=3)
+    derain, desnow = (
+        [name for label, name in genotype.choices.items() if label.startswith(task)]
+        for task in ("derain/", "desnow/")
+    )
+    assert derain != desnow
+    return genotype

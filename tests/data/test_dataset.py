@@ -1,0 +1,281 @@
+"""Batches: a function of the step alone, whatever the number of workers and ranks; parts without overlap."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from manas.data.dataset import Backgrounds, Crops, DataConfig, Key, Stream, partition
+from manas.data.images import write_image
+from manas.data.sources import Crop, SourceConfig
+from manas.errors import ManasError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+class TestStream:
+    LENGTHS = (3, 5, 2)
+
+    def keys(self, count, **options):
+        return list(islice(Stream(self.LENGTHS, seed=4, **options), count))
+
+    def test_every_source_once_a_block(self):
+        keys = self.keys(60)
+        for block in range(0, 60, 3):
+            assert sorted(key.source for key in keys[block : block + 3]) == [0, 1, 2]
+
+    def test_each_epoch_of_a_source_is_a_permutation(self):
+        keys = self.keys(180)
+        for source, length in enumerate(self.LENGTHS):
+            own = [key for key in keys if key.source == source]
+            orders = set()
+            for epoch in range(60 // length):
+                part = own[epoch * length : (epoch + 1) * length]
+                assert {key.epoch for key in part} == {epoch}
+                assert sorted(key.background for key in part) == list(range(length))
+                orders.add(tuple(key.background for key in part))
+            assert len(orders) > 1  # another order each time
+
+    def test_a_key_is_a_function_of_seed_and_position(self):
+        stream, keys = Stream(self.LENGTHS, seed=4), self.keys(50)
+        for position in (49, 0, 17, 3, 17):
+            assert stream.key(position) == Stream(self.LENGTHS, seed=4).key(position) == keys[position]
+        assert list(islice(Stream(self.LENGTHS, seed=5), 50)) != keys
+
+    @pytest.mark.parametrize("ranks", [2, 3, 4])
+    def test_ranks_share_one_stream(self, ranks):
+        whole = self.keys(ranks * 12)
+        for rank in range(ranks):
+            assert self.keys(12, start=rank, step=ranks) == whole[rank::ranks]
+
+    @pytest.mark.parametrize("ranks", [2, 3, 6])
+    def test_every_rank_meets_every_source(self, ranks):
+        for rank in range(ranks):
+            assert {key.source for key in self.keys(12, start=rank, step=ranks)} == {0, 1, 2}
+
+    def test_it_goes_on_from_any_position(self):
+        assert self.keys(10, start=23) == self.keys(33)[23:]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Five photographs for rain and snow, four other scenes in pairs; every image has its own brightness."""
+    root = tmp_path_factory.mktemp("backgrounds")
+    for n in range(5):
+        write_image(root / "clean" / f"{n}.png", np.full((20, 24, 3), 10 * n, np.uint8))
+    for n in range(4):
+        write_image(root / "pairs" / "clean" / f"{n}.png", np.full((24, 20, 3), 100 + 10 * n, np.uint8))
+        for level, more in (("light", 1), ("heavy", 3)):
+            picture = np.full((24, 20, 3), 100 + 10 * n + more, np.uint8)
+            write_image(root / "pairs" / level / f"{n}.png", picture)
+    return root
+
+
+TASKS = ("derain", "desnow")
+
+
+def config(root, **changes):
+    clean = str(root / "clean")
+    sources = (
+        SourceConfig(task="derain", weather="rain", photographs=clean),
+        SourceConfig(task="desnow", weather="snow", photographs=clean),
+        SourceConfig(task="derain", pairs=str(root / "pairs")),
+    )
+    small = {"sources": sources, "versions": 2, "patch": 16, "batch": 4, "workers": 0, "validation_patch": 16}
+    return DataConfig(**small | changes)
+
+
+def backgrounds(root, seed=0, share=0.4, **changes):
+    return Backgrounds(config(root, **changes), TASKS, seed=seed, held_share=share)
+
+
+def bits(batch):
+    return [tensor.numpy().tobytes() for tensor in batch]
+
+
+def test_shapes_types_and_tasks(folders):
+    batch = next(backgrounds(folders).batches("kept"))
+    assert batch.degraded.shape == (4, 2, 3, 16, 16)
+    assert batch.clean.shape == (4, 3, 16, 16)
+    assert batch.degraded.dtype == batch.clean.dtype == torch.float32
+    assert batch.task.tolist() == [0, 1, 0, 1]  # rain, snow, pairs; then the next block, rotated
+    assert 0 <= batch.degraded.min() < batch.degraded.max() <= 1
+
+
+def test_the_number_of_workers_changes_no_bit(folders):
+    by_workers = [
+        [bits(batch) for batch in islice(backgrounds(folders, workers=workers).batches("kept", step=1), 4)]
+        for workers in (0, 1, 2)
+    ]
+    assert by_workers[0] == by_workers[1] == by_workers[2]
+    assert by_workers[0][0] != by_workers[0][1]
+
+
+def test_batches_depend_on_the_seed_alone(folders):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    one = [bits(batch) for batch in islice(backgrounds(folders).batches("kept"), 3)]
+    torch.manual_seed(2)
+    np.random.seed(2)
+    state = torch.get_rng_state()
+    two = [bits(batch) for batch in islice(backgrounds(folders).batches("kept"), 3)]
+    assert one == two
+    assert torch.equal(state, torch.get_rng_state())  # the loader draws from its own
+    assert [bits(batch) for batch in islice(backgrounds(folders, seed=1).batches("kept"), 3)] != one
+
+
+def test_resuming_at_a_step_gives_the_same_continuation(folders):
+    whole = [bits(batch) for batch in islice(backgrounds(folders).batches("held"), 6)]
+    assert [bits(batch) for batch in islice(backgrounds(folders).batches("held", step=4), 2)] == whole[4:]
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_together_see_what_one_process_sees(ranks, folders):
+    of_each = [backgrounds(folders).batches("kept", rank=rank, world_size=ranks) for rank in range(ranks)]
+    for whole, *parts in islice(zip(backgrounds(folders).batches("kept"), *of_each, strict=True), 5):
+        for tensor, of_ranks in zip(whole, zip(*parts, strict=True), strict=True):
+            for rank, part in enumerate(of_ranks):
+                assert torch.equal(tensor[rank::ranks], part)
+
+
+def test_a_batch_that_ranks_cannot_share_is_named(folders):
+    with pytest.raises(ManasError, match="data.batch=4 is not divisible by 3 processes"):
+        next(backgrounds(folders).batches("kept", world_size=3))
+
+
+class TestValidation:
+    def test_the_same_crops_at_every_call(self, folders):
+        data = backgrounds(folders, validation_crops=2)
+        calls = [[bits(batch) for batch in data.validation("held")] for _ in range(2)]
+        assert calls[0] == calls[1]
+        assert len(calls[0]) == 2 * (2 + 2 + 2)  # crops x backgrounds of the three sources
+        assert len({tuple(each) for each in calls[0]}) == 2 * (2 + 2) + 2  # crops of flat pairs are all alike
+
+    def test_one_background_a_batch_of_its_own_size(self, folders):
+        for batch in backgrounds(folders, validation_patch=12).validation("held"):
+            assert batch.degraded.shape == (1, 2, 3, 12, 12)
+
+    def test_ranks_share_it(self, folders):
+        data = backgrounds(folders)
+        whole = [bits(batch) for batch in data.validation("held")]
+        shares = [[bits(batch) for batch in data.validation("held", rank=r, world_size=2)] for r in (0, 1)]
+        assert shares == [whole[0::2], whole[1::2]]
+
+    def test_workers_change_no_bit(self, folders):
+        by_workers = [
+            [bits(batch) for batch in backgrounds(folders, workers=w).validation("held")] for w in (0, 1)
+        ]
+        assert by_workers[0] == by_workers[1]
+
+
+class TestPartition:
+    def brightness(self, batches, count):
+        """Of the clean backgrounds, which tells them apart."""
+        return {round(float(x) * 255) for batch in islice(batches, count) for x in batch.clean[:, 0, 0, 0]}
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_no_background_is_on_both_sides(self, seed, folders):
+        data = backgrounds(folders, seed=seed)
+        kept, held = (self.brightness(data.batches(part), 20) for part in ("kept", "held"))
+        assert not kept & held
+        assert kept | held == {0, 10, 20, 30, 40, 100, 110, 120, 130}
+        assert self.brightness(data.validation("held"), 99) == held
+
+    def test_sources_of_the_same_photographs_agree(self, folders):
+        data = backgrounds(folders)
+        assert data.parts["held"][0] == data.parts["held"][1]
+        assert len(data.parts["held"][0]) == 2
+        assert len(data.parts["held"][2]) == 2
+
+    def test_it_is_seeded(self):
+        names = [[str(n) for n in range(20)]]
+        assert partition(names, 0.5, 3) == partition(names, 0.5, 3)
+        assert len({frozenset(partition(names, 0.5, seed)) for seed in range(10)}) > 1
+
+    @pytest.mark.parametrize(("share", "count"), [(0.5, 10), (0.2, 4), (0.01, 1), (0.3, 6)])
+    def test_the_share_of_each_source(self, share, count):
+        sources = [[f"{source}{n}" for n in range(20)] for source in "ab"]
+        held = partition(sources, share, 0)
+        assert [len(held & set(names)) for names in sources] == [count, count]
+
+    @pytest.mark.parametrize("share", [0.01, 0.99])
+    def test_at_least_one_on_each_side(self, share):
+        names = ["a", "b", "c"]
+        assert 0 < len(partition([names], share, 0)) < 3
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_sources_that_share_some_are_parted_too(self, seed):
+        sources = [["a", "b"], ["b", "c"], ["a", "c", "d"]]
+        held = partition(sources, 0.5, seed)
+        for names in sources:
+            assert 0 < len(held & set(names)) < len(names)
+
+    def test_one_background_is_an_error(self):
+        with pytest.raises(
+            ManasError, match=r"data.sources.1: 1 background\(s\) cannot be parted; give at least"
+        ):
+            partition([["a", "b"], ["c"]], 0.5, 0)
+
+
+class TestUnreadable:
+    @pytest.fixture
+    def broken(self, folders, tmp_path):
+        for n in range(4):
+            write_image(tmp_path / "clean" / f"{n}.png", np.full((20, 20, 3), n, np.uint8))
+            path = tmp_path / "clean" / f"{n}.png"
+            path.write_bytes(path.read_bytes()[:50])
+        return tmp_path
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    @pytest.mark.parametrize("part", ["batches", "validation"])
+    def test_it_surfaces_as_one_line_that_names_the_file(self, part, workers, broken):
+        source = SourceConfig(task="derain", weather="rain", photographs=str(broken / "clean"))
+        data = backgrounds(broken, sources=(source,), workers=workers)
+        with pytest.raises(ManasError) as error:
+            next(getattr(data, part)("held"))
+        assert str(error.value).count("\n") == 0
+        assert str(broken / "clean") in str(error.value)
+        assert "cannot read" in str(error.value)
+        assert "Traceback" not in str(error.value)
+
+
+class Told:
+    """A source that tells with which generator it was asked."""
+
+    identities = ("a", "b", "c")
+
+    def crop(self, index, patch, rng, *, augment):
+        clean = np.full((patch, patch, 3), index, np.float32)
+        return Crop(clean, rng.random((2, patch, patch, 3), dtype=np.float32))
+
+
+def test_a_crop_is_a_function_of_its_whole_key():
+    def crops(seed=0):
+        return Crops([Told(), Told()], [[2, 0], [1]], [5, 6], patch=8, seed=seed, augment=True)
+
+    one = crops()[Key(0, 0, 1)]
+    assert one.clean.unique().tolist() == [0]  # place 1 of the chosen backgrounds of source 0
+    assert one.task == 5
+    assert bits(one) == bits(crops()[Key(0, 0, 1)])
+    others = [crops()[Key(0, 1, 1)], crops()[Key(0, 0, 0)], crops()[Key(1, 0, 0)], crops(1)[Key(0, 0, 1)]]
+    assert len({bits(other)[0] for other in [one, *others]}) == 5
+
+
+def test_a_source_without_tower_is_named(folders):
+    with pytest.raises(ManasError, match="data.sources: no tower for the task 'derain'; valid: dehaze|did you"):
+        Backgrounds(config(folders), ("dehaze",), seed=0, held_share=0.5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"patch": 7}, {"batch": 0}, {"versions": 0}, {"workers": -1}, {"sources": ()}, {"validation_patch": 10}],
+)
+def test_values_out_of_range(wrong):
+    with pytest.raises(ValidationError):
+        DataConfig(**wrong)
+
+
+def test_tasks_of_the_sources_each_once(folders):
+    assert config(folders).tasks == TASKS

@@ -1,0 +1,238 @@
+"""Sources: crops that belong together, and what is refused."""
+
+import pickle
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from manas.data.archives import paired_scenes
+from manas.data.images import write_image
+from manas.data.photographs import TRAINING
+from manas.data.sources import GeneratedSource, ImageCache, PairedSource, SourceConfig
+from manas.data.weather import degrade
+from manas.errors import ManasError
+
+STEPS = {"light": 7, "medium": 20, "heavy": 33}  # degraded = clean + so much, a different number a level
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Two scenes of two shapes in which no two pixels are alike; a level is the clean image plus a number."""
+    root = tmp_path_factory.mktemp("pairs")
+    for name, (height, width) in {"1": (24, 30), "2": (40, 18)}.items():
+        place = np.arange(height * width)
+        clean = np.stack([place % 200, place // 200, np.full_like(place, 10 * int(name))], 1).astype(np.uint8)
+        clean = clean.reshape(height, width, 3)
+        write_image(root / "clean" / f"{name}.png", clean)
+        for level, step in STEPS.items():
+            write_image(root / level / f"{name}.png", clean + np.uint8(step))
+    return root
+
+
+def paired(root, versions=3):
+    return PairedSource(paired_scenes(root), versions, str(root))
+
+
+def rng(seed):
+    return np.random.default_rng(seed)
+
+
+def test_clean_and_all_versions_share_crop_and_augmentation(pairs):
+    source = paired(pairs)
+    for seed in range(20):
+        crop = source.crop(seed % 2, 16, rng(seed), augment=True)
+        assert crop.clean.shape == (16, 16, 3)
+        assert crop.degraded.shape == (3, 16, 16, 3)
+        assert crop.clean.dtype == crop.degraded.dtype == np.float32
+        apart = (crop.degraded - crop.clean) * 255
+        for level, difference in zip(sorted(STEPS), apart, strict=True):
+            np.testing.assert_allclose(difference, STEPS[level], atol=1e-3)
+
+
+def test_versions_are_drawn_without_repetition(pairs):
+    source = paired(pairs, versions=2)
+    seen = set()
+    for seed in range(30):
+        crop = source.crop(0, 16, rng(seed), augment=False)
+        seen.add(tuple(np.rint((crop.degraded - crop.clean)[:, 0, 0, 0] * 255).astype(int)))
+    assert seen == {(33, 7), (33, 20), (7, 20)}  # heavy, light, medium: in the order of the folders
+
+
+def symmetries(image):
+    """The eight images of a square under rotation and reflection."""
+    turned = [np.rot90(image, quarter) for quarter in range(4)]
+    return [*turned, *(np.fliplr(each) for each in turned)]
+
+
+def test_all_eight_augmentations_occur_and_no_other(pairs):
+    source = paired(pairs)
+    clean = source.cache.read(source.scenes[1].clean)
+    whole = {image.tobytes() for image in symmetries(clean[:18, :18])}
+    assert len(whole) == 8
+    found = set()
+    for seed in range(400):
+        crop = np.rint(source.crop(1, 18, rng(seed), augment=True).clean * 255).astype(np.uint8)
+        candidates = [image.tobytes() for image in symmetries(crop)]
+        top = next((t for t in range(23) if clean[t : t + 18].tobytes() in candidates), None)
+        assert top is not None, "it is no crop of the photograph"
+        if top == 0:
+            found.add(crop.tobytes())
+    assert found == whole
+
+
+def test_unaugmented_crops_reach_every_corner(pairs):
+    source = paired(pairs)
+    height, width, patch = 24, 30, 22
+    corners = set()
+    for seed in range(300):
+        crop = source.crop(0, patch, rng(seed), augment=False).clean
+        place = int(round(crop[0, 0, 0] * 255)) + 200 * int(round(crop[0, 0, 1] * 255))
+        corners.add(divmod(place, width))
+    assert corners == {(y, x) for y in range(height - patch + 1) for x in range(width - patch + 1)}
+
+
+def test_a_crop_is_a_function_of_the_generator(pairs, clean_folder):
+    generated = SourceConfig(task="derain", weather="rain", photographs=str(clean_folder)).open(3)
+    for source in (paired(pairs), generated):
+        one, two, other = (source.crop(0, 16, rng(seed), augment=True) for seed in (5, 5, 6))
+        np.testing.assert_array_equal(one.degraded, two.degraded)
+        np.testing.assert_array_equal(one.clean, two.clean)
+        assert not np.array_equal(one.degraded, other.degraded)
+
+
+@pytest.mark.parametrize("size", [18, 17])
+def test_an_image_smaller_than_the_crop_is_named(size, pairs):
+    source = paired(pairs)
+    source.crop(1, 18, rng(0), augment=True)
+    with pytest.raises(
+        ManasError, match=r"2\.png: 18x40 is smaller than the crops of 19; set data.patch lower"
+    ):
+        source.crop(1, 19, rng(0), augment=True)
+
+
+def test_pairs_of_two_sizes_are_named(pairs, tmp_path):
+    for kind, height in (("clean", 20), ("light", 21)):
+        write_image(tmp_path / kind / "a.png", np.zeros((height, 20, 3), np.uint8))
+    with pytest.raises(ManasError, match=r"light.a\.png: 20x21, but its clean image .*clean.a\.png is 20x20"):
+        paired(tmp_path, versions=1).crop(0, 16, rng(0), augment=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "available"),
+    [({"weather": "rain", "levels": ["light", "heavy"]}, 2), ({"weather": "snow"}, 3), ({"pairs": True}, 3)],
+)
+def test_too_few_levels_name_the_setting(config, available, pairs):
+    config = config | ({"pairs": str(pairs)} if "pairs" in config else {})
+    source = SourceConfig(task="any", **config)
+    assert source.open(available)
+    with pytest.raises(ManasError, match=f"data.versions is {available + 1}; set data.versions={available}"):
+        source.open(available + 1)
+
+
+@pytest.fixture(scope="module")
+def clean_folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("clean")
+    ramp = np.linspace(40, 200, 48).astype(np.uint8)
+    write_image(root / "ramp.png", np.broadcast_to(ramp[:, None, None], (48, 40, 3)).copy())
+    write_image(root / "deep" / "flat.png", np.full((32, 32, 3), 90, np.uint8))
+    return root
+
+
+def open_generated(folder, versions=3, **config):
+    return SourceConfig(task="derain", photographs=str(folder), **{"weather": "rain"} | config).open(versions)
+
+
+def test_generated_versions_are_weather_on_the_clean_crop(clean_folder):
+    source = open_generated(clean_folder)
+    crop = source.crop(0, 24, rng(1), augment=True)
+    assert crop.clean.shape == (24, 24, 3)
+    assert crop.degraded.shape == (3, 24, 24, 3)
+    assert crop.degraded.dtype == np.float32
+    assert crop.degraded.min() >= 0
+    assert crop.degraded.max() <= 1
+    apart = np.abs(crop.degraded - crop.clean).mean((1, 2, 3))
+    assert 0 < apart[0] < apart[1] < apart[2]  # light, medium, heavy
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_nested_rain_only_adds(nested, clean_folder):
+    source = open_generated(clean_folder, levels=["light", "medium"], versions=2, nested=nested)
+    crops = [source.crop(0, 32, rng(seed), augment=False).degraded for seed in range(20)]
+    less = min((medium - light).min() for light, medium in crops)
+    assert less >= -0.1 if nested else less < -0.2
+
+
+def test_backgrounds_are_augmented_before_it_rains(clean_folder, monkeypatch):
+    """Rain keeps falling down: what is turned is the clean crop that the generator is given."""
+    given = []
+
+    def watched(clean, *arguments, **options):
+        given.append(clean.copy())
+        return degrade(clean, *arguments, **options)
+
+    monkeypatch.setattr("manas.data.sources.degrade", watched)
+    source = open_generated(clean_folder)
+    assert source.photographs[1].name == "ramp.png"
+    directions = set()
+    for seed in range(40):
+        crop = source.crop(1, 24, rng(seed), augment=True)
+        np.testing.assert_array_equal(crop.clean, given[-1])
+        down, across = (np.sign(crop.clean.mean((axis, 2))[[0, -1]] @ [-1, 1]) for axis in (1, 0))
+        directions.add((int(down), int(across)))
+    assert directions == {(1, 0), (-1, 0), (0, 1), (0, -1)}
+
+
+def test_builtin_photographs_are_those_for_training():
+    source = SourceConfig(task="derain", weather="rain").open(1)
+    assert isinstance(source, GeneratedSource)
+    assert tuple(path.stem for path in source.photographs) == TRAINING
+
+
+class TestSourceConfig:
+    @pytest.mark.parametrize("kinds", [{}, {"weather": "rain", "pairs": "folder"}])
+    def test_exactly_one_kind(self, kinds):
+        with pytest.raises(ValidationError, match="the source for 'derain' needs either 'weather' or 'pairs'"):
+            SourceConfig(task="derain", **kinds)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"weather": "hail"},
+            {"weather": "rain", "levels": []},
+            {"weather": "rain", "levels": ["huge"]},
+            {"x": 1},
+        ],
+    )
+    def test_wrong_values(self, wrong):
+        with pytest.raises(ValidationError):
+            SourceConfig(**{"task": "derain", "weather": "rain"} | wrong)
+
+    def test_levels_are_named_once(self):
+        with pytest.raises(ValidationError):
+            SourceConfig(task="derain", weather="rain", levels=["light", "light"])
+
+
+class TestImageCache:
+    def test_reads_each_file_once_within_its_budget(self, pairs, monkeypatch):
+        reads = []
+        from manas.data import sources
+
+        read = sources.read_image
+        monkeypatch.setattr(sources, "read_image", lambda path: reads.append(path) or read(path))
+        one, two = pairs / "clean" / "1.png", pairs / "clean" / "2.png"
+        cache = ImageCache()
+        for path in (one, two, one, two):
+            assert np.array_equal(cache.read(path), read(path))
+        assert reads == [one, two]
+        small = ImageCache(budget=1)
+        for path in (one, one, two, one):
+            small.read(path)
+        assert reads[2:] == [one, two, one]
+        assert small.used == small.read(one).nbytes
+
+    def test_pictures_do_not_travel_to_workers(self, pairs):
+        cache = ImageCache(budget=123)
+        cache.read(pairs / "clean" / "1.png")
+        arrived = pickle.loads(pickle.dumps(cache))
+        assert (arrived.budget, len(arrived.images), arrived.used) == (123, 0, 0)

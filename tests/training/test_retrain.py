@@ -1,0 +1,321 @@
+"""Retraining end to end: what it writes, and that what it writes is what was trained."""
+
+import gc
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+from training.tiny_runs import RAIN, SNOW, retrain_config, search_config, tower, write_genotype
+
+import manas
+from manas.architecture.genotype import Genotype
+from manas.data.dataset import Backgrounds, Batch
+from manas.data.images import read_image
+from manas.errors import ManasError
+from manas.reporting.progress import Progress
+from manas.restoration.model_file import load_model, read_description
+from manas.restoration.network import RestorationSpace, tasks_of
+from manas.searching import loop
+from manas.training import retrain as module
+from manas.training.checkpoint import load_checkpoint
+from manas.training.run import WRITTEN
+
+TWO_TASKS = {"data": {"sources": [RAIN, SNOW]}}
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def genotypes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("genotypes")
+    return {"derain": write_genotype(folder / "a.json", 1), "desnow": write_genotype(folder / "b.json", 2)}
+
+
+@pytest.fixture(scope="module")
+def run(genotypes, tmp_path_factory):
+    """The run directory of a retraining of two towers."""
+    path = tmp_path_factory.mktemp("retrained") / "run"
+    assert manas.retrain(retrain_config(genotypes, **TWO_TASKS, run=str(path))) == path / "model.safetensors"
+    return path
+
+
+class TestWholeRun:
+    def test_everything_is_written(self, run):
+        names = {path.name for path in run.iterdir()}
+        assert names == {
+            "checkpoint.pt",
+            "config.yaml",
+            "environment.json",
+            "last.safetensors",
+            "metrics.jsonl",
+            "model.safetensors",
+            "samples",
+            "tensorboard",
+        }
+        assert names <= set(WRITTEN)
+        assert [path.name for path in sorted((run / "samples").iterdir())] == [
+            "epoch_0000.png",
+            "epoch_0001.png",
+        ]
+        assert list((run / "tensorboard").glob("events.*"))
+
+    def test_samples_are_rows_of_degraded_restored_and_clean(self, run):
+        sheet = read_image(run / "samples" / "epoch_0001.png")
+        assert sheet.shape[1] == 3 * 16
+        assert sheet.shape[0] % 16 == 0
+        clean = sheet[:, 32:].astype(int)
+        assert np.abs(sheet[:, :16] - clean).max() > 0
+
+    def test_the_configuration_is_resolved_and_can_be_given_again(self, run, genotypes):
+        written = yaml.safe_load((run / "config.yaml").read_text())
+        again = module.RetrainConfig.model_validate(written)
+        assert again == retrain_config(genotypes, **TWO_TASKS, run=str(run))
+
+    def test_metrics_by_name(self, run):
+        steps = [line for line in lines(run) if "rate" in line]
+        assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]
+        names = {
+            f"training/{k}" for k in ("global/mse", "global/ssim", "global/tv", "local/derain", "local/desnow")
+        }
+        assert names | {"training/gradient", "rate", "steps_left_out", "step"} <= steps[0].keys()
+        assert "training/global/internal" not in steps[0]
+        assert "training/global/internal" in steps[1]  # it sets in after a share of the steps
+        validations = [line for line in lines(run) if "validation/psnr" in line]
+        assert [line["step"] for line in validations] == [3, 6]
+        assert {"validation/psnr/derain", "validation/psnr/desnow"} <= validations[0].keys()
+        assert all(np.isfinite(value) for line in lines(run) for value in line.values())
+
+    def test_the_model_is_the_average_that_validated_best(self, run):
+        scores = {line["step"]: line["validation/psnr"] for line in lines(run) if "validation/psnr" in line}
+        best = max(scores, key=scores.get)
+        description = read_description(run / "model.safetensors")
+        assert description.training["steps"] == best
+        assert description.training["validation"]["psnr"] == scores[best]
+        last, _ = load_model(run / "last.safetensors")
+        state = load_checkpoint(run / "checkpoint.pt")
+        for name, tensor in last.state_dict().items():
+            assert torch.equal(tensor, state["average"][name]), name
+        assert any(not torch.equal(state["average"][n], state["network"][n]) for n in state["average"])
+        assert state["best"] == scores[best]
+
+    def test_the_model_file_says_what_it_is(self, run, genotypes):
+        description = read_description(run / "last.safetensors")
+        assert tasks_of(description.genotype.space) == ("derain", "desnow")
+        for task, path in genotypes.items():
+            mine = {
+                k.removeprefix(f"{task}/"): v for k, v in description.genotype.choices.items() if k[:6] == task
+            }
+            assert mine == Genotype.read(path).choices
+        training = description.training
+        assert (training["seed"], training["epoch"], training["steps"]) == (0, 1, 6)
+        assert training["input"] == [3, 16, 16]
+        weights = sum(p.numel() for p in description.genotype.network().parameters())
+        assert training["parameters"] == weights
+        assert training["macs"] > 0
+        assert {"manas", "torch", "config_sha256"} <= training.keys()
+        assert {t: [s["weather"] for s in ss] for t, ss in description.degradations.items()} == {
+            "derain": ["rain"],
+            "desnow": ["snow"],
+        }
+
+    def test_the_model_restores(self, run):
+        restorer = manas.Restorer.load(run / "model.safetensors", device="cpu")
+        picture = np.random.default_rng(0).integers(0, 256, (9, 5, 3), dtype=np.uint8)
+        assert restorer(picture).shape == picture.shape
+
+
+def test_the_model_is_kept_when_validation_falls(genotypes, tmp_path, monkeypatch):
+    scores = iter([{"psnr": 2.0, "psnr/derain": 2.0}, {"psnr": 1.0, "psnr/derain": 1.0}])
+    monkeypatch.setattr(module, "validate", lambda *_, **__: next(scores))
+    run = tmp_path / "run"
+    manas.retrain(retrain_config(genotypes["derain"], run=str(run)))
+    assert read_description(run / "model.safetensors").training["epoch"] == 0
+    assert read_description(run / "last.safetensors").training["epoch"] == 1
+    assert load_checkpoint(run / "checkpoint.pt")["best"] == 2.0
+
+
+def test_weights_and_validation_see_other_backgrounds(genotypes, tmp_path, monkeypatch):
+    parts = []
+    batches, validation = Backgrounds.batches, Backgrounds.validation
+    monkeypatch.setattr(
+        Backgrounds, "batches", lambda self, part, **k: parts.append(part) or batches(self, part, **k)
+    )
+    monkeypatch.setattr(
+        Backgrounds, "validation", lambda self, part, **k: parts.append(part) or validation(self, part, **k)
+    )
+    manas.retrain(retrain_config(genotypes["derain"], run=str(tmp_path), epochs=1, steps=1))
+    assert parts[0] == "kept"
+    assert set(parts[1:]) == {"held"}
+
+
+class TestGenotypes:
+    def trained(self, genotype, folder, **changes):
+        model = manas.retrain(retrain_config(genotype, run=str(folder), epochs=1, steps=1, **changes))
+        return read_description(model).genotype
+
+    def test_of_a_lone_tower(self, genotypes, tmp_path):
+        trained = self.trained(genotypes["derain"], tmp_path)
+        own = Genotype.read(genotypes["derain"])
+        assert trained.space == RestorationSpace(towers={"derain": own.space}, stitch="none", fusion="mean")
+        assert trained.choices == {f"derain/{label}": name for label, name in own.choices.items()}
+
+    def test_of_one_task_by_name(self, genotypes, tmp_path):
+        assert tasks_of(self.trained({"derain": genotypes["derain"]}, tmp_path).space) == ("derain",)
+
+    @pytest.mark.parametrize(("stitch", "fusion"), [("none", "mean"), ("channel", "conv")])
+    def test_of_each_task(self, stitch, fusion, genotypes, tmp_path):
+        trained = self.trained(genotypes, tmp_path, stitch=stitch, fusion=fusion, **TWO_TASKS)
+        assert (trained.space.stitch, trained.space.fusion) == (stitch, fusion)
+
+    def test_of_a_whole_network(self, tmp_path):
+        space = RestorationSpace(
+            towers={"derain": tower(), "desnow": tower()}, stitch="searched", fusion="searched"
+        )
+        whole = space.sample(seed=4)
+        trained = self.trained(str(whole.write(tmp_path / "whole.json")), tmp_path / "run", **TWO_TASKS)
+        assert (trained.space, trained.choices) == (whole.space, whole.choices)
+
+    def test_a_whole_network_is_no_tower(self, tmp_path):
+        whole = RestorationSpace(towers={"derain": tower()}).sample(seed=0).write(tmp_path / "whole.json")
+        with pytest.raises(ManasError, match="'derain' is of a whole network; give it without a task"):
+            self.trained({"derain": str(whole)}, tmp_path / "run")
+
+    def test_a_lone_tower_for_two_tasks_is_refused(self, genotypes, tmp_path):
+        with pytest.raises(
+            ManasError, match="one tower for the tasks derain, desnow; give --genotype task=path"
+        ):
+            self.trained(genotypes["derain"], tmp_path, **TWO_TASKS)
+
+
+def poisoned(monkeypatch, *places):
+    """Makes the batches of these places of the stream of weights' batches NaN."""
+    batches = Backgrounds.batches
+
+    def some_broken(self, part, *, step=0, **options):
+        for place, batch in enumerate(batches(self, part, step=step, **options), step):
+            bad = (part, place) in places
+            yield (
+                Batch(torch.full_like(batch.degraded, float("nan")), batch.clean, batch.task) if bad else batch
+            )
+
+    monkeypatch.setattr(Backgrounds, "batches", some_broken)
+
+
+def all_finite(state):
+    return all(tensor.isfinite().all() for tensor in state.values())
+
+
+@pytest.mark.parametrize(("step", "log_every"), [(0, 1), (2, 10), (3, 2)])
+def test_a_broken_batch_breaks_neither_network_nor_average(step, log_every, genotypes, tmp_path, monkeypatch):
+    """Wherever it stands between two entries of the metrics and two checkpoints; statistics included."""
+    poisoned(monkeypatch, ("kept", step))
+    model = manas.retrain(retrain_config(genotypes["derain"], run=str(tmp_path), log_every=log_every))
+    state = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert all_finite(state["network"])
+    assert all_finite(state["average"])
+    assert all_finite(load_model(model)[0].state_dict())
+
+
+def test_a_broken_batch_before_an_interruption_is_remembered(genotypes, tmp_path, monkeypatch):
+    """Metrics of a resumed run count the steps left out from the beginning."""
+    poisoned(monkeypatch, ("kept", 1))
+    config = retrain_config(genotypes["derain"], run=str(tmp_path))
+    with monkeypatch.context() as patch:
+        advance, done = Progress.advance, []
+        patch.setattr(Progress, "advance", lambda self: done.append(advance(self)) or 1 // (5 - len(done)))
+        with pytest.raises(ZeroDivisionError):
+            manas.retrain(config)
+    gc.collect()
+    manas.retrain(config, resume=True)
+    counts = [line["steps_left_out"] for line in lines(tmp_path) if "rate" in line]
+    assert counts == [0, 1, 1, 1, 1, 1]
+
+
+def test_a_broken_batch_of_the_alphas_or_of_the_weights_breaks_no_search(tmp_path, monkeypatch):
+    poisoned(monkeypatch, ("held", 0), ("kept", 2), ("held", 3), ("kept", 4))
+    manas.search(search_config(run=str(tmp_path), warmup=0))
+    assert all_finite(load_checkpoint(tmp_path / "checkpoint.pt")["network"])
+    assert max(line.get("steps_left_out", 0) for line in lines(tmp_path)) >= 2
+
+
+def test_steps_that_never_succeed_end_the_run(genotypes, tmp_path, monkeypatch):
+    poisoned(monkeypatch, *(("kept", step) for step in range(60)))
+    with pytest.raises(ManasError, match="not finite in the last 50 steps"):
+        manas.retrain(retrain_config(genotypes["derain"], run=str(tmp_path), epochs=1, steps=60, log_every=51))
+    gc.collect()
+
+
+@pytest.mark.parametrize("kind", ["search", "retrain"])
+def test_bf16_runs_and_its_losses_are_float32(kind, genotypes, tmp_path, monkeypatch):
+    seen, outputs = [], []
+    of = loop if kind == "search" else module
+    terms_of = of.restoration_terms
+
+    def watched(restoration, *arguments, **options):
+        terms = terms_of(restoration, *arguments, **options)
+        outputs.append(restoration.fused.dtype)
+        seen.extend(terms.values())
+        return terms
+
+    monkeypatch.setattr(of, "restoration_terms", watched)
+    options = {"run": str(tmp_path), "precision": "bf16", "epochs": 1}
+    if kind == "search":
+        manas.search(search_config(**options, warmup=0, space={"residual": False}))
+    else:
+        other = write_genotype(tmp_path / "g.json", residual=False)
+        manas.retrain(retrain_config(other, **options))
+    assert set(outputs) == {torch.bfloat16}
+    assert {term.dtype for term in seen} == {torch.float32}
+    assert all(term.isfinite() for term in seen)
+    state = load_checkpoint(tmp_path / "checkpoint.pt")["network"]
+    assert {t.dtype for t in state.values() if t.is_floating_point()} == {torch.float32}
+    assert all_finite(state)
+    assert all(np.isfinite(value) for line in lines(tmp_path) for value in line.values())
+
+
+@pytest.mark.parametrize("kind", ["search", "retrain"])
+def test_bf16_runs_for_two_stitched_towers(kind, tmp_path):
+    """Every stitch, every fusion and every norm meets bfloat16 features and float32 weights."""
+    towers = {"derain": tower(norm="none"), "desnow": tower(norm="layer")}
+    space = RestorationSpace(towers=towers, stitch="searched", fusion="searched")
+    options = {"run": str(tmp_path / "run"), "precision": "bf16", "epochs": 1, "steps": 2, **TWO_TASKS}
+    if kind == "search":
+        manas.search(search_config(**options, warmup=0).model_copy(update={"space": space}))
+    else:
+        manas.retrain(retrain_config(str(space.sample(seed=1).write(tmp_path / "g.json")), **options))
+    assert all_finite(load_checkpoint(tmp_path / "run" / "checkpoint.pt")["network"])
+
+
+def test_training_lowers_the_loss(genotypes, tmp_path):
+    options = {"epochs": 1, "steps": 40, "schedule": {"warmup": 0}, "loss": {"internal": 0}}
+    manas.retrain(retrain_config(genotypes["derain"], run=str(tmp_path), optimiser={"rate": 0.01}, **options))
+    losses = [line["training/global/ssim"] for line in lines(tmp_path) if "rate" in line]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+def test_a_model_is_a_function_of_the_seed(genotypes, tmp_path):
+    """The same seed gives the same model, another seed another one."""
+    models = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        config = retrain_config(genotypes["derain"], run=str(tmp_path / name), seed=seed, epochs=1, steps=1)
+        models.append(load_model(manas.retrain(config))[0].state_dict())
+    same = [torch.equal(models[0][name], models[1][name]) for name in models[0]]
+    other = [torch.equal(models[0][name], models[2][name]) for name in models[0]]
+    assert all(same)
+    assert not all(other)
+
+
+def test_no_graph_or_gradient_is_left_in_the_average(genotypes, tmp_path, monkeypatch):
+    kept = []
+    update = module.MovingAverage.update
+    monkeypatch.setattr(
+        module.MovingAverage, "update", lambda self, n, s: kept.append(self.network) or update(self, n, s)
+    )
+    manas.retrain(retrain_config(genotypes["derain"], run=str(tmp_path), epochs=1, steps=1))
+    assert isinstance(kept[0], nn.Module)
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in kept[0].parameters())
