@@ -60,7 +60,7 @@ def main() -> None:
     model = retrain(genotypes)
     print("Evaluating on held-out photographs, blind: nobody says whether it rains or snows ...", flush=True)
     rows: list[Row] = []
-    evaluation = manas.evaluate(model, scenes_for(None, tuple(TASKS.values()), "builtin"), rows=rows)
+    evaluation = manas.evaluate(model, scenes_for(weathers=tuple(TASKS.values())), rows=rows)
     show(evaluation)
     picture = before_after([row for row in rows if row.caption in PICTURED], RUN / "before_after.png")
     summary = {weather: evaluation.summary(weather) for weather in TASKS.values()}

@@ -13,9 +13,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+import manas
 from manas.errors import ManasError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 genotypes = typer.Typer(no_args_is_help=True, help="Tools for genotype files.")
 app.add_typer(genotypes, name="genotype")
 
@@ -30,6 +31,21 @@ Space = Annotated[
 ]
 Model = Annotated[Path, typer.Option(metavar="MODEL", help="Model file, as retrain writes it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        _say(manas.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Differentiable architecture search for image restoration."""
 
 
 @app.command()
@@ -89,6 +105,7 @@ def restore(
     model: Model,
     task: Annotated[str | None, typer.Option(help="Take the output of this tower; else the blind one.")] = None,
     tile: Annotated[int | None, typer.Option(help="Side of tiles, for images too large for memory.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     device: Device = "auto",
     space: Space = None,
 ) -> None:
@@ -98,7 +115,7 @@ def restore(
     from manas.reporting.progress import Progress
 
     restorer = Restorer.load(model, device=device, task=task, tile=tile, space=_space_class(space))
-    targets = targets_of(images, out)
+    targets = targets_of(images, out, overwrite=overwrite)
     with Progress("restore", len(targets)) as progress:
         for source, target in targets.items():
             _say(str(restore_file(restorer, source, target)))
@@ -112,7 +129,9 @@ def evaluate(
         Path | None, typer.Argument(metavar="[PAIRS]", help="Folder of pairs; else generated weather.")
     ] = None,
     weather: Annotated[list[str] | None, typer.Option(help="Generated weather: rain, snow.")] = None,
-    photographs: Annotated[str, typer.Option(help="builtin (held out), or a folder.")] = "builtin",
+    photographs: Annotated[
+        str | None, typer.Option(help="Folder of clean photographs; else the built-in, held-out ones.")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="Named protocol of PSNR and SSIM.")] = "derain",
     table: Annotated[Path | None, typer.Option("--csv", help="Write the scores of every image.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write a before-and-after picture.")] = None,
@@ -127,7 +146,7 @@ def evaluate(
 
     restorer = Restorer.load(model, device=device, space=_space_class(space))
     rows: list[Row] = []
-    scenes = scenes_for(pairs, weather or ("rain", "snow"), photographs)
+    scenes = scenes_for(pairs, weather, photographs)
     evaluation = run(restorer, scenes, protocol=protocol, rows=rows if picture else None)
     show(evaluation)
     if table:
@@ -169,13 +188,14 @@ def main(arguments: list[str] | None = None) -> None:
         typer.echo(f"manas: {error.filename or 'file'}: {error.strerror or error}", err=True)
         sys.exit(2)
     except SystemExit as stop:
-        if stop.code == INTERRUPTED:
+        if stop.code == INTERRUPTED and {"search", "retrain"} & set(arguments or sys.argv):
             typer.echo("manas: interrupted; --resume goes on from the last checkpoint", err=True)
         raise
 
 
 def _say(text: str) -> None:
-    typer.echo(text)
+    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
+        typer.echo(text)
 
 
 def _size(provenance: dict[str, Any]) -> str:
@@ -185,6 +205,9 @@ def _size(provenance: dict[str, Any]) -> str:
 
 def _genotype_overrides(given: list[str]) -> list[str]:
     by_task = [re.fullmatch(r"([a-z0-9_]+)=(.+)", text) for text in given]
+    tasks = [match[1] for match in by_task if match]
+    if len(set(tasks)) < len(tasks):
+        raise ManasError("--genotype: a task is given twice; give one file for each")
     if all(by_task):
         return [f"genotype.{match[1]}={json.dumps(match[2])}" for match in by_task if match]
     if len(given) > 1:

@@ -120,7 +120,7 @@ def test_an_installed_wheel_searches_with_a_preset(wheel, tmp_path):
     where = python("-c", "import manas, search_spaces; print(manas.__file__)", cwd=work, env=environment)
     assert Path(where.stdout.strip()).is_relative_to(site)
     settings = ["epochs=1", "steps=1", "data.patch=16", "data.batch=1", "data.workers=0", "data.versions=1"]
-    settings += ["data.validation_patch=16", "data.validation_crops=1", "device=cpu", "space=manas_tiny"]
+    settings += ["data.validation_patch=16", "data.validation_images=1", "device=cpu", "space=manas_tiny"]
     arguments = [part for setting in settings for part in ("--set", setting)]
     done = python(next((site / "bin").glob("manas*")), "search", *arguments, cwd=work, env=environment)
     assert done.returncode == 0, done.stderr

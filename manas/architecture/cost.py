@@ -67,7 +67,7 @@ class CostTable:
                     total = total + p[k] * of(inner)
             return total
 
-        return sum((of(label) for label in self.outermost), torch.tensor(self.fixed))
+        return sum((of(label) for label in self.outermost), torch.tensor(self.fixed, dtype=torch.float64))
 
     def exact(self, choices: Mapping[str, str]) -> float:
         """The cost of one architecture; forks that it does not reach are not asked for."""

@@ -55,16 +55,26 @@ class Genotype(BaseModel):
 
     @classmethod
     def from_json(
-        cls, text: str, *, where: str = "genotype", space: type[SearchSpace] | None = None
+        cls,
+        text: str,
+        *,
+        where: str = "genotype",
+        space: type[SearchSpace] | None = None,
+        trusted: bool = False,
     ) -> Genotype:
-        """Reads what `to_json` wrote; `space` is the class of a space that no entry point names.
+        """Reads what `to_json` wrote.
+
+        Args:
+            where: the file that errors name.
+            space: the class of a space that no entry point names.
+            trusted: whether the text may name code to import; only for what this program wrote itself.
 
         Raises:
             ManasError: for text that is no genotype of this format, or does not fit its space.
         """
         content = _parse(text, where)
         try:
-            return cls.model_validate(content, context={"trusted": False, "given": space})
+            return cls.model_validate(content, context={"trusted": trusted, "given": space})
         except ValidationError as error:
             raise explain(error, cls, where) from error
 

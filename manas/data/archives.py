@@ -36,7 +36,9 @@ def paired_scenes(root: Path) -> list[Scene]:
     """
     if not root.is_dir():
         raise ManasError(f"{root}: no such folder; give a folder with clean and degraded images")
-    folders = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    folders = {
+        path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != "."
+    }
     clean_name = next((name for name in CLEAN if name in folders), None)
     if clean_name is None:
         raise ManasError(f"{root}: no folder of clean images in it; name it one of: {', '.join(CLEAN)}")

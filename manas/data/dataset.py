@@ -18,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from manas.data.sources import Source, SourceConfig
+from manas.data.sources import ImageCache, Source, SourceConfig
 from manas.errors import ManasError, nearest
+
+Part = Literal["kept", "held"]
 
 
 class Batch(NamedTuple):
@@ -44,7 +46,8 @@ class DataConfig(BaseModel):
         batch: backgrounds a step, over all processes.
         workers: loader processes of each process; 0 loads in the process itself.
         validation_patch: side of the validation crops.
-        validation_crops: crops of each validation background and source.
+        validation_images: validation crops of each source.
+        cache_megabytes: for decoded images, shared out among the workers of a loader.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +58,8 @@ class DataConfig(BaseModel):
     batch: int = Field(4, ge=1)
     workers: int = Field(1, ge=0)
     validation_patch: int = Field(128, ge=11)
-    validation_crops: int = Field(2, ge=1)
+    validation_images: int = Field(32, ge=1)
+    cache_megabytes: int = Field(2048, ge=0)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -94,8 +98,8 @@ class Crops(Dataset):
         self.patch, self.seed, self.augment = patch, seed, augment
 
     def __getitem__(self, key: Key) -> Batch | ManasError:
-        rng = np.random.default_rng([self.seed, *key])
         index = self.chosen[key.source][key.background]
+        rng = np.random.default_rng([self.seed, key.source, key.epoch, index])  # of the whole, not of the part
         try:
             crop = self.sources[key.source].crop(index, self.patch, rng, augment=self.augment)
         except ManasError as error:  # a worker would wrap it in a traceback
@@ -121,14 +125,15 @@ class Stream:
     def key(self, position: int) -> Key:
         """The key at a position, a pure function of it."""
         turn, place = divmod(position, len(self.lengths))
-        source = (place + turn) % len(self.lengths)  # rotated, so that every rank meets every source
+        # In an order that changes, so that every rank meets every source, however many ranks there are.
+        source = int(_order((self.seed, turn), len(self.lengths))[place])
         epoch, place = divmod(turn, self.lengths[source])
-        return Key(source, epoch, int(_order(self.seed, source, epoch, self.lengths[source])[place]))
+        return Key(source, epoch, int(_order((self.seed, source, epoch), self.lengths[source])[place]))
 
 
 @lru_cache(maxsize=64)
-def _order(seed: int, source: int, epoch: int, length: int) -> np.ndarray:
-    return np.random.default_rng([seed, source, epoch]).permutation(length)
+def _order(key: tuple[int, ...], length: int) -> np.ndarray:
+    return np.random.default_rng([*key, len(key)]).permutation(length)
 
 
 class Backgrounds:
@@ -139,63 +144,85 @@ class Backgrounds:
         tasks: the tasks of the network, in order.
         seed: of the partition and of all draws.
         held_share: share of the backgrounds in the part ``held``; the rest is the part ``kept``.
+        multiple: the network's; crops must be multiples of it.
+        rank, world_size: this process among those that share the batches.
+        pin: whether batches go to a GPU.
     """
 
-    def __init__(self, config: DataConfig, tasks: Sequence[str], *, seed: int, held_share: float):
+    def __init__(
+        self,
+        config: DataConfig,
+        tasks: Sequence[str],
+        *,
+        seed: int,
+        held_share: float,
+        multiple: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        pin: bool = False,
+    ):
+        _check_sizes(config, multiple, world_size)
+        self.rank, self.world_size, self.pin = rank, world_size, pin
         for task in config.tasks:
             if task not in tasks:
                 raise ManasError(f"data.sources: no tower for the task {task!r}; {nearest(task, tasks)}")
         self.config, self.seed = config, seed
         self.tasks = [tasks.index(source.task) for source in config.sources]
-        self.sources = [source.open(config.versions) for source in config.sources]
+        budget = config.cache_megabytes * 2**20 // max(1, config.workers)
+        cache = ImageCache(budget)
+        self.sources = [source.open(config.versions, cache) for source in config.sources]
         held = partition([source.identities for source in self.sources], held_share, seed)
         self.parts = {
             "held": [[i for i, x in enumerate(s.identities) if x in held] for s in self.sources],
             "kept": [[i for i, x in enumerate(s.identities) if x not in held] for s in self.sources],
         }
 
-    def batches(
-        self, part: Literal["kept", "held"], *, step: int = 0, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Batch]:
-        """Endless batches of this rank from a step on: `batch / world_size` backgrounds each."""
-        if self.config.batch % world_size:
-            raise ManasError(f"data.batch={self.config.batch} is not divisible by {world_size} processes")
-        chosen = self.parts[part]
-        start = step * self.config.batch + rank
-        stream = Stream([len(c) for c in chosen], seed=self.seed, start=start, step=world_size)
+    def batches(self, part: Part, *, step: int = 0) -> Iterator[Batch]:
+        """Endless batches of this process from a step on: `batch / world_size` backgrounds each."""
+        ranks = self.world_size
+        start = step * self.config.batch + self.rank
+        stream = Stream([len(c) for c in self.parts[part]], seed=self.seed, start=start, step=ranks)
         crops = self._crops(part, self.config.patch, self.seed, augment=True)
-        return self._loaded(crops, stream, self.config.batch // world_size)
+        return self._loaded(crops, stream, self.config.batch // ranks, self.config.workers)
 
-    def validation(
-        self, part: Literal["kept", "held"], *, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Batch]:
-        """The same crops at every call, one background a batch; this rank's share of them."""
+    def validation(self, part: Part) -> list[Batch]:
+        """This process's share of the validation crops, one background a batch, the sources in turn."""
         crops = self._crops(part, self.config.validation_patch, self.seed + 1, augment=False)
         keys = [
-            Key(source, epoch, index)
-            for epoch in range(self.config.validation_crops)
+            Key(source, *divmod(image, len(chosen)))
+            for image in range(self.config.validation_images)
             for source, chosen in enumerate(crops.chosen)
-            for index in range(len(chosen))
         ]
-        return self._loaded(crops, keys[rank::world_size], 1)
+        return list(self._loaded(crops, keys[self.rank :: self.world_size], 1, workers=0))
 
     def _crops(self, part: str, patch: int, seed: int, *, augment: bool) -> Crops:
         return Crops(self.sources, self.parts[part], self.tasks, patch=patch, seed=seed, augment=augment)
 
-    def _loaded(self, crops: Crops, keys: Iterable[Key], size: int) -> Iterator[Batch]:
+    def _loaded(self, crops: Crops, keys: Iterable[Key], size: int, workers: int) -> Iterator[Batch]:
         loader = DataLoader(
             crops,
             batch_size=size,
             sampler=keys,
-            num_workers=self.config.workers,
+            num_workers=workers,
             collate_fn=_collate,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pin,
             generator=torch.Generator(),  # its own: the loader must not draw from the global one
         )
         for batch in loader:
             if isinstance(batch, ManasError):
                 raise batch
             yield batch
+
+
+def _check_sizes(config: DataConfig, multiple: int, world_size: int) -> None:
+    """Before anything is read: what the network or the number of processes cannot take."""
+    for name in ("patch", "validation_patch"):
+        size = getattr(config, name)
+        if size % multiple:
+            near = size + multiple - size % multiple
+            raise ManasError(f"data.{name}={size}: the network takes multiples of {multiple}; set it to {near}")
+    if config.batch % world_size:
+        raise ManasError(f"data.batch={config.batch} is not divisible by {world_size} processes")
 
 
 def _collate(samples: list[Batch | ManasError]) -> Batch | ManasError:
@@ -214,12 +241,13 @@ def partition(identities: Sequence[Sequence[str]], share: float, seed: int) -> s
     rng = np.random.default_rng([seed, 0x5917])
     held: set[str] = set()
     seen: set[str] = set()
-    for names in identities:
+    unique = [list(dict.fromkeys(names)) for names in identities]
+    for names in unique:
         wanted = min(max(1, round(share * len(names))), len(names) - 1) - len(held.intersection(names))
         new = [name for name in names if name not in seen]
         held.update(new[place] for place in rng.permutation(len(new))[: max(wanted, 0)])
         seen.update(names)
-    for place, names in enumerate(identities):
+    for place, names in enumerate(unique):
         if not 0 < len(held.intersection(names)) < len(names):
             raise ManasError(
                 f"data.sources.{place}: {len(names)} background(s) cannot be parted; give at least two"

@@ -126,7 +126,3 @@ def to_array(tensor: Tensor) -> np.ndarray:
         raise ManasError("the restored image holds NaN: run the network in float32, and check its weights")
     levels = torch.floor(values.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()

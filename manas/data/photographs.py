@@ -44,7 +44,8 @@ def photographs_in(folder: Path) -> dict[str, Path]:
         raise ManasError(f"{folder}: no such folder; give the folder that holds the clean images")
     photographs: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
             continue
         key = path.relative_to(folder).with_suffix("").as_posix()
         if key in photographs:

@@ -5,6 +5,7 @@ A source has backgrounds, known by an identity, and gives for each a clean crop 
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +20,10 @@ from manas.data.photographs import builtin_photographs, photographs_in
 from manas.data.weather import degrade, depth_ramp
 from manas.errors import ManasError
 
-WeatherName = Literal["rain", "snow"]
-Level = Literal["light", "medium", "heavy"]
+IDENTIFYING_BYTES = 1 << 16
 
-CACHE_BYTES = 1 << 30
+WeatherName = Literal["rain", "snow"]
+LevelName = Literal["light", "medium", "heavy"]
 
 
 class Crop(NamedTuple):
@@ -58,7 +59,7 @@ class SourceConfig(BaseModel):
     task: str
     weather: WeatherName | None = None
     photographs: str = "builtin"
-    levels: tuple[Level, ...] = Field(("light", "medium", "heavy"), min_length=1)
+    levels: tuple[LevelName, ...] = Field(("light", "medium", "heavy"), min_length=1)
     nested: bool = True
     pairs: str | None = None
 
@@ -66,25 +67,34 @@ class SourceConfig(BaseModel):
     def _one_kind(self) -> SourceConfig:
         if (self.weather is None) == (self.pairs is None):
             raise ManasError(f"the source for {self.task!r} needs either 'weather' or 'pairs'")
+        generated = {"photographs", "levels", "nested"} & self.model_fields_set
+        if self.pairs is not None and generated:
+            raise ManasError(
+                f"{', '.join(sorted(generated))} is for generated weather, not for pairs; leave it out"
+            )
         if len(set(self.levels)) != len(self.levels):
             raise ManasError(f"a level is named twice in {', '.join(self.levels)}; name each once")
         return self
 
-    def open(self, versions: int) -> Source:
+    def open(self, versions: int, cache: ImageCache) -> Source:
         """The source, for training, with `versions` degradations a background."""
         if self.weather is None:
             assert self.pairs is not None  # as the validator saw to
-            return PairedSource(paired_scenes(Path(self.pairs)), versions, self.pairs)
+            return PairedSource(paired_scenes(Path(self.pairs)), versions, self.pairs, cache)
         builtin = self.photographs == "builtin"
         found = builtin_photographs("training") if builtin else photographs_in(Path(self.photographs))
         _require_levels(len(self.levels), versions, f"the generated {self.weather}")
-        return GeneratedSource(list(found.values()), self.weather, self.levels, versions, nested=self.nested)
+        photographs = list(found.values())
+        return GeneratedSource(photographs, self.weather, self.levels, versions, cache, nested=self.nested)
 
 
 class ImageCache:
-    """Decoded images by path, the least recently used dropped beyond a budget of bytes; one a process."""
+    """Decoded images by path, the least recently used dropped beyond a budget of bytes.
 
-    def __init__(self, budget: int = CACHE_BYTES):
+    A process that receives one begins with it empty.
+    """
+
+    def __init__(self, budget: int):
         self.budget = budget
         self.images: OrderedDict[Path, np.ndarray] = OrderedDict()
         self.used = 0
@@ -109,12 +119,19 @@ class GeneratedSource:
     """Weather on clean photographs. The background is augmented before it rains: rain keeps falling down."""
 
     def __init__(
-        self, photographs: Sequence[Path], weather: str, levels: Sequence[str], versions: int, *, nested: bool
+        self,
+        photographs: Sequence[Path],
+        weather: str,
+        levels: Sequence[str],
+        versions: int,
+        cache: ImageCache,
+        *,
+        nested: bool,
     ):
         self.photographs = photographs
-        self.identities = [str(path.resolve()) for path in photographs]
+        self.identities = [identity(path) for path in photographs]
         self.weather, self.levels, self.versions, self.nested = weather, levels, versions, nested
-        self.cache = ImageCache()
+        self.cache = cache
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         path = self.photographs[index]
@@ -132,12 +149,12 @@ class GeneratedSource:
 class PairedSource:
     """Clean and degraded files of the same scenes."""
 
-    def __init__(self, scenes: Sequence[Scene], versions: int, where: str):
+    def __init__(self, scenes: Sequence[Scene], versions: int, where: str, cache: ImageCache):
         _require_levels(min(len(scene.degraded) for scene in scenes), versions, where)
         self.scenes = scenes
-        self.identities = [str(scene.clean.resolve()) for scene in scenes]
+        self.identities = [identity(scene.clean) for scene in scenes]
         self.versions = versions
-        self.cache = ImageCache()
+        self.cache = cache
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         scene = self.scenes[index]
@@ -159,6 +176,16 @@ class PairedSource:
         return image
 
 
+def identity(path: Path) -> str:
+    """What makes a background the same in two sources: the size of its file and how its bytes begin."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(IDENTIFYING_BYTES)
+        return f"{path.stat().st_size}-{hashlib.blake2b(beginning, digest_size=16).hexdigest()}"
+    except OSError as error:
+        raise ManasError(f"{path}: cannot be read ({error.strerror}); replace it or leave it out") from error
+
+
 def _require_levels(available: int, versions: int, where: str) -> None:
     if available < versions:
         raise ManasError(
@@ -175,7 +202,10 @@ def _drawn(levels: Sequence[str], count: int, rng: np.random.Generator) -> list[
 def _corner(image: np.ndarray, patch: int, rng: np.random.Generator, path: Path) -> tuple[int, int]:
     height, width = image.shape[:2]
     if min(height, width) < patch:
-        raise ManasError(f"{path}: {width}x{height} is smaller than the crops of {patch}; set data.patch lower")
+        raise ManasError(
+            f"{path}: {width}x{height} is smaller than the crops of {patch}; lower data.patch or "
+            "data.validation_patch"
+        )
     return int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))
 
 

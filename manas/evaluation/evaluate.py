@@ -13,8 +13,10 @@ import numpy as np
 
 from manas.errors import ManasError
 from manas.evaluation.metrics import Scores, protocol_named
-from manas.evaluation.scenes import DegradedScene
+from manas.evaluation.scenes import DegradedScene, scenes_for
 from manas.reporting.pictures import Row
+
+MOST_ROWS = 12
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Evaluation:
 
 def evaluate(
     restore: Callable[[np.ndarray], np.ndarray] | str | Path,
-    scenes: Iterable[DegradedScene],
+    scenes: Iterable[DegradedScene] | str | Path,
     *,
     protocol: str = "derain",
     rows: list[Row] | None = None,
@@ -89,9 +91,9 @@ def evaluate(
 
     Args:
         restore: (H, W, 3) uint8 -> the same, such as a `Restorer`; or the path of a model file.
-        scenes: see `manas.evaluation.scenes`.
+        scenes: a folder of pairs; or scenes, as from `manas.evaluation.scenes.scenes_for`.
         protocol: by name, from `manas.evaluation.metrics.PROTOCOLS`.
-        rows: if given, a row for `manas.reporting.pictures.before_after` is appended for every scene.
+        rows: if given, rows for `manas.reporting.pictures.before_after` are appended, up to `MOST_ROWS`.
 
     Raises:
         ManasError: for an unknown protocol, or if there is no scene.
@@ -100,13 +102,15 @@ def evaluate(
         from manas.inference.restore import Restorer
 
         restore = Restorer.load(restore)
+    if isinstance(scenes, str | Path):
+        scenes = scenes_for(scenes)
     measure = protocol_named(protocol).measure
     images = []
     for scene in scenes:
         restored = restore(scene.degraded)
         before, after = measure(scene.degraded, scene.clean), measure(restored, scene.clean)
         images.append(ImageScores(scene.group, scene.level, scene.name, before, after))
-        if rows is not None:
+        if rows is not None and len(rows) < MOST_ROWS:
             caption = f"{scene.level} {scene.group}, {scene.name}"
             notes = (_note(before), _note(after), "")
             rows.append(Row(caption, scene.degraded, restored, scene.clean, notes))

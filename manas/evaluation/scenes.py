@@ -13,7 +13,7 @@ import numpy as np
 from manas.data.archives import paired_scenes
 from manas.data.images import read_image
 from manas.data.photographs import builtin_photographs, photographs_in
-from manas.data.weather import LEVELS, degrade
+from manas.data.weather import LEVELS, WEATHERS, degrade
 from manas.errors import ManasError
 
 
@@ -50,14 +50,21 @@ def scenes_of_pairs(root: Path) -> Iterator[DegradedScene]:
             yield DegradedScene(root.resolve().name, level, scene.name, degraded, clean)
 
 
-def scenes_for(pairs: Path | None, weathers: Sequence[str], photographs: str) -> Iterator[DegradedScene]:
-    """The scenes of a folder of pairs, or of generated weathers.
+def scenes_for(
+    pairs: str | Path | None = None,
+    weathers: Sequence[str] | None = None,
+    photographs: str | Path | None = None,
+) -> Iterator[DegradedScene]:
+    """The scenes of a folder of pairs, or of generated weather.
 
     Args:
-        photographs: ``builtin``, the held-out ones, or a folder of clean photographs.
+        pairs: a folder of pairs; then the others must not be given.
+        weathers: all of them unless given.
+        photographs: a folder of clean photographs; the built-in, held-out ones unless given.
     """
     if pairs is not None:
-        return scenes_of_pairs(pairs)
-    builtin = photographs == "builtin"
-    clean = builtin_photographs("held_out") if builtin else photographs_in(Path(photographs))
-    return chain.from_iterable(generated_scenes(clean, weather) for weather in weathers)
+        if weathers or photographs:
+            raise ManasError(f"{pairs}: pairs have their own weather and photographs; leave the options out")
+        return scenes_of_pairs(Path(pairs))
+    clean = photographs_in(Path(photographs)) if photographs else builtin_photographs("held_out")
+    return chain.from_iterable(generated_scenes(clean, weather) for weather in weathers or WEATHERS)

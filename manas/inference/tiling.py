@@ -53,7 +53,7 @@ def restore_whole(network: Network, image: Tensor, multiple: int) -> Tensor:
     _check_at_least(1, multiple=multiple)
     height, width = image.shape[-2:]
     padded = pad_to_multiple(image.to(_device_of(network, image)), multiple)
-    return _run(network, padded)[..., :height, :width].to(image)
+    return crop_to(_run(network, padded), height, width).to(image)
 
 
 @torch.no_grad()

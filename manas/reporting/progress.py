@@ -22,10 +22,10 @@ class Progress:
     def __init__(self, title: str, total: int, *, done: int = 0, enabled: bool = True):
         self.enabled = enabled
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-        remaining = [TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
+        remaining = [TextColumn("left"), TimeRemainingColumn()]
         self.console = Console(stderr=True, quiet=not enabled)
         self.bar = Bar(*columns, *remaining, console=self.console, transient=True)
-        self.task = self.bar.add_task(title, total=total, completed=done, note="")
+        self.task = self.bar.add_task(title, total=total, completed=done)
 
     def __enter__(self) -> Progress:
         if self.enabled and self.console.is_terminal:
@@ -41,10 +41,6 @@ class Progress:
     def advance(self) -> None:
         """One more step is done."""
         self.bar.advance(self.task)
-
-    def note(self, text: str) -> None:
-        """A short remark behind the bar."""
-        self.bar.update(self.task, note=text)
 
     def say(self, text: str) -> None:
         """A line that stays."""

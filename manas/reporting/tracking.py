@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,8 @@ class Tracker:
         """Numbers by name after `step` steps."""
         if not self.enabled:
             return
-        self.lines.write(json.dumps({"step": step, **values}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.lines.write(json.dumps({"step": step, **finite}) + "\n")
         self.lines.flush()
         for name, value in values.items():
             self.board.add_scalar(name, value, step)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from manas.training.distributed import Process
+from manas.training.distributed import Process, laid_out_as
 from manas.training.optimiser import Descent
 
 
@@ -26,5 +26,5 @@ def descend(loss: Tensor, parameters: Sequence[nn.Parameter], descent: Descent, 
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     averaged = process.average(gradients, parameters)
     for parameter, gradient in zip(parameters, averaged, strict=True):
-        parameter.grad = gradient
+        parameter.grad = None if gradient is None else laid_out_as(parameter, gradient)
     return descent.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,8 +22,8 @@ from manas.device import DeviceName, place
 from manas.errors import ManasError
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
-from manas.restoration.losses import LossWeights, restoration_terms
-from manas.restoration.network import Restoration, tasks_of
+from manas.restoration.losses import LossWeights
+from manas.restoration.network import tasks_of
 from manas.searching.bilevel import descend
 from manas.searching.objectives import complexity, indecision, probabilities_of
 from manas.searching.selection import argmax
@@ -32,6 +32,7 @@ from manas.training.distributed import Precision, Process, started
 from manas.training.optimiser import Descent, OptimiserConfig, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import ScheduleConfig, set_rate
+from manas.training.step import forward_terms, logged, total
 from manas.training.validation import sample_sheet, validate
 
 
@@ -49,14 +50,22 @@ class SearchConfig(BaseModel):
 
     Attributes:
         run: the run directory.
+        seed: of the initial weights, the partition of the backgrounds and all draws.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: of the network's forward pass; losses are in float32 in any case.
         space: a preset, YAML path, ``package.module:Class``, or a mapping with its `kind`.
+        relaxation: how alphas become weights.
+        data: where the images come from.
         epochs, steps: epochs, and steps in each; an epoch ends with validation, genotype and checkpoint.
         warmup: share of the steps before the alphas start to move.
         alpha_share: share of the training backgrounds that the alphas see, and the weights do not.
         alpha_statistics: normalisation in the alpha step by ``batch`` statistics, as in the weight step, or by
             ``running`` ones, as released. The alphas are then judged by the network that is being trained,
             and not by averages over weights that no longer exist, which early on mislead them.
-        architecture: weight of the binary entropy of the probabilities.
+        loss: of the restoration, in both steps.
+        architecture: weight of the binary entropy of the probabilities, in the alpha step. The released code
+            takes log10; the same weight is 0.43 times as large here.
+        complexity: the price of MACs or parameters, in the alpha step.
         weights, alphas: the two optimisers; the schedule is of the weights'.
         log_every: steps between two entries of the metrics; the device is waited for only then.
     """
@@ -111,8 +120,16 @@ class _Search:
         self.total = config.epochs * config.steps
         self.first_alpha_step = round(config.warmup * self.total)
         self.tasks = tasks_of(config.space) or config.data.tasks
-        self.backgrounds = Backgrounds(config.data, self.tasks, seed=config.seed, held_share=config.alpha_share)
         self.network = place(config.space.supernet(config.relaxation), process.device)
+        self.backgrounds = Backgrounds(
+            config.data,
+            self.tasks,
+            seed=config.seed,
+            held_share=config.alpha_share,
+            multiple=cast(int, self.network.size_multiple),
+            **process.share_of_data(),
+        )
+        self.validation = self.backgrounds.validation("held")
         process.broadcast([*self.network.parameters(), *self.network.buffers()])
         self.alphas = architecture_parameters(self.network)
         if not self.alphas:
@@ -128,11 +145,10 @@ class _Search:
         self.weight_descent = Descent(weights, statistics, config.weights.clip)
 
     def run(self) -> Genotype:
-        self.directory.open()
         start = self._resume()
-        shared = {"rank": self.process.rank, "world_size": self.process.world_size}
-        kept = self.backgrounds.batches("kept", step=start, **shared)
-        held = self.backgrounds.batches("held", step=max(0, start - self.first_alpha_step), **shared)
+        kept = self.backgrounds.batches("kept", step=start)
+        held = self.backgrounds.batches("held", step=max(0, start - self.first_alpha_step))
+        self.directory.open()
         first = self.process.is_first
         with (
             Tracker(self.directory.path, step=start, enabled=first) as tracker,
@@ -141,46 +157,42 @@ class _Search:
             for step in range(start, self.total):
                 terms: dict[str, Tensor] = {}
                 if step >= self.first_alpha_step:
-                    terms |= self._alpha_step(next(held).to(self.process.device), step)
-                terms |= self._weight_step(next(kept).to(self.process.device), step)
+                    terms |= self._alpha_step(next(held), step)
+                terms |= self._weight_step(next(kept), step)
                 progress.advance()
                 if (step + 1) % self.config.log_every == 0:
-                    self._log(tracker, step + 1, terms)
+                    left_out = {"steps_left_out": self._steps_left_out()}
+                    tracker.scalars(step + 1, logged(terms, self.process) | left_out)
                 if (step + 1) % self.config.steps == 0:
                     self._end_epoch(tracker, progress, (step + 1) // self.config.steps - 1)
         return self._finish()
 
     def _weight_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         set_rate(self.weight_descent.optimiser, self.config.schedule.factor(step, self.total))
-        terms = self._restoration_terms(batch, step)
-        norm = descend(_total(terms), self.weights, self.weight_descent, self.process)
+        terms = self._terms(batch, step, training=True)
+        norm = descend(total(terms), self.weights, self.weight_descent, self.process)
         return {f"weights/{name}": term for name, term in terms.items()} | {"weights/gradient": norm}
 
     def _alpha_step(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        running = self.config.alpha_statistics == "running"
-        terms = self._restoration_terms(batch, step, training=not running)
+        terms = self._terms(batch, step, training=self.config.alpha_statistics == "batch")
         terms["architecture"] = self.config.architecture * indecision(self.network)
         terms["complexity"] = self.config.complexity.weight * complexity(self.network, self.table, self.dearest)
-        norm = descend(_total(terms), self.alphas, self.alpha_descent, self.process)
+        norm = descend(total(terms), self.alphas, self.alpha_descent, self.process)
         return {f"alphas/{name}": term for name, term in terms.items()} | {"alphas/gradient": norm}
 
-    def _restoration_terms(self, batch: Batch, step: int, *, training: bool = True) -> dict[str, Tensor]:
-        self.network.train(training)
-        weights = self.config.loss.active(step / self.total)
-        images = batch.degraded.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (B K, 3, P, P)
-        with self.process.autocast(self.config.precision):
-            restoration = Restoration.of(self.network(images))
-        return restoration_terms(restoration, batch.clean, batch.task, weights, local=self.config.loss.local)
+    def _steps_left_out(self) -> int:
+        return self.weight_descent.check() + self.alpha_descent.check()
 
-    def _log(self, tracker: Tracker, step: int, terms: Mapping[str, Tensor]) -> None:
-        values = torch.stack([term.detach().float() for term in terms.values()])
-        means = (self.process.sum(values) / self.process.world_size).tolist()
-        left_out = self.weight_descent.check() + self.alpha_descent.check()
-        tracker.scalars(step, dict(zip(terms, means, strict=True)) | {"steps_left_out": left_out})
+    def _terms(self, batch: Batch, step: int, *, training: bool) -> dict[str, Tensor]:
+        self.network.train(training)
+        config = self.config
+        progress = step / self.total
+        return forward_terms(self.network, batch, config.loss, progress, self.process, config.precision)
 
     def _end_epoch(self, tracker: Tracker, progress: Progress, epoch: int) -> None:
         step = (epoch + 1) * self.config.steps
-        self.process.broadcast(list(self.network.buffers()))
+        self._steps_left_out()  # before anything is kept
+        self.process.average_statistics(self.network)
         genotype = self._genotype(epoch)
         scores = self._validate(genotype)
         genotype = genotype.model_copy(update={"provenance": genotype.provenance | scores})
@@ -189,7 +201,7 @@ class _Search:
         tracker.scalars(step, values | {f"probabilities/{k}": v for k, v in shares.items()})
         tracker.text(step, "genotype", genotype.to_json())
         if self.process.is_first:
-            sheet = sample_sheet(self.network, self._validation(), self.process)
+            sheet = sample_sheet(self.network, self.validation, self.process)
             tracker.image(step, "validation: degraded, restored, clean", sheet)
             write_image(self.directory.path / "samples" / f"epoch_{epoch:04d}.png", sheet)
             genotype.write(self._genotype_path(epoch))
@@ -206,11 +218,8 @@ class _Search:
         return {"psnr_relaxed": relaxed, "psnr_one_hot": one_hot, "discretisation_gap": relaxed - one_hot}
 
     def _psnr(self) -> float:
-        batches = self._validation(self.process.rank, self.process.world_size)
-        return validate(self.network, batches, self.tasks, self.process, self.config.precision)["psnr"]
-
-    def _validation(self, rank: int = 0, world_size: int = 1):
-        return self.backgrounds.validation("held", rank=rank, world_size=world_size)
+        scores = validate(self.network, self.validation, self.tasks, self.process, self.config.precision)
+        return scores["psnr"]
 
     def _probabilities(self) -> dict[str, dict[str, float]]:
         names = {choice.label: choice.names for choice in choices_of(self.network)}
@@ -254,12 +263,10 @@ class _Search:
         return state["step"]
 
     def _finish(self) -> Genotype:
-        last = Genotype.read(self._genotype_path(self.config.epochs - 1), space=type(self.config.space))
+        """The genotype of the last epoch; the run directory is one that all processes see."""
+        text = self._genotype_path(self.config.epochs - 1).read_text(encoding="utf-8")
+        genotype = Genotype.from_json(text, trusted=True)
         if self.process.is_first:
-            last.write(self.directory.path / "genotype.json")
+            genotype.write(self.directory.path / "genotype.json")
         self.process.wait()
-        return last
-
-
-def _total(terms: Mapping[str, Tensor]) -> Tensor:
-    return torch.stack(list(terms.values())).sum()
+        return genotype

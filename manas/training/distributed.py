@@ -35,6 +35,10 @@ class Process:
         """Whether this is the one that writes files and speaks."""
         return self.rank == 0
 
+    def share_of_data(self) -> dict[str, Any]:
+        """How `manas.data.dataset.Backgrounds` is to load for this process."""
+        return {"rank": self.rank, "world_size": self.world_size, "pin": self.device.type == "cuda"}
+
     def autocast(self, precision: Precision) -> torch.autocast:
         """Mixed precision for the forward pass of a network; losses and metrics stay out of it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
@@ -50,6 +54,13 @@ class Process:
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
+
+    def average_statistics(self, network: nn.Module) -> None:
+        """Gives every process the mean of the floating buffers of all, each from its own batches."""
+        if self.world_size > 1:
+            for buffer in floating_buffers(network):
+                dist.all_reduce(buffer)
+                buffer.div_(self.world_size)
 
     def wait(self) -> None:
         """Returns when all processes have come here."""
@@ -85,7 +96,7 @@ class Process:
         flat = torch.cat([*((torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs), used])
         dist.all_reduce(flat)
         *parts, used = flat.split([*(p.numel() for p in parameters), len(pairs)])
-        shaped = (_like(p, part) / self.world_size for part, p in zip(parts, parameters, strict=True))
+        shaped = (laid_out_as(p, part) / self.world_size for part, p in zip(parts, parameters, strict=True))
         if all(
             g is not None for g in gradients
         ):  # then every parameter is used, and the device need not be waited for
@@ -93,8 +104,10 @@ class Process:
         return [g if count else None for g, count in zip(shaped, used.tolist(), strict=True)]
 
 
-def _like(parameter: Tensor, values: Tensor) -> Tensor:
-    """Flat values as a tensor laid out in memory as the parameter is, which fused optimisers rely on."""
+def laid_out_as(parameter: Tensor, values: Tensor) -> Tensor:
+    """Values in the shape of a parameter and laid out in memory as it is, which fused optimisers rely on."""
+    if values.stride() == parameter.stride():
+        return values
     return torch.empty_like(parameter).copy_(values.view(parameter.shape))
 
 
@@ -110,8 +123,12 @@ def started(device: DeviceName) -> Iterator[Process]:
         raise ManasError("several processes cannot share mps; set device=cpu, or start one process")
     if kind.type == "cuda":
         kind = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        if kind.index >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise ManasError(f"no GPU for process {kind.index} of this machine; start {count} of them")
         torch.cuda.set_device(kind)
-    dist.init_process_group("nccl" if kind.type == "cuda" else "gloo")
+    on_gpu = kind.type == "cuda"
+    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=kind if on_gpu else None)
     try:
         yield Process(rank, world_size, kind)
     finally:

@@ -21,13 +21,16 @@ class MovingAverage:
     def __init__(self, network: nn.Module, decay: float):
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.decay = decay
+        averaged, followed = self.network.state_dict(), network.state_dict()
+        floating = [name for name, tensor in averaged.items() if tensor.is_floating_point()]
+        counting = [name for name in averaged if name not in floating]
+        self._floating = [averaged[n] for n in floating], [followed[n].detach() for n in floating]
+        self._counting = [averaged[n] for n in counting], [followed[n] for n in counting]
 
     @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Moves towards `network` after its step number `step`, counted from zero."""
+    def update(self, step: int) -> None:
+        """Moves towards the network after its step number `step`, counted from zero."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        averaged, current = self.network.state_dict(), network.state_dict()
-        floating = [name for name, tensor in averaged.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([averaged[n] for n in floating], [current[n] for n in floating], weight)
-        for name in averaged.keys() - set(floating):
-            averaged[name].copy_(current[name])
+        torch._foreach_lerp_(*self._floating, weight)
+        if self._counting[0]:
+            torch._foreach_copy_(*self._counting)

@@ -24,7 +24,7 @@ class OptimiserConfig(BaseModel):
         name: ``adam``, ``adamw`` or ``sgd`` (with momentum `betas[0]`).
         rate: base learning rate.
         betas: momentum terms.
-        decay: weight decay, on the weights of convolutions and linear layers alone.
+        decay: weight decay; of a network's weights, those of convolutions and linear layers alone.
         clip: largest norm of the gradient; None does not clip.
     """
 
@@ -77,19 +77,24 @@ class RunningStatistics:
     """The running statistics of a network, which a batch that broke must not change."""
 
     def __init__(self, network: nn.Module):
-        self.current = floating_buffers(network)
-        self.good = [buffer.clone() for buffer in self.current]
+        self.buffers = floating_buffers(network)
+        self.good = self._flat()
 
     def settle(self, broken: Tensor) -> None:
         """Puts the statistics back where `broken` is not zero, and remembers them where it is."""
-        for current, good in zip(self.current, self.good, strict=True):
-            good.copy_(torch.where(broken > 0, good, current))
-            current.copy_(good)
+        self.good = torch.where(broken > 0, self.good, self._flat())
+        parts = self.good.split([buffer.numel() for buffer in self.buffers])
+        copies = [part.view_as(buffer) for part, buffer in zip(parts, self.buffers, strict=True)]
+        if copies:
+            torch._foreach_copy_(self.buffers, copies)
 
     def remember(self) -> None:
         """Takes the statistics as they are for good ones."""
-        for current, good in zip(self.current, self.good, strict=True):
-            good.copy_(current)
+        self.good = self._flat()
+
+    def _flat(self) -> Tensor:
+        """All of them in one tensor, so that a step costs a few kernels and not a few for each."""
+        return torch.cat([buffer.reshape(-1) for buffer in self.buffers]) if self.buffers else torch.empty(0)
 
 
 class Descent:
@@ -115,7 +120,8 @@ class Descent:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
         broken = (~norm.isfinite()).float()
         self.optimiser.found_inf = broken  # type: ignore[attr-defined] # as torch's GradScaler tells it
-        self.optimiser.step()
+        if norm.device.type != "mps" or not broken:  # mps does not listen to found_inf, and is asked here
+            self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.statistics.settle(broken)
         self.in_a_row = (self.in_a_row + 1) * broken

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +22,7 @@ from manas.device import DeviceName, place
 from manas.errors import ManasError
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
-from manas.restoration.losses import LossWeights, restoration_terms
+from manas.restoration.losses import LossWeights
 from manas.restoration.model_file import ModelDescription, save_model
 from manas.restoration.network import RestorationSpace, assemble, tasks_of
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
@@ -31,6 +31,7 @@ from manas.training.ema import MovingAverage
 from manas.training.optimiser import Descent, OptimiserConfig, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import ScheduleConfig, set_rate
+from manas.training.step import forward_terms, logged, total
 from manas.training.validation import sample_sheet, validate
 
 
@@ -39,11 +40,17 @@ class RetrainConfig(BaseModel):
 
     Attributes:
         run: the run directory.
+        seed: of the initial weights, the partition of the backgrounds and all draws.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: of the network's forward pass; losses are in float32 in any case.
         genotype: path of one genotype a task, by task; or one path, of a whole network or for a lone tower.
         space: ``package.module:Class`` of a space that no entry point names, for reading the genotypes.
-        stitch, fusion: of the network that is made of one genotype a task.
+        stitch, fusion: of the network that is made of one genotype a task; a whole genotype has its own.
+        data: where the images come from.
         epochs, steps: epochs, and steps in each; an epoch ends with validation and checkpoint.
         validation_share: share of the training backgrounds that the weights do not see.
+        loss: global, of the fused output, and local, of each tower.
+        optimiser, schedule: of the weights.
         average: decay of the moving average of the weights, which is what is evaluated and saved.
         log_every: steps between two entries of the metrics; the device is waited for only then.
     """
@@ -98,10 +105,16 @@ class _Retraining:
         self.config, self.genotype, self.process, self.directory = config, genotype, process, directory
         self.total = config.epochs * config.steps
         self.tasks = tasks_of(genotype.space)
-        self.backgrounds = Backgrounds(
-            config.data, self.tasks, seed=config.seed, held_share=config.validation_share
-        )
         self.network = place(genotype.network(), process.device)
+        self.backgrounds = Backgrounds(
+            config.data,
+            self.tasks,
+            seed=config.seed,
+            held_share=config.validation_share,
+            multiple=cast(int, self.network.size_multiple),
+            **process.share_of_data(),
+        )
+        self.validation = self.backgrounds.validation("held")
         self.average = MovingAverage(self.network, config.average)
         optimiser = config.optimiser.build(decay_groups(self.network))
         self.descent = Descent(optimiser, RunningStatistics(self.network), config.optimiser.clip)
@@ -114,22 +127,21 @@ class _Retraining:
     def _parallel(self) -> nn.Module:
         if self.process.world_size == 1:
             return self.network
-        on_gpu = self.process.device.type == "cuda"
-        return DistributedDataParallel(self.network, device_ids=[self.process.device] if on_gpu else None)
+        devices = [self.process.device] if self.process.device.type == "cuda" else None
+        # Every process keeps its own running statistics; they are averaged before they are used.
+        return DistributedDataParallel(self.network, device_ids=devices, broadcast_buffers=False)
 
     def run(self) -> Path:
-        self.directory.open()
         start = self._resume()
-        batches = self.backgrounds.batches(
-            "kept", step=start, rank=self.process.rank, world_size=self.process.world_size
-        )
+        batches = self.backgrounds.batches("kept", step=start)
+        self.directory.open()
         first = self.process.is_first
         with (
             Tracker(self.directory.path, step=start, enabled=first) as tracker,
             Progress("retrain", self.total, done=start, enabled=first) as progress,
         ):
             for step in range(start, self.total):
-                terms = self._step(next(batches).to(self.process.device), step)
+                terms = self._step(next(batches), step)
                 progress.advance()
                 if (step + 1) % self.config.log_every == 0:
                     self._log(tracker, step + 1, terms)
@@ -140,28 +152,26 @@ class _Retraining:
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         set_rate(self.descent.optimiser, self.config.schedule.factor(step, self.total))
         self.parallel.train()
-        weights = self.config.loss.active(step / self.total)
-        images = batch.degraded.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (B K, 3, P, P)
-        with self.process.autocast(self.config.precision):
-            restoration = self.parallel(images)
-        terms = restoration_terms(restoration, batch.clean, batch.task, weights, local=self.config.loss.local)
-        torch.stack(list(terms.values())).sum().backward()
+        progress, precision = step / self.total, self.config.precision
+        terms = forward_terms(self.parallel, batch, self.config.loss, progress, self.process, precision)
+        total(terms).backward()
         norm = self.descent.step()
-        self.average.update(self.network, step)
+        self.average.update(step)
         return terms | {"gradient": norm}
 
     def _log(self, tracker: Tracker, step: int, terms: Mapping[str, Tensor]) -> None:
-        values = torch.stack([term.detach().float() for term in terms.values()])
-        means = (self.process.sum(values) / self.process.world_size).tolist()
-        named = {f"training/{name}": mean for name, mean in zip(terms, means, strict=True)}
+        named = {f"training/{name}": mean for name, mean in logged(terms, self.process).items()}
         rate = self.descent.optimiser.param_groups[0]["lr"]
         tracker.scalars(step, named | {"rate": rate, "steps_left_out": self.descent.check()})
 
     def _end_epoch(self, tracker: Tracker, progress: Progress, epoch: int) -> None:
         step = (epoch + 1) * self.config.steps
-        self.process.broadcast(list(self.average.network.buffers()))
+        self.descent.check()
+        self.process.average_statistics(self.network)
+        self.process.average_statistics(self.average.network)
         scores = self._validate()
-        tracker.scalars(step, {f"validation/{name}": value for name, value in scores.items()})
+        values = {f"validation/{name}": value for name, value in scores.items()}
+        tracker.scalars(step, values)
         improved = epoch == 0 or scores["psnr"] > self.best
         self.best = max(self.best, scores["psnr"])
         if self.process.is_first:
@@ -172,15 +182,13 @@ class _Retraining:
         progress.say(f"epoch {epoch}: {scores['psnr']:.2f} dB ({by_task}){' *' if improved else ''}")
 
     def _validate(self) -> dict[str, float]:
-        batches = self.backgrounds.validation(
-            "held", rank=self.process.rank, world_size=self.process.world_size
-        )
-        return validate(self.average.network, batches, self.tasks, self.process, self.config.precision)
+        precision = self.config.precision
+        return validate(self.average.network, self.validation, self.tasks, self.process, precision)
 
     def _write(
         self, tracker: Tracker, step: int, epoch: int, scores: Mapping[str, float], improved: bool
     ) -> None:
-        sheet = sample_sheet(self.average.network, self.backgrounds.validation("held"), self.process)
+        sheet = sample_sheet(self.average.network, self.validation, self.process)
         tracker.image(step, "validation: degraded, restored, clean", sheet)
         write_image(self.directory.path / "samples" / f"epoch_{epoch:04d}.png", sheet)
         description = self._description(epoch, scores)
@@ -240,6 +248,12 @@ def _whole_genotype(config: RetrainConfig) -> Genotype:
 
 def _around(genotype: Genotype, config: RetrainConfig) -> Genotype:
     """A whole network's genotype as it is; a lone tower's as that of a network of one task."""
+    ignored = {"stitch", "fusion"} & config.model_fields_set
+    if ignored:
+        raise ManasError(
+            f"{config.genotype}: {' and '.join(sorted(ignored))} cannot be set for the genotype of a whole "
+            "network or of a lone tower; leave it out"
+        )
     if isinstance(genotype.space, RestorationSpace):
         return genotype
     if len(config.data.tasks) != 1:

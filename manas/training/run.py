@@ -64,7 +64,7 @@ class RunDirectory:
     def open(self) -> None:
         """Makes the folder and writes what the run is; clears it before if it is to be overwritten."""
         if self.process.is_first:
-            if self.overwrite:
+            if self.overwrite and (self.path / "environment.json").exists():
                 self._clear()
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "config.yaml").write_text(_as_yaml(self.config), encoding="utf-8")
@@ -79,6 +79,8 @@ class RunDirectory:
             return f"{self.path}: --resume and --overwrite exclude each other; give one"
         if self.path.exists() and not self.path.is_dir():
             return f"{self.path} is a file; give another run=..."
+        if self.overwrite and file.exists() and not (self.path / "environment.json").exists():
+            return f"{self.path} holds a config.yaml, but no run of manas; give another run=..."
         if self.resume and not file.exists():
             return f"{self.path} holds no run to resume; start it without --resume"
         if self.resume and file.read_text(encoding="utf-8") != _as_yaml(self.config):

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
+from manas.restoration.tower import Features
 from search_spaces.multi_scale_attentive.layers import Norm, convolution
-
-Features = list[Tensor]
 
 
 class Bottleneck(nn.Module):

@@ -25,7 +25,7 @@ def test_it_follows_the_recurrence_buffers_included(decay):
     expected = {name: tensor.double() for name, tensor in network.state_dict().items()}
     for step in range(30):
         changed(network, step)
-        average.update(network, step)
+        average.update(step)
         keep = min(decay, (1 + step) / (10 + step))
         for name, tensor in network.state_dict().items():
             count = name.endswith("num_batches_tracked")

@@ -41,7 +41,7 @@ SMALL = {
         "versions": 2,
         "workers": 0,
         "validation_patch": 16,
-        "validation_crops": 1,
+        "validation_images": 2,
     },
 }
 RAIN = {"task": "derain", "weather": "rain"}

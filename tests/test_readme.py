@@ -1,0 +1,73 @@
+"""What the README shows is run as it stands."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from manas.cli import main
+from search_spaces.multi_scale_attentive import MultiScaleAttentive, gates
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+TINY = ["epochs=1", "steps=1", "data.patch=16", "data.validation_patch=16", "data.batch=1", "data.workers=0"]
+
+
+def block(beginning):
+    """The code block of the README that begins so."""
+    return next(code for code in re.findall(r"```python\n(.*?)```", README, re.S) if code.startswith(beginning))
+
+
+def tiny(*overrides):
+    return [part for override in (*TINY, *overrides) for part in ("--set", override)]
+
+
+def test_a_space_of_ones_own_is_searched_and_retrained(tmp_path, monkeypatch):
+    (tmp_path / "denoiser.py").write_text(block("# denoiser.py"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for arguments in (
+        ["search", *tiny("space=denoiser:Denoiser", "run=runs/denoiser")],
+        ["retrain", "--genotype", "runs/denoiser/genotype.json", "--space", "denoiser:Denoiser"]
+        + tiny("data.sources=[{task: derain, weather: rain}]"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert not stop.value.code
+    genotype = json.loads(Path("runs/denoiser/genotype.json").read_text())
+    assert genotype["space"]["kind"] == "denoiser:Denoiser"
+    assert set(genotype["choices"]) == {"layer0", "layer1", "layer2"}
+    assert Path("runs/retrain/model.safetensors").exists()
+
+
+def test_a_gate_is_entered_in_one_place(monkeypatch):
+    monkeypatch.setattr(gates, "GATES", gates.GATES.copy())
+    names = vars(gates) | {"GATES": {}}
+    exec(compile(block("class ContrastGate"), "README.md", "exec"), names)
+    gates.GATES.update(names["GATES"])
+    monkeypatch.setattr("search_spaces.multi_scale_attentive.tower.GATES", gates.GATES)
+    monkeypatch.setattr("search_spaces.multi_scale_attentive.attention.GATES", gates.GATES)
+    space = MultiScaleAttentive(
+        channels=(4, 8), columns=(1,), attention={"gates": ("contrast", "skip_connect")}
+    )
+    assert space.choices()["cell0/branch1/node0/input"] == ("contrast", "skip_connect")
+    space.supernet()
+
+
+def test_the_genotype_has_the_shape_that_is_shown():
+    shown = json.loads(re.search(r"```json\n(.*?)```", README, re.S).group(1))
+    written = json.loads(MultiScaleAttentive(channels=(16, 24, 32), columns=(1, 1)).sample(seed=0).to_json())
+    assert list(shown) == list(written)
+    assert shown["format"] == written["format"]
+    for label in shown["choices"].keys() - {"..."}:
+        assert label in written["choices"]
+    for key in shown["space"].keys() - {"..."}:
+        assert key in written["space"]
+
+
+def test_the_api_that_is_shown_runs():
+    names: dict = {"manas": __import__("manas")}
+    exec(compile(block("space = manas.load_space"), "README.md", "exec"), names)
+    assert len(names["space"].choices()) == 39
+    assert names["genotype"].space == names["space"]
