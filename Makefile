@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/python experiments/demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -58,7 +58,7 @@ class DataConfig(BaseModel):
     batch: int = Field(4, ge=1)
     workers: int = Field(1, ge=0)
     validation_patch: int = Field(128, ge=11)
-    validation_images: int = Field(32, ge=1)
+    validation_images: int = Field(16, ge=1)
     cache_megabytes: int = Field(2048, ge=0)
 
     @property
