@@ -170,7 +170,9 @@ def show(evaluation: Any) -> None:
     from manas.evaluation.evaluate import table
 
     headings, rows = table(evaluation)
-    printed = Table(*headings, caption=f"protocol {evaluation.protocol}; means of per-image values")
+    printed = Table(caption=f"protocol {evaluation.protocol}; means of per-image values")
+    for heading in headings:
+        printed.add_column(heading, no_wrap=not heading)
     for row in rows:
         printed.add_row(*row)
     Console().print(printed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from manas.device import DeviceName, pick_device, place
 from manas.errors import ManasError, nearest
 from manas.inference.tiling import restore_tiled, restore_whole
 from manas.restoration.model_file import ModelDescription, load_model
-from manas.restoration.network import Restoration, tasks_of
+from manas.restoration.network import Restoration, size_multiple_of, tasks_of
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
 
@@ -102,7 +102,7 @@ class Restorer:
 
     def _restored(self, batch: Tensor) -> Tensor:
         """(B, 3, H, W) in [0, 1]"""
-        multiple = cast(int, self.network.size_multiple)
+        multiple = size_multiple_of(self.network)
         if self.tile is None:
             restored = restore_whole(_Single(self.network, self.task), batch, multiple)
         else:

@@ -149,6 +149,19 @@ def assemble(genotypes: Mapping[str, Genotype], *, stitch: str = "layer", fusion
         raise explain(error, RestorationSpace, "the network of these genotypes") from error
 
 
+def size_multiple_of(network: nn.Module) -> int:
+    """What height and width of the images must be multiples of.
+
+    Raises:
+        ManasError: for a network that is neither a tower nor a restoration network.
+    """
+    if isinstance(network, Tower | RestorationNetwork):
+        return network.size_multiple
+    raise ManasError(
+        f"the space builds a {type(network).__name__}, which is no Tower; make it a subclass of it"
+    )
+
+
 def tasks_of(space: SearchSpace) -> Sequence[str]:
     """The tasks of a restoration space; none for a lone tower."""
     return tuple(space.towers) if isinstance(space, RestorationSpace) else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +23,7 @@ from manas.errors import ManasError
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.restoration.losses import LossWeights
-from manas.restoration.network import tasks_of
+from manas.restoration.network import size_multiple_of, tasks_of
 from manas.searching.bilevel import descend
 from manas.searching.objectives import complexity, indecision, probabilities_of
 from manas.searching.selection import argmax
@@ -126,7 +126,7 @@ class _Search:
             self.tasks,
             seed=config.seed,
             held_share=config.alpha_share,
-            multiple=cast(int, self.network.size_multiple),
+            multiple=size_multiple_of(self.network),
             **process.share_of_data(),
         )
         self.validation = self.backgrounds.validation("held")
@@ -193,6 +193,7 @@ class _Search:
         step = (epoch + 1) * self.config.steps
         self._steps_left_out()  # before anything is kept
         self.process.average_statistics(self.network)
+        self.weight_descent.statistics.remember()
         genotype = self._genotype(epoch)
         scores = self._validate(genotype)
         genotype = genotype.model_copy(update={"provenance": genotype.provenance | scores})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +24,7 @@ from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.restoration.losses import LossWeights
 from manas.restoration.model_file import ModelDescription, save_model
-from manas.restoration.network import RestorationSpace, assemble, tasks_of
+from manas.restoration.network import RestorationSpace, assemble, size_multiple_of, tasks_of
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
 from manas.training.distributed import Precision, Process, started
 from manas.training.ema import MovingAverage
@@ -111,7 +111,7 @@ class _Retraining:
             self.tasks,
             seed=config.seed,
             held_share=config.validation_share,
-            multiple=cast(int, self.network.size_multiple),
+            multiple=size_multiple_of(self.network),
             **process.share_of_data(),
         )
         self.validation = self.backgrounds.validation("held")
@@ -168,6 +168,7 @@ class _Retraining:
         step = (epoch + 1) * self.config.steps
         self.descent.check()
         self.process.average_statistics(self.network)
+        self.descent.statistics.remember()
         self.process.average_statistics(self.average.network)
         scores = self._validate()
         values = {f"validation/{name}": value for name, value in scores.items()}
