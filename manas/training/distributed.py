@@ -53,7 +53,7 @@ class Process:
         """Gives every process the tensors of the first."""
         if self.world_size > 1:
             for tensor in tensors:
-                dist.broadcast(tensor, 0)
+                dist.broadcast(tensor.detach(), 0)
 
     def average_statistics(self, network: nn.Module) -> None:
         """Gives every process the mean of the floating buffers of all, each from its own batches."""

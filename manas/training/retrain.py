@@ -128,8 +128,7 @@ class _Retraining:
         if self.process.world_size == 1:
             return self.network
         devices = [self.process.device] if self.process.device.type == "cuda" else None
-        # Every process keeps its own running statistics; they are averaged before they are used.
-        return DistributedDataParallel(self.network, device_ids=devices, broadcast_buffers=False)
+        return DistributedDataParallel(self.network, device_ids=devices)
 
     def run(self) -> Path:
         start = self._resume()
