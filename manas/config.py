@@ -8,12 +8,36 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from manas.errors import ManasError, explain
 from manas.files import read_yaml
 
 Config = TypeVar("Config", bound=BaseModel)
+
+
+class Configuration(BaseModel):
+    """Base class of the configurations of programs: frozen, and strict about what it does not know.
+
+    A group of keys that is given in part keeps the rest of the program's own default of that group, as
+    `weights: {rate: 1.0e-4}` keeps the clipping that a search has by default.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_defaults(cls, content: Any) -> Any:
+        if not isinstance(content, Mapping):
+            return content
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {name: _over(defaults.get(name), given) for name, given in content.items()}
+
+
+def _over(default: Any, given: Any) -> Any:
+    if not isinstance(default, BaseModel) or not isinstance(given, Mapping):
+        return given
+    return {**default.model_dump(mode="json", exclude_unset=True), **given}
 
 
 def read_config(

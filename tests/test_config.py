@@ -162,3 +162,22 @@ def test_explain_and_nearest():
     line = str(explain(error.value, Whole, "here"))
     assert line.startswith("here: part.width: ")
     assert len(line) < 250
+
+
+class TestPartOfAGroup:
+    """What is not given of a group keeps the program's own default of it."""
+
+    def test_of_the_data(self):
+        config = read_config(RetrainConfig, {"genotype": "g.json"}, ["data.patch=48"])
+        assert config.data.patch == 48
+        assert config.data.tasks == ("derain", "desnow")
+
+    def test_of_an_optimiser(self):
+        config = read_config(SearchConfig, None, ["alphas.rate=0.5", "weights.rate=0.25"])
+        assert (config.alphas.rate, config.alphas.betas) == (0.5, (0.5, 0.999))
+        assert (config.weights.rate, config.weights.clip) == (0.25, 5.0)
+
+    def test_lists_are_given_whole(self):
+        sources = [{"task": "desnow", "weather": "snow"}]
+        config = read_config(RetrainConfig, {"genotype": "g.json", "data": {"sources": sources}})
+        assert config.data.tasks == ("desnow",)

@@ -15,7 +15,7 @@ from manas.architecture.cost import Metric, cost_table, measure, thop_macs
 from manas.architecture.genotype import Genotype
 from manas.architecture.relaxation import OneHot, Softmax
 from manas.architecture.space import GivenSpace
-from manas.config import read_config
+from manas.config import Configuration, read_config
 from manas.data.dataset import Backgrounds, Batch, DataConfig
 from manas.data.images import write_image
 from manas.device import DeviceName, place
@@ -45,7 +45,7 @@ class ComplexityConfig(BaseModel):
     metric: Metric = "macs"
 
 
-class SearchConfig(BaseModel):
+class SearchConfig(Configuration):
     """Configuration of `search`.
 
     Attributes:
@@ -70,7 +70,7 @@ class SearchConfig(BaseModel):
         log_every: steps between two entries of the metrics; the device is waited for only then.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(validate_default=True)
 
     run: str = "runs/search"
     seed: int = Field(0, ge=0)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from manas.architecture.cost import measure, thop_macs
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import space_class
-from manas.config import read_config
+from manas.config import Configuration, read_config
 from manas.data.dataset import Backgrounds, Batch, DataConfig
 from manas.data.images import write_image
 from manas.data.sources import SourceConfig
@@ -35,7 +35,7 @@ from manas.training.step import forward_terms, logged, total
 from manas.training.validation import sample_sheet, validate
 
 
-class RetrainConfig(BaseModel):
+class RetrainConfig(Configuration):
     """Configuration of `retrain`.
 
     Attributes:
@@ -54,8 +54,6 @@ class RetrainConfig(BaseModel):
         average: decay of the moving average of the weights, which is what is evaluated and saved.
         log_every: steps between two entries of the metrics; the device is waited for only then.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: str = "runs/retrain"
     seed: int = Field(0, ge=0)
