@@ -15,6 +15,7 @@ from rich.table import Table
 
 import manas
 from manas.errors import ManasError
+from manas.files import replacing
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 genotypes = typer.Typer(no_args_is_help=True, help="Tools for genotype files.")
@@ -150,8 +151,8 @@ def evaluate(
     evaluation = run(restorer, scenes, protocol=protocol, rows=rows if picture else None)
     show(evaluation)
     if table:
-        table.parent.mkdir(parents=True, exist_ok=True)
-        table.write_text(evaluation.to_csv(), encoding="utf-8")
+        with replacing(table) as unfinished:
+            unfinished.write_text(evaluation.to_csv(), encoding="utf-8")
         _say(str(table))
     if picture:
         _say(str(before_after(rows, picture)))

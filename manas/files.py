@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,10 @@ from manas.errors import ManasError
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, which becomes `path` when the block ends well and is removed if not.
 
-    Parents are created. The name is hidden and of this process, so that nobody takes it for a result.
+    Parents are created. The name is hidden and nobody else's, and short however long that of `path` is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

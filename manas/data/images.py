@@ -1,9 +1,6 @@
 """The file edge: image files of every kind in, RGB arrays and [0, 1] tensors inside, files out again."""
 
-import os
-import uuid
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from manas.errors import ManasError
+from manas.files import replacing
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -79,19 +77,13 @@ def write_image(path: str | Path, array: np.ndarray) -> Path:
     path = Path(path)
     options = _format_of(path)
     _check_picture(array, path)
-    unfinished = path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("xb") as file:
-            Image.fromarray(np.ascontiguousarray(array)).save(file, **options)
-        os.replace(unfinished, path)
+        with replacing(path) as unfinished:
+            Image.fromarray(np.ascontiguousarray(array)).save(unfinished, **options)
     except (OSError, ValueError) as error:  # ValueError where a side is longer than the format allows
         raise ManasError(
             f"cannot write {path} ({_first_line(error)}): choose another place or format"
         ) from error
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
     return path
 
 

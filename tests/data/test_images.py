@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from manas.data import images
+from manas import files
 from manas.data.images import IMAGE_SUFFIXES, read_image, to_array, to_tensor, write_image
 from manas.errors import ManasError
 
@@ -69,7 +69,7 @@ def test_a_failed_write_leaves_the_old_file(picture, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(images.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(ManasError, match="No space left"):
         write_image(path, 255 - picture)
     assert os.listdir(tmp_path) == ["picture.png"]
