@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from manas.errors import ManasError
     from manas.evaluation.evaluate import evaluate
     from manas.inference.restore import Restorer
-    from manas.searching.loop import search
+    from manas.searching.search import search
     from manas.training.retrain import retrain
 
 __version__ = "0.1.0"
@@ -30,7 +30,7 @@ _HOME = {
     "evaluate": "manas.evaluation.evaluate",
     "load_space": "manas.architecture.space",
     "retrain": "manas.training.retrain",
-    "search": "manas.searching.loop",
+    "search": "manas.searching.search",
 }
 
 __all__ = [

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 import manas
+from manas.console import Space, say, size, space_class_of
 from manas.errors import ManasError
 from manas.files import replacing
+from manas.genotype_cli import genotypes
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-genotypes = typer.Typer(no_args_is_help=True, help="Tools for genotype files.")
 app.add_typer(genotypes, name="genotype")
 
 INTERRUPTED = 130
@@ -27,16 +28,13 @@ ConfigPath = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAM
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run directory.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run directory.")]
-Space = Annotated[
-    str | None, typer.Option(metavar="MODULE:CLASS", help="Space of a file whose kind is no installed one.")
-]
 Model = Annotated[Path, typer.Option(metavar="MODEL", help="Model file, as retrain writes it.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        _say(manas.__version__)
+        say(manas.__version__)
         raise typer.Exit
 
 
@@ -55,13 +53,13 @@ def search(
 ) -> None:
     """Search a space for an architecture; writes genotype.json into the run directory."""
     from manas.config import read_config
-    from manas.searching.loop import SearchConfig
-    from manas.searching.loop import search as run
+    from manas.searching.config import SearchConfig
+    from manas.searching.search import search as run
 
     settings = read_config(SearchConfig, config, set or ())
     genotype = run(settings, resume=resume, overwrite=overwrite)
-    _say(f"{len(genotype.choices)} choices, {_size(genotype.provenance)}")
-    _say(f"{settings.run}/genotype.json")
+    say(f"{len(genotype.choices)} choices, {size(genotype.provenance)}")
+    say(f"{settings.run}/genotype.json")
 
 
 @app.command()
@@ -84,7 +82,7 @@ def retrain(
     overrides = [*(set or ()), *_genotype_overrides(genotype or [])]
     overrides += [f"space={space}"] if space else []
     settings = read_config(RetrainConfig, config, overrides)
-    _say(str(run(settings, resume=resume, overwrite=overwrite)))
+    say(str(run(settings, resume=resume, overwrite=overwrite)))
 
 
 @app.command()
@@ -96,7 +94,7 @@ def export(
     """Write the genotype of a run or checkpoint as JSON."""
     from manas.searching.export import genotype_from
 
-    _say(str(genotype_from(source, space=_space_class(space)).write(out)))
+    say(str(genotype_from(source, space=space_class_of(space)).write(out)))
 
 
 @app.command()
@@ -115,11 +113,11 @@ def restore(
     from manas.inference.restore import Restorer
     from manas.reporting.progress import Progress
 
-    restorer = Restorer.load(model, device=device, task=task, tile=tile, space=_space_class(space))
+    restorer = Restorer.load(model, device=device, task=task, tile=tile, space=space_class_of(space))
     targets = targets_of(images, out, overwrite=overwrite)
     with Progress("restore", len(targets)) as progress:
         for source, target in targets.items():
-            _say(str(restore_file(restorer, source, target)))
+            say(str(restore_file(restorer, source, target)))
             progress.advance()
 
 
@@ -145,7 +143,7 @@ def evaluate(
     from manas.inference.restore import Restorer
     from manas.reporting.pictures import Row, before_after
 
-    restorer = Restorer.load(model, device=device, space=_space_class(space))
+    restorer = Restorer.load(model, device=device, space=space_class_of(space))
     rows: list[Row] = []
     scenes = scenes_for(pairs, weather, photographs)
     evaluation = run(restorer, scenes, protocol=protocol, rows=rows if picture else None)
@@ -153,17 +151,9 @@ def evaluate(
     if table:
         with replacing(table) as unfinished:
             unfinished.write_text(evaluation.to_csv(), encoding="utf-8")
-        _say(str(table))
+        say(str(table))
     if picture:
-        _say(str(before_after(rows, picture)))
-
-
-@genotypes.command()
-def schema() -> None:
-    """Print the JSON Schema of genotype files."""
-    from manas.architecture.genotype import Genotype
-
-    _say(json.dumps(Genotype.model_json_schema(), indent=2))
+        say(str(before_after(rows, picture)))
 
 
 def show(evaluation: Any) -> None:
@@ -196,16 +186,6 @@ def main(arguments: list[str] | None = None) -> None:
         raise
 
 
-def _say(text: str) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of several processes the first one speaks
-        typer.echo(text)
-
-
-def _size(provenance: dict[str, Any]) -> str:
-    macs, (_, height, width) = provenance["macs"], provenance["input"]
-    return f"{provenance['parameters']:,} parameters, {macs / 1e6:,.1f} M MACs at {width}x{height}"
-
-
 def _genotype_overrides(given: list[str]) -> list[str]:
     by_task = [re.fullmatch(r"([a-z0-9_]+)=(.+)", text) for text in given]
     tasks = [match[1] for match in by_task if match]
@@ -216,9 +196,3 @@ def _genotype_overrides(given: list[str]) -> list[str]:
     if len(given) > 1:
         raise ManasError("--genotype: give either one file of a whole network, or task=file for every task")
     return [f"genotype={json.dumps(given[0])}"]
-
-
-def _space_class(reference: str | None) -> Any:
-    from manas.architecture.space import space_class
-
-    return space_class(reference, trusted=True) if reference else None

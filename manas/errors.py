@@ -28,9 +28,10 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> Manas
     """One line for the first of pydantic's complaints: the place, the key, what to write instead."""
     first = error.errors(include_url=False)[0]
     location = [part for part in first["loc"] if not str(part).startswith(("function-", "tagged-"))]
-    key = ".".join(str(part) for part in location) or "the whole"
+    keys, inner = _followed(location, model)
+    key = ".".join(keys) or "the whole"
     if first["type"] == "extra_forbidden":
-        return ManasError(f"{where}: unknown key {key!r}; {_hint(location, model)}")
+        return ManasError(f"{where}: unknown key {key!r}; {nearest(keys[-1], inner.model_fields)}")
     if first["type"] == "missing":
         return ManasError(f"{where}: {key!r} is missing; add it")
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
@@ -43,17 +44,26 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _hint(location: list[Any], model: type[BaseModel]) -> str:
-    *parents, name = location
-    for parent in parents:
-        inner = _model_in(model.model_fields[parent].annotation) if parent in model.model_fields else None
-        model = inner or model
-    return nearest(str(name), model.model_fields)
+def _followed(location: list[Any], model: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
+    """The keys as a user writes them, without the tags of unions, and the last model on the way to them."""
+    keys, models = [], [model]
+    for part in location:
+        tagged = [each for each in models if len(models) > 1 and part == _kind(each)]
+        if tagged:
+            models = tagged
+            continue
+        keys.append(str(part))
+        field = models[0].model_fields.get(str(part))
+        models = (_models_in(field.annotation) if field else []) or models
+    return keys, models[0]
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The pydantic model that an annotation such as ``Model | None`` or ``tuple[Model, ...]`` holds."""
+def _kind(model: type[BaseModel]) -> Any:
+    return model.model_fields["kind"].default if "kind" in model.model_fields else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The pydantic models that an annotation such as ``A | B | None`` or ``tuple[A, ...]`` holds."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = (_model_in(argument) for argument in getattr(annotation, "__args__", ()))
-    return next((model for model in found if model), None)
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]

@@ -545,7 +545,7 @@ def test_an_interruption_is_one_line(config, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("manas.searching.loop.search", interrupted)
+    monkeypatch.setattr("manas.searching.search.search", interrupted)
     assert call("search", config) == 130
     assert_one_line(capsys.readouterr().err, "interrupted", "--resume")
 
@@ -554,6 +554,6 @@ def test_a_defect_keeps_its_traceback(config, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("ours")
 
-    monkeypatch.setattr("manas.searching.loop.search", broken)
+    monkeypatch.setattr("manas.searching.search.search", broken)
     with pytest.raises(RuntimeError, match="ours"):
         cli.main(["search", str(config)])

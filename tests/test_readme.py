@@ -23,22 +23,26 @@ def tiny(*overrides):
     return [part for override in (*TINY, *overrides) for part in ("--set", override)]
 
 
-def test_a_space_of_ones_own_is_searched_and_retrained(tmp_path, monkeypatch):
-    (tmp_path / "denoiser.py").write_text(block("# denoiser.py"))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+def test_a_space_of_ones_own_is_searched_exported_and_retrained(tmp_path, monkeypatch):
+    code = Path("experiments/configs/denoiser.py")
+    assert block("# experiments/configs/denoiser.py") == code.read_text(encoding="utf-8")
+    assert len(code.read_text(encoding="utf-8").splitlines()) < 40
+    run, out, space = str(tmp_path / "run"), str(tmp_path / "denoiser.json"), f"{code.stem}:Denoiser"
+    monkeypatch.setattr(sys, "path", [*sys.path, str(code.parent)])
+    described = ["--set", f"space={{kind: '{space}', width: 4}}", "--set", "budget.macs=400k"]
+    sources = ["--set", "data.sources=[{task: derain, weather: rain}]"]
     for arguments in (
-        ["search", *tiny("space=denoiser:Denoiser", "run=runs/denoiser")],
-        ["retrain", "--genotype", "runs/denoiser/genotype.json", "--space", "denoiser:Denoiser"]
-        + tiny("data.sources=[{task: derain, weather: rain}]"),
+        ["search", "experiments/configs/denoiser.yaml", *tiny(f"run={run}"), *described],
+        ["export", run, out, "--space", space],
+        ["retrain", "--genotype", out, "--space", space, *tiny(f"run={tmp_path / 'retrain'}"), *sources],
     ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert not stop.value.code
-    genotype = json.loads(Path("runs/denoiser/genotype.json").read_text())
-    assert genotype["space"]["kind"] == "denoiser:Denoiser"
+    genotype = json.loads(Path(out).read_text())
+    assert genotype["space"]["kind"] == space
     assert set(genotype["choices"]) == {"layer0", "layer1", "layer2"}
-    assert Path("runs/retrain/model.safetensors").exists()
+    assert (tmp_path / "retrain" / "model.safetensors").exists()
 
 
 def test_a_gate_is_entered_in_one_place(monkeypatch):

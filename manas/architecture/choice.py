@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from manas.architecture.relaxation import Relaxation
+from manas.architecture.recomputation import recomputed
+from manas.architecture.relaxation import Weighting
 from manas.errors import ManasError, nearest
 
 Candidates = Mapping[str, Callable[[], nn.Module]]
@@ -36,14 +37,23 @@ class Choice(nn.Module):
         candidates: the candidates by name.
         alpha: (K,) the architecture parameters, one a candidate.
         relaxation: turns `alpha` into weights; shared by all choices of a supernet.
+        recompute: keep only the inputs for the backward pass, and run the candidates again there.
     """
 
-    def __init__(self, label: str, candidates: Mapping[str, nn.Module], relaxation: Relaxation):
+    def __init__(
+        self,
+        label: str,
+        candidates: Mapping[str, nn.Module],
+        relaxation: Weighting,
+        *,
+        recompute: bool = False,
+    ):
         super().__init__()
         self.label = label
         self.candidates = nn.ModuleDict(candidates)
         self.alpha = nn.Parameter(INITIAL_ALPHA_SCALE * torch.randn(len(candidates)))
         self.relaxation = relaxation
+        self.recompute = recompute
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,7 +66,13 @@ class Choice(nn.Module):
 
     def forward(self, *inputs: object) -> Tensor | list[Tensor]:
         weights = self.relaxation.weights(self)
-        return mixture([(weight, self.candidates[name](*inputs)) for name, weight in weights.items()])
+
+        def mixed(*inputs: object) -> Tensor | list[Tensor]:
+            return mixture([(weight, self.candidates[name](*inputs)) for name, weight in weights.items()])
+
+        if self.recompute and torch.is_grad_enabled():
+            return recomputed(mixed, inputs, self.candidates)
+        return mixed(*inputs)
 
 
 def mixture(terms: Sequence[tuple[Tensor, Tensor | list[Tensor]]]) -> Tensor | list[Tensor]:
@@ -91,11 +107,12 @@ def is_name(name: str) -> bool:
 class Relaxed:
     """Answers every fork with a `Choice`: the supernet."""
 
-    def __init__(self, relaxation: Relaxation):
-        self.relaxation = relaxation
+    def __init__(self, relaxation: Weighting, *, recompute: bool = False):
+        self.relaxation, self.recompute = relaxation, recompute
 
     def __call__(self, label: str, candidates: Candidates) -> nn.Module:
-        return Choice(label, {name: build() for name, build in candidates.items()}, self.relaxation)
+        built = {name: build() for name, build in candidates.items()}
+        return Choice(label, built, self.relaxation, recompute=self.recompute)
 
 
 class Replayed:
@@ -209,13 +226,18 @@ def weight_parameters(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if id(parameter) not in alphas]
 
 
+def relax(network: nn.Module, relaxation: Weighting) -> None:
+    """Gives every choice of a supernet this relaxation."""
+    for choice in choices_of(network):
+        choice.relaxation = relaxation
+
+
 @contextmanager
-def relaxed_by(network: nn.Module, relaxation: Relaxation) -> Iterator[None]:
+def relaxed_by(network: nn.Module, relaxation: Weighting) -> Iterator[None]:
     """Swaps the relaxation of every choice for the time of a ``with`` block."""
     before = [(choice, choice.relaxation) for choice in choices_of(network)]
     try:
-        for choice, _ in before:
-            choice.relaxation = relaxation
+        relax(network, relaxation)
         yield
     finally:
         for choice, relaxation_before in before:

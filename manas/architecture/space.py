@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from pydantic import (
@@ -26,13 +26,25 @@ from pydantic import (
 )
 from torch import nn
 
-from manas.architecture.choice import Choice, Decide, Fixed, Fork, Recorded, Relaxed, Replayed
-from manas.architecture.relaxation import Relaxation, Softmax
+from manas.architecture.choice import (
+    Choice,
+    Decide,
+    Fixed,
+    Fork,
+    Recorded,
+    Relaxed,
+    Replayed,
+    choices_of,
+    relax,
+)
+from manas.architecture.relaxation import Moment, Relaxation, Softmax, Weighting
 from manas.errors import ManasError, explain, nearest
 from manas.files import read_yaml
 
 if TYPE_CHECKING:
     from manas.architecture.genotype import Genotype
+
+Reading = Literal["searched", "released"]
 
 
 class SearchSpace(BaseModel):
@@ -63,10 +75,20 @@ class SearchSpace(BaseModel):
         """Number of architectures; forks that stand inside a candidate count only with it."""
         return _size(self.forks())
 
-    def supernet(self, relaxation: Relaxation | None = None) -> nn.Module:
-        """The network with a `Choice` at every fork (relaxation: softmax unless given)."""
+    def supernet(self, relaxation: Weighting | None = None, *, recompute: bool = False) -> nn.Module:
+        """The network with a `Choice` at every fork.
+
+        Args:
+            relaxation: of all choices, at the beginning of its schedule; softmax unless given.
+            recompute: the choices keep only their inputs for the backward pass.
+        """
         self.forks()  # labels and names are checked before anything is allocated
-        return self.build(Relaxed(relaxation or Softmax()))
+        relaxation = relaxation or Softmax()
+        supernet = self.build(Relaxed(relaxation, recompute=recompute))
+        choices = choices_of(supernet)
+        if isinstance(relaxation, Relaxation) and choices:
+            relax(supernet, relaxation.at(Moment(), choices))
+        return supernet
 
     def network(self, genotype: Genotype | Mapping[str, str] | None = None) -> nn.Module:
         """The derived network, a plain module; a space without forks needs no genotype.
@@ -99,6 +121,19 @@ class SearchSpace(BaseModel):
         generator = random.Random(seed)
         choices = self.walk(Replayed(lambda _, names: generator.choice(names)))
         return Genotype(space=self, choices=choices, provenance={"sampled_with_seed": seed})
+
+    def imported(self, checkpoint: Mapping[str, Any], reading: Reading) -> dict[str, dict[str, float]]:
+        """Probabilities, label -> candidate -> p, that another program's search of this space left.
+
+        Args:
+            checkpoint: the content of its file.
+            reading: ``searched``: every fork has its own; ``released``: those that the other program derived
+                its network from, where that is not the same.
+
+        Raises:
+            ManasError: for a checkpoint that does not fit the space; for any unless a space overrides this.
+        """
+        raise ManasError(f"no importer for the space {kind_of(type(self))!r}; give a space that has one")
 
     def inherit(self, supernet: nn.Module, genotype: Genotype | Mapping[str, str]) -> nn.Module:
         """The derived network with the supernet's weights and buffers, of its type and on its device."""

@@ -35,6 +35,10 @@ class Batch(NamedTuple):
         """The batch on a device, without waiting for the copy."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
+    def split(self, parts: int) -> list[Batch]:
+        """The batch in so many parts of one size."""
+        return [Batch(*tensors) for tensors in zip(*(tensor.chunk(parts) for tensor in self), strict=True)]
+
 
 class DataConfig(BaseModel):
     """What a search or a retraining sees.

@@ -1,30 +1,116 @@
-"""The two steps of a bilevel search: weights on one part of the backgrounds, alphas on the other.
+"""The gradients of a search: weights on one part of the backgrounds, alphas on the other.
 
     min_alpha L(w*(alpha), alpha; held part)   with   w*(alpha) = argmin_w L(w, alpha; kept part)
 
-First order (DARTS, Liu et al., ICLR 2019): w*(alpha) is taken to be the current w. Gradients are asked for one
-group of parameters alone, so the other costs nothing and keeps its own.
+First order (DARTS, Liu et al., ICLR 2019): w*(alpha) is taken to be the current w. Second order (eq. 6 there):
+w*(alpha) is w after one more step of its optimiser, which is differentiated exactly, not by finite differences.
+
+Gradients are asked for one group of parameters alone, so the other costs nothing and keeps its own. Neither
+DistributedDataParallel nor `requires_grad` flips: together they answer a search with errors or with silently
+different gradients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
 
+from manas.architecture.recomputation import RestingBuffers
 from manas.training.distributed import Process, laid_out_as
-from manas.training.optimiser import Descent
+from manas.training.optimiser import Descent, after_step
+
+Part = TypeVar("Part")
+Gradients = list[Tensor | None]
+Forward = Callable[..., Tensor]
 
 
-def descend(loss: Tensor, parameters: Sequence[nn.Parameter], descent: Descent, process: Process) -> Tensor:
-    """One step of one group of parameters on a loss; returns the norm of the averaged gradient.
+def first_order(
+    loss: Callable[[Part], Tensor], parts: Sequence[Part], parameters: Sequence[nn.Parameter]
+) -> Gradients:
+    """The gradient of the mean loss over parts of one size, each with a graph of its own."""
+    summed: Gradients = [None] * len(parameters)
+    for part in parts:
+        value = loss(part) / len(parts)
+        if not value.requires_grad:  # a sampled path may use none of them
+            continue
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        summed = [added(total, g) for total, g in zip(summed, gradients, strict=True)]
+    return summed
 
-    Neither DistributedDataParallel nor `requires_grad` flips: together they answer a search with errors or
-    with silently different gradients.
+
+def second_order(
+    network: nn.Module,
+    optimiser: Optimizer,
+    alphas: Sequence[nn.Parameter],
+    kept_loss: Callable[[Forward], Tensor],
+    held_loss: Callable[[Forward], Tensor],
+    process: Process,
+) -> Gradients:
+    """The gradient of L(w', alpha; held) in alpha, where w' is w after one step on L(w, alpha; kept).
+
+    With g = dL(w, alpha; kept)/dw, w' = U(g) the optimiser's step, and v = dL(w', alpha; held)/dw':
+
+        dL(w', alpha; held)/dalpha  +  (dg/dalpha)^T (dU/dg)^T v
+
+    g and v are averaged over the processes; the result is of this one, to be averaged like every gradient.
+
+    Args:
+        optimiser: of the weights; neither it, nor the weights, nor the buffers are changed.
+        kept_loss, held_loss: the loss on a batch of a part, given the network as a function.
     """
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    names, weights = _named_weights(network, optimiser)
+
+    def with_weights(values: Sequence[Tensor]) -> Forward:
+        return lambda images: functional_call(network, dict(zip(names, values, strict=True)), (images,))
+
+    with RestingBuffers(network):
+        own = torch.autograd.grad(kept_loss(network), weights, create_graph=True, allow_unused=True)
+        mean = [None if g is None else g.detach().requires_grad_() for g in process.average(own, weights)]
+        stepped = after_step(optimiser, weights, mean)
+        leaves = [w.detach().requires_grad_() for w in stepped]
+        held = torch.autograd.grad(held_loss(with_weights(leaves)), [*leaves, *alphas], allow_unused=True)
+    direct, v = held[len(leaves) :], process.average(held[: len(leaves)], leaves)
+    towards = _pulled_back(stepped, mean, v)
+    used = [(g, t) for g, t in zip(own, towards, strict=True) if g is not None and t is not None]
+    used = [(g, t) for g, t in used if g.requires_grad]  # of a weight that is linear in the loss it is constant
+    outputs, along = [g for g, _ in used], [laid_out_as(g, t) for g, t in used]
+    through = torch.autograd.grad(outputs, alphas, along, allow_unused=True)
+    return [added(a, b) for a, b in zip(direct, through, strict=True)]
+
+
+def descend(
+    gradients: Sequence[Tensor | None],
+    parameters: Sequence[nn.Parameter],
+    descent: Descent,
+    process: Process,
+) -> Tensor:
+    """One step of one group of parameters; returns the norm of the averaged gradient."""
     averaged = process.average(gradients, parameters)
     for parameter, gradient in zip(parameters, averaged, strict=True):
         parameter.grad = None if gradient is None else laid_out_as(parameter, gradient)
     return descent.step()
+
+
+def _named_weights(network: nn.Module, optimiser: Optimizer) -> tuple[list[str], list[nn.Parameter]]:
+    stepped = {id(p) for group in optimiser.param_groups for p in group["params"]}
+    named = [(name, p) for name, p in network.named_parameters() if id(p) in stepped]
+    return [name for name, _ in named], [p for _, p in named]
+
+
+def _pulled_back(stepped: Sequence[Tensor], gradients: Gradients, v: Gradients) -> Gradients:
+    """(dU/dg)^T v, None for weights that took no part."""
+    pairs = zip(stepped, gradients, v, strict=True)
+    return [
+        None if g is None or each is None else torch.autograd.grad(w, g, laid_out_as(w, each))[0]
+        for w, g, each in pairs
+    ]
+
+
+def added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """The sum of two gradients, either of which may be None."""
+    return a if b is None else b if a is None else a + b

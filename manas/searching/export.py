@@ -8,7 +8,6 @@ from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace, parse_space
 from manas.errors import ManasError
 from manas.restoration.model_file import read_description
-from manas.searching.selection import argmax
 from manas.training.checkpoint import load_checkpoint
 
 IN_A_RUN = ("genotype.json", "model.safetensors", "checkpoint.pt")
@@ -42,5 +41,6 @@ def _from_checkpoint(path: Path, space: type[SearchSpace] | None) -> Genotype:
     if state["kind"] == "retrain":
         return Genotype.from_json(state["genotype"], where=str(path), space=space)
     searched = parse_space(state["space"], trusted=False, where=str(path), given=space)
-    choices = argmax(searched, state["probabilities"])
-    return Genotype(space=searched, choices=choices, provenance={"step": state["step"]})
+    if "choices" not in state:
+        raise ManasError(f"{path}: this search has not chosen yet; go on with --resume")
+    return Genotype(space=searched, choices=state["choices"], provenance={"step": state["step"]})

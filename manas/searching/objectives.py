@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,3 +46,8 @@ def probabilities_of(network: nn.Module) -> dict[str, Tensor]:
 def complexity(network: nn.Module, table: CostTable, dearest: float) -> Tensor:
     """Expected cost over `dearest`, the cost of the dearest architecture of the space; in [0, 1]."""
     return table.expected(probabilities_of(network)) / dearest
+
+
+def beta_decay(choices: Sequence[Choice]) -> Tensor:
+    """The mean of logsumexp(alpha) over choices (Beta-DARTS, Ye et al., CVPR 2022, eq. 12)."""
+    return torch.stack([choice.alpha.logsumexp(0) for choice in choices]).mean()

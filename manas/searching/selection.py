@@ -2,52 +2,84 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
+import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from manas.architecture.choice import Replayed
+from manas.architecture.cost import CostTable
+from manas.architecture.relaxation import NONE
 from manas.architecture.space import SearchSpace
+from manas.errors import ManasError
+from manas.searching.knapsack import ROUNDING, Probabilities, nodes_of, within
 
-NONE = "none"
+
+class Allowance(NamedTuple):
+    """What a derived network may cost by a table: at most `limit`, and at least `spend` of it if possible."""
+
+    table: CostTable
+    limit: float
+    spend: float
+
+    def holds(self, choices: Mapping[str, str]) -> bool:
+        """Whether an architecture is within the limit and spends enough."""
+        return self.spend * self.limit <= self.table.exact(choices) <= self.limit * (1 + ROUNDING)
 
 
-def argmax(space: SearchSpace, probabilities: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+def argmax(
+    space: SearchSpace, probabilities: Probabilities, allowance: Allowance | None = None
+) -> dict[str, str]:
     """The most probable candidate of every fork on the path, but no node loses its last input.
 
     Where all inputs of a node (the labels ``.../node<i>/<input>``) would be `none`, the most probable other
-    candidate among them is taken instead.
+    candidate among them is taken instead. Under an allowance it is the architecture closest to that within
+    it (`knapsack.within`).
 
     Args:
         space: whose program is walked.
         probabilities: label -> candidate -> probability.
+
+    Raises:
+        ManasError: if no architecture is within the allowance.
     """
-    override: dict[str, str] = {}
+    choices = _most_probable(space, probabilities)
+    if allowance is None or allowance.holds(choices):
+        return choices
+    found = within(*allowance, probabilities)
+    if found is None:
+        raise ManasError(f"budget: no architecture of the space keeps to {allowance.limit:,.6g}; raise it")
+    return found
+
+
+def _most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str, str]:
+    """Without an allowance."""
+    barred: set[str] = set()  # labels at which `none` would starve a node
+
+    def best(label: str, names: tuple[str, ...]) -> str:
+        return max(
+            (name for name in names if name != NONE or label not in barred),
+            key=lambda name: probabilities[label][name],
+        )
+
     while True:
-        choices = space.walk(Replayed(lambda label, _: override.get(label) or _best(probabilities[label])))
-        starved = [labels for labels in _nodes(choices) if all(choices[label] == NONE for label in labels)]
+        choices = space.walk(Replayed(best))
         alive = {
             (label, name): p
-            for labels in starved
+            for labels in starved_nodes(choices)
             for label in labels
             for name, p in probabilities[label].items()
             if name != NONE
         }
         if not alive:
             return choices
-        label, name = max(alive, key=lambda key: alive[key])
-        override[label] = name
+        barred.add(max(alive, key=lambda key: alive[key])[0])
 
 
-def _best(probabilities: Mapping[str, float]) -> str:
-    return max(probabilities, key=lambda name: probabilities[name])
+def comparable(score: float) -> float:
+    """A score by which to choose: what is not a number is the worst of all."""
+    return -math.inf if math.isnan(score) else score
 
 
-def _nodes(labels: Mapping[str, str]) -> list[list[str]]:
-    """The labels under each node."""
-    nodes = defaultdict(list)
-    for label in labels:
-        node = re.fullmatch(r"(.*\bnode\d+)/[^/]+", label)
-        if node:
-            nodes[node.group(1)].append(label)
-    return list(nodes.values())
+def starved_nodes(choices: Mapping[str, str]) -> list[list[str]]:
+    """The labels of every node all of whose inputs are `none`."""
+    return [labels for labels in nodes_of(choices) if all(choices[label] == NONE for label in labels)]

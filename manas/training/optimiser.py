@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from manas.architecture.choice import weight_parameters
+from manas.device import widest_float
 from manas.errors import ManasError
 from manas.training.distributed import floating_buffers
 
@@ -58,6 +60,43 @@ def _start_momentum(optimiser: Optimizer) -> None:
     for group in optimiser.param_groups:
         for parameter in group["params"]:
             optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
+def after_step(
+    optimiser: Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """What the optimiser's next step would make of its parameters, differentiable in the gradients.
+
+    Nothing is changed. Parameters without a gradient stay as they are.
+
+    Args:
+        parameters: of the optimiser, in any order.
+    """
+    groups = {id(p): group for group in optimiser.param_groups for p in group["params"]}
+    # AdamW is an Adam in newer versions of torch, and is none in older ones
+    apart = isinstance(optimiser, AdamW)
+    step = _sgd_step if isinstance(optimiser, SGD) else partial(_adam_step, apart=apart)
+    return [
+        p.detach() if g is None else step(p.detach(), g, groups[id(p)], optimiser.state.get(p, {}))
+        for p, g in zip(parameters, gradients, strict=True)
+    ]
+
+
+def _sgd_step(p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]) -> Tensor:
+    g = g + group["weight_decay"] * p
+    return p - group["lr"] * (group["momentum"] * state["momentum_buffer"] + g)
+
+
+def _adam_step(p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any], *, apart: bool) -> Tensor:
+    """Adam, or AdamW, whose decay is apart from the gradient."""
+    (beta1, beta2), rate, decay = group["betas"], group["lr"], group["weight_decay"]
+    p, g = (p * (1 - rate * decay), g) if apart else (p, g + decay * p)
+    steps = 1 + (state["step"] if state else torch.zeros((), device=p.device)).to(widest_float(p.device))
+    mean, square = (state["exp_avg"], state["exp_avg_sq"]) if state else (0.0, 0.0)
+    mean, square = beta1 * mean + (1 - beta1) * g, beta2 * square + (1 - beta2) * g.square()
+    moved = square > 0  # the square root has no derivative at 0
+    root = torch.where(moved, square, 1).sqrt() * moved / (1 - beta2**steps).sqrt()
+    return p - rate / (1 - beta1**steps) * mean / (root + group["eps"])
 
 
 def decay_groups(network: nn.Module) -> list[dict[str, Any]]:

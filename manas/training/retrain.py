@@ -21,6 +21,7 @@ from manas.data.sources import SourceConfig
 from manas.device import DeviceName, place
 from manas.errors import ManasError
 from manas.reporting.progress import Progress
+from manas.reporting.report.page import write_report
 from manas.reporting.tracking import Tracker
 from manas.restoration.losses import LossWeights
 from manas.restoration.model_file import ModelDescription, save_model
@@ -144,6 +145,8 @@ class _Retraining:
                     self._log(tracker, step + 1, terms)
                 if (step + 1) % self.config.steps == 0:
                     self._end_epoch(tracker, progress, (step + 1) // self.config.steps - 1)
+        if first:
+            write_report(self.directory.path)
         return self.directory.path / "model.safetensors"
 
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:

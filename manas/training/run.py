@@ -22,12 +22,14 @@ from manas.training.distributed import Process
 WRITTEN = (
     "checkpoint.pt",
     "config.yaml",
+    "cost.json",
     "environment.json",
     "genotype.json",
     "genotypes",
     "last.safetensors",
     "metrics.jsonl",
     "model.safetensors",
+    "report.html",
     "samples",
     "tensorboard",
 )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from manas.data.dataset import Batch
 from manas.restoration.losses import LossWeights, restoration_terms
@@ -14,7 +14,7 @@ from manas.training.distributed import Precision, Process
 
 
 def forward_terms(
-    network: nn.Module,
+    network: Callable[[Tensor], Tensor | Restoration],
     batch: Batch,
     loss: LossWeights,
     progress: float,
@@ -31,6 +31,33 @@ def forward_terms(
     with process.autocast(precision):
         restoration = Restoration.of(network(images))
     return restoration_terms(restoration, batch.clean, batch.task, loss.active(progress), local=loss.local)
+
+
+class Objective:
+    """The loss of a network on batches; remembers its terms for the logs.
+
+    Args:
+        loss: weights of the terms.
+        precision: of the forward pass.
+    """
+
+    def __init__(self, loss: LossWeights, process: Process, precision: Precision):
+        self.loss, self.process, self.precision = loss, process, precision
+        self._seen: list[dict[str, Tensor]] = []
+
+    def __call__(
+        self, network: Callable[[Tensor], Tensor | Restoration], batch: Batch, progress: float
+    ) -> Tensor:
+        """The scalar loss on a batch at `progress` in [0, 1] of the training."""
+        terms = forward_terms(network, batch, self.loss, progress, self.process, self.precision)
+        self._seen.append({name: term.detach() for name, term in terms.items()})
+        return total(terms)
+
+    def terms(self) -> dict[str, Tensor]:
+        """The mean of each term over the batches since this was asked last."""
+        seen, self._seen = self._seen, []
+        names = seen[-1] if seen else ()
+        return {name: torch.stack([terms[name] for terms in seen]).mean() for name in names}
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from manas.architecture.recomputation import RestingBuffers
 from manas.data.dataset import Batch
 from manas.evaluation.metrics import psnr_y
 from manas.restoration.network import Restoration
@@ -23,18 +24,21 @@ def validate(
     tasks: Sequence[str],
     process: Process,
     precision: Precision = "float32",
+    *,
+    training: bool = False,
 ) -> dict[str, float]:
     """Mean PSNR-Y in dB of the fused output: ``psnr`` over all images, ``psnr/<task>`` over those of a task.
 
     Args:
         batches: this process's share of the validation crops.
         tasks: names of the tasks by their places in the batches.
+        training: whether normalisation is by the statistics of each batch, which are then not remembered.
     """
     totals = torch.zeros(len(tasks), 2, dtype=torch.float32, device=process.device)  # sum of PSNR, images
-    network.eval()
+    network.train(training)
     for batch in batches:
         batch = batch.to(process.device)
-        with process.autocast(precision):
+        with process.autocast(precision), RestingBuffers(network):
             output = Restoration.of(network(batch.degraded.flatten(0, 1))).fused
         clean = batch.clean[:, None].expand_as(batch.degraded).flatten(0, 1)
         scores = psnr_y(output.float(), clean).clamp(max=HIGHEST_PSNR)  # (B K,)

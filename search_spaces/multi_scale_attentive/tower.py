@@ -6,19 +6,22 @@ Gou et al., "CLEARER: Multi-Scale Neural Architecture Search for Image Restorati
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from manas.architecture.choice import Candidates, Decide
-from manas.architecture.space import SearchSpace
+from manas.architecture.space import Reading, SearchSpace
 from manas.errors import ManasError, nearest
 from manas.restoration.tower import Features, Stage, Tower
 from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.columns import Bottleneck, Fusion, FusionAt, Parallel, Transition
 from search_spaces.multi_scale_attentive.gates import GATES
 from search_spaces.multi_scale_attentive.layers import Norm
+from search_spaces.multi_scale_attentive.released import probabilities
 
 
 class StemOptions(BaseModel):
@@ -87,6 +90,10 @@ class MultiScaleAttentive(SearchSpace):
     def build(self, decide: Decide) -> nn.Module:
         """A `MultiScaleAttentiveTower`."""
         return MultiScaleAttentiveTower(self, decide)
+
+    def imported(self, checkpoint: Mapping[str, Any], reading: Reading) -> dict[str, dict[str, float]]:
+        """Those of a checkpoint of the released MANAS code; see `SearchSpace.imported`."""
+        return probabilities(self, checkpoint, reading)
 
 
 class Cell(nn.Module):

@@ -1,6 +1,7 @@
 """Invariant 2: expected cost at one-hot = cost of the genotype = cost of the derived network = thop's count."""
 
 import functools
+import json
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from torch import nn
 from toy_spaces import NESTED, FirstIsFork, Plain, architectures, trees
 
 from manas.architecture.choice import choices_of
-from manas.architecture.cost import cost_table, measure, thop_macs
+from manas.architecture.cost import CostTable, ForkCost, cost_table, measure, thop_macs
 from manas.architecture.relaxation import OneHot
 from manas.architecture.space import SearchSpace, load_space, presets
+from manas.errors import ManasError
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.tower import MultiScaleAttentive
 
@@ -164,6 +166,139 @@ def test_cheapest_and_dearest_are_those_of_the_enumeration(metric, space):
     costs = [measure(derived(space, choices), metric, shape) for choices in architectures(space.root)]
     assert table.cheapest() == min(costs)
     assert table.dearest() == max(costs)
+
+
+def mentions(table, draw):
+    """Partial choices at any forks, also at such as the other choices leave unreached."""
+    labels = draw(st.lists(st.sampled_from(sorted(table.forks)), unique=True)) if table.forks else []
+    return {label: draw(st.sampled_from(table.forks[label].names)) for label in labels}
+
+
+@settings(max_examples=60)
+@given(space=trees(max_architectures=40), data=st.data())
+def test_cheapest_and_dearest_that_complete_partial_choices(space, data):
+    table = cost_table(space, "parameters", (3, 5, 7))
+    partial = mentions(table, data.draw)
+    costs = [
+        measure(derived(space, choices), "parameters")
+        for choices in architectures(space.root)
+        if all(partial.get(label, name) == name for label, name in choices.items())
+    ]
+    assert table.cheapest(partial) == min(costs)
+    assert table.dearest(partial) == max(costs)
+
+
+def test_given_choices_that_are_not_reached_change_nothing():
+    table = table_of("nested", "parameters")
+    inside = {"fork0/c1/fork1": "c0"}  # its 5x5 is the dearest that there is inside c1
+    assert table.dearest({"fork0": "c0", **inside}) == table.dearest({"fork0": "c0"})
+    assert table.cheapest({"fork0": "c1", **inside}) > table.cheapest({"fork0": "c1"})
+    assert table.cheapest(inside) == table.cheapest()
+
+
+def test_complete_choices_have_one_cost():
+    table = table_of("manas_small", "macs")
+    choices = SPACES["manas_small"].sample(seed=1).choices
+    assert table.cheapest(choices) == table.exact(choices) == table.dearest(choices)
+
+
+@pytest.mark.parametrize("question", ["exact", "cheapest", "dearest"])
+def test_choices_that_the_space_does_not_have(question):
+    ask = getattr(table_of("nested", "macs"), question)
+    with pytest.raises(ManasError, match="no fork 'fork7'; did you mean"):
+        ask({"fork7": "c0"})
+    with pytest.raises(ManasError, match="'fork1' has no candidate 'c3'; valid: c0, c1, c2"):
+        ask({"fork1": "c3"})
+
+
+def test_an_exact_cost_needs_every_choice_on_the_way():
+    table = table_of("nested", "macs")
+    assert table.exact({"fork0": "c0", "fork1": "c1"}) > 0
+    with pytest.raises(ManasError, match="no choice for 'fork0/c1/fork0'; add one of: c0, c1"):
+        table.exact({"fork0": "c1", "fork1": "c1", "fork0/c1/fork1": "c0"})
+
+
+def test_the_origin_of_a_count():
+    origin = cost_table(Plain(), "macs", (3, 5, 7)).origin
+    assert origin == {"metric": "macs", "input": [3, 5, 7]}
+    assert table_of("nested", "parameters").to(torch.device("cpu")).origin["metric"] == "parameters"
+
+
+def test_latency_is_not_counted():
+    with pytest.raises(ManasError, match="latency cannot be counted"):
+        cost_table(Plain(), "latency")
+    with pytest.raises(ManasError, match="latency cannot be counted"):
+        measure(Plain().network(), "latency")
+
+
+def same(table, other):
+    """Whether two tables are the same to the last bit, in every type and order."""
+
+    def parts(table):
+        forks = [(label, f.names, f.own.dtype, f.own.tolist(), f.inside) for label, f in table.forks.items()]
+        return repr((table.fixed, table.outermost, forks, dict(table.origin)))
+
+    return parts(table) == parts(other)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("name", SPACES)
+def test_json_round_trip(name, metric):
+    table = table_of(name, metric)
+    assert same(CostTable.from_json(table.to_json()), table)
+
+
+floats = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(fixed=floats, own=st.lists(floats, min_size=1, max_size=4), inner=floats)
+def test_json_keeps_every_bit(fixed, own, inner):
+    names = tuple(f"c{k}" for k in range(len(own)))
+    inside = (("inner",),) + ((),) * (len(own) - 1)
+    forks = {
+        "inner": ForkCost(("only",), torch.tensor([inner], dtype=torch.float64), ((),)),
+        "outer": ForkCost(names, torch.tensor(own, dtype=torch.float64), inside),
+    }
+    table = CostTable(fixed, ("outer",), forks, {"metric": "latency", "input": [3, 8, 8], "clock": inner})
+    assert same(CostTable.from_json(table.to_json()), table)
+
+
+def edited(*path, value):
+    """The JSON of a table with one entry changed."""
+    content = json.loads(table_of("nested", "parameters").to_json())
+    entry = content
+    for key in path[:-1]:
+        entry = entry[key]
+    entry[path[-1]] = value
+    return json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        "null",
+        "[]",
+        "{}",
+        edited("format", value="manas.genotype/1"),
+        edited("fixed", value="dear"),
+        edited("fixed", value=float("inf")),
+        edited("forks", "fork1", "c0", value=[float("nan"), []]),
+        edited("forks", "fork1", "c0", value=[1.0]),
+        edited("forks", "fork1", value={}),
+        edited("forks", "fork2", value={"c0": [1.0, []]}),  # stands nowhere
+        edited("outermost", value=["fork0", "fork1", "fork2"]),  # names what is not there
+        edited("outermost", value=["fork0"]),  # leaves a fork out
+        edited("forks", "fork1", "c0", value=[1.0, ["fork0"]]),  # has a fork in two places
+        edited("forks", "fork0", "c0", value=[1.0, ["fork0"]]),  # has a fork inside itself
+        edited("colour", value="blue"),
+    ],
+)
+def test_text_that_is_no_table(text):
+    with pytest.raises(ManasError, match="^here: "):
+        CostTable.from_json(text, where="here")
 
 
 def test_cheapest_and_dearest_of_paper_size():

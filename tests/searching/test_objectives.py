@@ -11,7 +11,14 @@ from training.tiny_runs import tower
 from manas.architecture.choice import Choice, choices_of, relaxed_by
 from manas.architecture.cost import cost_table
 from manas.architecture.relaxation import OneHot, Softmax
-from manas.searching.objectives import binary_entropy, complexity, groups_of, indecision, probabilities_of
+from manas.searching.objectives import (
+    beta_decay,
+    binary_entropy,
+    complexity,
+    groups_of,
+    indecision,
+    probabilities_of,
+)
 
 
 def choice(alphas, label="fork", temperature=1.0, dtype=torch.float32):
@@ -144,3 +151,35 @@ def test_probabilities_by_label():
     found = probabilities_of(network)
     assert found["even"].tolist() == [0.5, 0.5]
     assert found["uneven"].tolist() == pytest.approx([0.75, 0.25])
+
+
+class TestBetaDecay:
+    """Ye et al., CVPR 2022, eq. 12: the mean over forks of ln sum_k exp(alpha_k)."""
+
+    VALUES = ([0.5, -1.0, 1.2], [2.0, -3.0])
+
+    def choices(self):
+        return [choice(alphas, str(n), dtype=torch.float64) for n, alphas in enumerate(self.VALUES)]
+
+    def test_value(self):
+        sums = [math.log(sum(math.exp(a) for a in alphas)) for alphas in self.VALUES]
+        assert beta_decay(self.choices()).item() == pytest.approx(sum(sums) / 2)
+
+    def test_its_gradient_is_the_softmax(self):
+        choices = self.choices()
+        gradients = torch.autograd.grad(beta_decay(choices), [made.alpha for made in choices])
+        for gradient, alphas in zip(gradients, self.VALUES, strict=True):
+            exponentials = [math.exp(a) for a in alphas]
+            assert gradient.tolist() == pytest.approx([e / sum(exponentials) / 2 for e in exponentials])
+
+    def test_the_temperature_has_no_part_in_it(self):
+        hot = choice(self.VALUES[0], temperature=5.0)
+        assert beta_decay([hot]) == beta_decay([choice(self.VALUES[0])])
+
+    @pytest.mark.parametrize("alphas", [[100.0, -100.0], [-1e4, -1e4], [1e30, 0.0]], ids=str)
+    def test_saturated_alphas_have_finite_values_and_gradients(self, alphas):
+        made = choice(alphas)
+        value = beta_decay([made])
+        assert value.item() == pytest.approx(max(alphas) + (math.log(2) if alphas[0] == alphas[1] else 0))
+        (gradient,) = torch.autograd.grad(value, made.alpha)
+        assert gradient.isfinite().all()

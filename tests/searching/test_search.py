@@ -17,21 +17,18 @@ from training.tiny_runs import (
 )
 
 import manas
-from manas.architecture.choice import architecture_parameters, choices_of, weight_parameters
+from manas.architecture.choice import choices_of
 from manas.architecture.genotype import Genotype
 from manas.data.dataset import Backgrounds
 from manas.errors import ManasError
 from manas.restoration.model_file import read_description
 from manas.restoration.network import RestorationSpace
-from manas.searching import loop
-from manas.searching.bilevel import descend
+from manas.searching.config import SearchConfig
 from manas.searching.export import genotype_from
+from manas.searching.gradient import GradientSearch
+from manas.searching.learner import Learner
 from manas.training.checkpoint import load_checkpoint
-from manas.training.distributed import Process
-from manas.training.optimiser import Descent, OptimiserConfig, RunningStatistics
 from manas.training.run import WRITTEN
-
-ALONE = Process(0, 1, torch.device("cpu"))
 
 
 def lines(run):
@@ -49,9 +46,10 @@ def run(tmp_path_factory):
 class TestWholeRun:
     def test_everything_is_written(self, run):
         names = {path.name for path in run.iterdir()}
-        assert names == {
+        assert names - {"report.html"} == {
             "checkpoint.pt",
             "config.yaml",
+            "cost.json",
             "environment.json",
             "genotype.json",
             "genotypes",
@@ -66,7 +64,9 @@ class TestWholeRun:
 
     def test_the_genotype_is_that_of_the_last_epoch(self, run):
         genotype = Genotype.read(run / "genotype.json")
-        assert genotype == Genotype.read(run / "genotypes" / "epoch_0001.json")
+        last = Genotype.read(run / "genotypes" / "epoch_0001.json")
+        assert (genotype.space, genotype.choices) == (last.space, last.choices)
+        assert genotype.provenance == {**last.provenance, "verdict": genotype.provenance["verdict"]}
         assert genotype.space == tower()
         genotype.network()(torch.zeros(1, 3, 8, 8))
 
@@ -82,7 +82,7 @@ class TestWholeRun:
 
     def test_the_configuration_is_resolved_and_can_be_given_again(self, run):
         written = yaml.safe_load((run / "config.yaml").read_text())
-        assert loop.SearchConfig.model_validate(written) == search_config(run=str(run))
+        assert SearchConfig.model_validate(written) == search_config(run=str(run))
 
     def test_metrics_by_name(self, run):
         steps = [line for line in lines(run) if "weights/gradient" in line]
@@ -99,17 +99,14 @@ class TestWholeRun:
                 assert sum(shares) == pytest.approx(1)
 
 
-def descending(network, config, parameters):
-    return Descent(config.build([{"params": parameters}]), RunningStatistics(network), None)
-
-
 def test_the_same_seed_gives_the_same_genotype(tmp_path):
     found = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         manas.search(search_config(run=str(tmp_path / name), seed=seed, epochs=1))
-        found.append(load_checkpoint(tmp_path / name / "checkpoint.pt")["probabilities"])
-    assert found[0] == found[1]
-    assert found[0] != found[2]
+        state = load_checkpoint(tmp_path / name / "checkpoint.pt")
+        found.append((state["network"], state["choices"], state["history"]))
+    assert identical(found[0], found[1])
+    assert not identical(found[0], found[2])
 
 
 def test_alphas_rest_until_the_warmup_is_over(tmp_path):
@@ -131,7 +128,7 @@ def test_alphas_rest_until_the_warmup_is_over(tmp_path):
 def watch_batches(monkeypatch):
     """Every background that is drawn, by part: the clean image, from which the crop is known."""
     seen = {"kept": set(), "held": set()}
-    crop = loop.Backgrounds._crops
+    crop = Backgrounds._crops
 
     def watched(self, part, *arguments, **options):
         crops = crop(self, part, *arguments, **options)
@@ -153,12 +150,12 @@ def watch_batches(monkeypatch):
 def test_weights_and_alphas_see_other_backgrounds(tmp_path, monkeypatch):
     seen = watch_batches(monkeypatch)
     steps = []
-    weight_step, alpha_step = loop._Search._weight_step, loop._Search._alpha_step
+    weight_step, alpha_step = Learner.step, GradientSearch._alpha_step
+    monkeypatch.setattr(Learner, "step", lambda s, b, n: steps.append(("w", b)) or weight_step(s, b, n))
     monkeypatch.setattr(
-        loop._Search, "_weight_step", lambda s, b, n: steps.append(("w", b)) or weight_step(s, b, n)
-    )
-    monkeypatch.setattr(
-        loop._Search, "_alpha_step", lambda s, b, n: steps.append(("a", b)) or alpha_step(s, b, n)
+        GradientSearch,
+        "_alpha_step",
+        lambda s, held, kept, n: steps.append(("a", held)) or alpha_step(s, held, kept, n),
     )
     manas.search(search_config(run=str(tmp_path), data={"sources": [RAIN, SNOW]}, warmup=0, steps=8, epochs=1))
     assert seen["kept"]
@@ -169,67 +166,17 @@ def test_weights_and_alphas_see_other_backgrounds(tmp_path, monkeypatch):
     assert not of_weights & of_alphas
 
 
-class TestFirstOrder:
-    """A step of one group leaves the other alone: its values, and its `.grad`."""
-
-    def parts(self):
-        torch.manual_seed(0)
-        network = tower(residual=False, norm="none").supernet()
-        return network, architecture_parameters(network), weight_parameters(network)
-
-    @pytest.mark.parametrize("group", ["alphas", "weights"])
-    def test_the_other_group_is_left_alone(self, group):
-        network, alphas, weights = self.parts()
-        stepped, resting = (alphas, weights) if group == "alphas" else (weights, alphas)
-        descent = Descent(
-            OptimiserConfig(rate=0.01).build([{"params": stepped}]), RunningStatistics(network), None
-        )
-        before = [p.detach().clone() for p in resting]
-        mark = torch.ones_like(resting[0])
-        resting[0].grad = mark
-        old = [p.detach().clone() for p in stepped]
-        descend(network(torch.rand(2, 3, 16, 16)).square().mean(), stepped, descent, ALONE)
-        assert identical([p.detach() for p in resting], before)
-        assert resting[0].grad is mark
-        assert all(p.grad is None for p in resting[1:])
-        assert all(p.requires_grad for p in resting)
-        assert sum(not torch.equal(a, b) for a, b in zip(old, stepped, strict=True)) > len(stepped) // 2
-        assert all(p.grad is None for p in stepped)
-
-    def test_the_gradient_is_that_of_the_loss(self):
-        network, alphas, _ = self.parts()
-        loss = network(torch.rand(2, 3, 16, 16)).square().mean()
-        expected = torch.autograd.grad(loss, alphas, retain_graph=True)
-        before = [alpha.detach().clone() for alpha in alphas]
-        descent = Descent(
-            OptimiserConfig(name="sgd", rate=0.5).build([{"params": alphas}]), RunningStatistics(network), None
-        )
-        norm = descend(loss, alphas, descent, ALONE)
-        assert norm == pytest.approx(torch.cat(expected).norm().item(), rel=1e-4)
-        for old, gradient, alpha in zip(before, expected, alphas, strict=True):
-            torch.testing.assert_close(alpha.detach(), old - 0.5 * gradient)
-
-    def test_an_unused_parameter_keeps_none(self):
-        network, alphas, _ = self.parts()
-        before = alphas[1].detach().clone()
-        descent = Descent(
-            OptimiserConfig(rate=0.5).build([{"params": alphas[:2]}]), RunningStatistics(network), None
-        )
-        descend(alphas[0].square().sum(), alphas[:2], descent, ALONE)
-        assert torch.equal(alphas[1], before)
-
-
 @pytest.mark.parametrize("statistics", ["batch", "running"])
 def test_statistics_of_the_alpha_step(statistics, tmp_path, monkeypatch):
     modes = []
-    alpha_step = loop._Search._alpha_step
+    alpha_step = GradientSearch._alpha_step
 
-    def watched(self, batch, step):
-        terms = alpha_step(self, batch, step)
+    def watched(self, held, kept, step):
+        terms = alpha_step(self, held, kept, step)
         modes.append(self.network.training)
         return terms
 
-    monkeypatch.setattr(loop._Search, "_alpha_step", watched)
+    monkeypatch.setattr(GradientSearch, "_alpha_step", watched)
     manas.search(search_config(run=str(tmp_path), warmup=0, alpha_statistics=statistics, epochs=1, steps=2))
     assert modes == [statistics == "batch"] * 2
     assert all(t.isfinite().all() for t in load_checkpoint(tmp_path / "checkpoint.pt")["network"].values())
@@ -249,7 +196,7 @@ def joint(tmp_path_factory):
     towers = {"derain": TOWER, "desnow": TOWER}
     space = {"kind": "restoration", "towers": towers, "stitch": "searched", "fusion": "searched"}
     settings = search_settings(run=str(path), warmup=0, data={"sources": [RAIN, SNOW]}, epochs=1)
-    manas.search(loop.SearchConfig.model_validate(settings | {"space": space}))
+    manas.search(SearchConfig.model_validate(settings | {"space": space}))
     return path
 
 

@@ -1,38 +1,54 @@
-"""One rank of a group: searches, then retrains, and keeps what this very process holds.
+"""One rank of a group: searches and retrains as planned, and keeps what this very process holds.
 
-python one_rank.py SEARCH.yaml RETRAIN.yaml FOLDER SECOND_PORT
+python one_rank.py PLAN.yaml FOLDER
+
+The plan has, under ``plan``, a list of {name, task, config, port}: what each run is called, ``search`` or
+``retrain``, its settings, and the port at which its ranks meet, another for every run.
 """
 
 import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
+import yaml
 
 import manas
 from manas.config import read_config
-from manas.searching import loop
+from manas.searching import judge, loop, random_search, setting
+from manas.searching.config import SearchConfig
 from manas.training import retrain as retraining
 
 
-def keeping(module, path: Path) -> None:
-    """Before a checkpoint is written by the first process, every process writes its own state to `path`."""
-    save = module.save_checkpoint
+def keeping(folder: Path) -> None:
+    """Before a checkpoint is written by the first process, every process writes its own state to a file."""
+    for module in (loop, random_search, retraining):
+        module.save_checkpoint = _saving(module.save_checkpoint, folder)
 
+
+def _saving(save, folder):
     def saving(checkpoint, process, state):
-        torch.save(state["network"], path)
+        own = {
+            key: value for key, value in state.items() if key in ("network", "choices", "scores", "multiplier")
+        }
+        torch.save(own, folder / f"{checkpoint.parent.name}{process.rank}.pt")
         save(checkpoint, process, state)
 
-    module.save_checkpoint = saving
+    return saving
 
 
-def main(search_config: str, retrain_config: str, folder: str, second_port: str) -> None:
-    rank = os.environ["RANK"]
-    keeping(loop, Path(folder) / f"search{rank}.pt")
-    keeping(retraining, Path(folder) / f"retrain{rank}.pt")
-    manas.search(read_config(loop.SearchConfig, search_config))
-    os.environ["MASTER_PORT"] = second_port
-    manas.retrain(read_config(retraining.RetrainConfig, retrain_config))
+def main(plan: str, folder: str) -> None:
+    keeping(Path(folder))
+    judge.raster = lambda genotype: np.zeros((2, 2, 3), np.uint8)  # of so many searches
+    setting.write_report = lambda path: path
+    for run in yaml.safe_load(Path(plan).read_text(encoding="utf-8"))["plan"]:
+        os.environ["MASTER_PORT"] = run["port"]
+        settings = run["config"] | {"run": str(Path(folder) / run["name"])}
+        if run["task"] == "search":
+            manas.search(read_config(SearchConfig, settings))
+        else:
+            manas.retrain(read_config(retraining.RetrainConfig, settings))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Optimisers: what decays, and the step that a gradient which is not finite leaves out."""
+"""Optimisers: what decays, the step by its formula, and the step that a broken gradient leaves out."""
+
+import copy
 
 import pytest
 import torch
@@ -10,7 +12,13 @@ from manas.architecture.relaxation import Softmax
 from manas.errors import ManasError
 from manas.restoration.cross_stitch import StitchMatrices
 from manas.training.distributed import floating_buffers
-from manas.training.optimiser import Descent, OptimiserConfig, RunningStatistics, decay_groups
+from manas.training.optimiser import (
+    Descent,
+    OptimiserConfig,
+    RunningStatistics,
+    after_step,
+    decay_groups,
+)
 
 NAMES = ["adam", "adamw", "sgd"]
 ORACLES = {
@@ -230,3 +238,172 @@ class TestDescent:
             ManasError, match=r"last 3 steps; lower the learning rate, or set precision=float32"
         ):
             step.check()
+
+
+class TestAfterStep:
+    """It is what `step` of the very optimiser does, but differentiable."""
+
+    def optimiser(self, name, *, steps=0, betas=(0.9, 0.999), decay=0.1, groups=None):
+        """Of weights in float64, after some steps."""
+        generator = torch.Generator().manual_seed(0)
+        net = network().double()
+        groups = groups(net) if groups else [{"params": list(net.parameters())}]
+        optimiser = OptimiserConfig(name=name, rate=0.05, betas=betas, decay=decay).build(groups)
+        parameters = list(net.parameters())
+        for _ in range(steps):
+            for p in parameters:
+                p.grad = torch.randn(p.shape, dtype=p.dtype, generator=generator)
+            optimiser.step()
+            optimiser.zero_grad()
+        return optimiser, parameters
+
+    def check(self, optimiser, parameters):
+        """Compares three steps, each from the state that the one before has left."""
+        for seed in range(3):
+            generator = torch.Generator().manual_seed(seed)
+            gradients = [torch.randn(p.shape, dtype=p.dtype, generator=generator) for p in parameters]
+            before = [p.detach().clone() for p in parameters]
+            found = after_step(optimiser, parameters, gradients)
+            assert equal(before, parameters)
+            for p, g in zip(parameters, gradients, strict=True):
+                p.grad = g
+            optimiser.step()
+            for f, p, b in zip(found, parameters, before, strict=True):
+                assert (f - p).abs().max() <= 1e-12 * (p - b).abs().max()
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("decay", [0.0, 0.1])
+    @pytest.mark.parametrize("steps", [0, 3])
+    def test_every_optimiser(self, name, decay, steps):
+        self.check(*self.optimiser(name, steps=steps, decay=decay))
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("betas", [(0.0, 0.75), (0.5, 0.0)], ids=str)
+    def test_without_a_memory(self, name, betas):
+        self.check(*self.optimiser(name, betas=betas, steps=1))
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_groups_that_decay_differently_in_any_order(self, name):
+        optimiser, parameters = self.optimiser(name, steps=2, groups=decay_groups)
+        assert len(optimiser.param_groups) == 2
+        self.check(optimiser, parameters[::-1])
+        self.check(optimiser, parameters[1::2])
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_at_the_rate_of_the_schedule(self, name):
+        optimiser, parameters = self.optimiser(name, steps=1)
+        for group in optimiser.param_groups:
+            group["lr"] = 0.3
+        self.check(optimiser, parameters)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_from_a_checkpoint(self, name):
+        optimiser, parameters = self.optimiser(name, steps=3)
+        resumed, _ = self.optimiser(name)
+        resumed.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+        gradients = [torch.full_like(p, 0.3) for p in parameters]
+        own = [p for group in resumed.param_groups for p in group["params"]]
+        with torch.no_grad():
+            for p, q in zip(own, parameters, strict=True):
+                p.copy_(q)
+        assert equal(after_step(resumed, own, gradients), after_step(optimiser, parameters, gradients))
+
+    @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
+    def test_optimisers_that_are_not_fused(self, kind):
+        p = nn.Parameter(torch.randn(3, dtype=torch.float64))
+        self.check(kind([p], 0.05, weight_decay=0.1), [p])
+
+    def test_adamw_of_the_oldest_torch(self):
+        """There it has no key `decoupled_weight_decay`, and is not derived from Adam."""
+        optimiser, parameters = self.optimiser("adamw", steps=1)
+        gradients = [torch.ones_like(p) for p in parameters]
+        expected = after_step(optimiser, parameters, gradients)
+        for group in optimiser.param_groups:
+            group.pop("decoupled_weight_decay", None)
+        assert equal(after_step(optimiser, parameters, gradients), expected)
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("steps", [0, 3])
+    def test_parameters_without_gradient_stay(self, name, steps):
+        """Where a gradient of zero would move them by their momentum, and by their decay."""
+        optimiser, parameters = self.optimiser(name, steps=steps)
+        gradients = [None if k % 2 else torch.ones_like(p) for k, p in enumerate(parameters)]
+        found = after_step(optimiser, parameters, gradients)
+        for k, (f, p) in enumerate(zip(found, parameters, strict=True)):
+            assert torch.equal(f, p) == bool(k % 2)
+            assert not f.requires_grad
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("steps", [0, 3])
+    def test_nothing_is_changed(self, name, steps):
+        optimiser, parameters = self.optimiser(name, steps=steps)
+        mark = torch.ones_like(parameters[0])
+        parameters[0].grad = mark
+        weights_before, state = weights(nn.ParameterList(parameters)), copy.deepcopy(optimiser.state_dict())
+        gradients = [torch.randn_like(p).requires_grad_() for p in parameters]
+        found = after_step(optimiser, parameters, gradients)
+        torch.autograd.grad(sum(f.sum() for f in found), gradients)
+        assert equal(weights_before, parameters)
+        assert parameters[0].grad is mark
+        assert all(p.grad is None for p in parameters[1:])
+        after = optimiser.state_dict()
+        assert after["param_groups"] == state["param_groups"]
+        assert after["state"].keys() == state["state"].keys()
+        for key, values in state["state"].items():
+            assert all(torch.equal(values[name], after["state"][key][name]) for name in values)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_it_does_not_lead_back_to_the_parameters(self, name):
+        optimiser, parameters = self.optimiser(name)
+        gradients = [torch.randn_like(p).requires_grad_() for p in parameters]
+        found = after_step(optimiser, parameters, gradients)
+        assert all(f.requires_grad for f in found)
+        through = torch.autograd.grad(sum(f.sum() for f in found), parameters, allow_unused=True)
+        assert through == (None,) * len(parameters)
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("steps", [0, 3])
+    @pytest.mark.parametrize("decay", [0.0, 0.1])
+    def test_its_derivative(self, name, steps, decay):
+        optimiser, parameters = self.optimiser(name, steps=steps, decay=decay)
+        for group in optimiser.param_groups:
+            group["eps"] = 0.01  # a first step of Adam is otherwise a sign, whose derivative is nothing to see
+        gradients = [torch.randn_like(p).requires_grad_() for p in parameters[:2]]
+        assert torch.autograd.gradcheck(
+            lambda *gradients: after_step(optimiser, parameters[:2], gradients), gradients
+        )
+        found = after_step(optimiser, parameters[:2], gradients)
+        slopes = torch.autograd.grad(sum(f.sum() for f in found), gradients)
+        assert all(slope.abs().max() > 1e-5 for slope in slopes)
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("steps", [0, 3])
+    @pytest.mark.parametrize("decay", [0.0, 0.1])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("size", [0.0, 1e-30, -1e-21, 1e-15])
+    def test_the_derivative_at_zero_is_finite(self, name, steps, decay, dtype, size):
+        """As of the weights of a candidate whose output is zero."""
+        optimiser, parameters = self.optimiser(name, steps=steps, decay=decay)
+        p = nn.Parameter(parameters[0].detach().to(dtype))
+        own = OptimiserConfig(name=name, rate=0.05, decay=decay).build([{"params": [p]}])
+        for key, value in optimiser.state[parameters[0]].items() if steps else ():
+            own.state[p][key] = value if key == "step" else value.to(dtype)
+        gradient = torch.full_like(p, size).requires_grad_()
+        (found,) = after_step(own, [p], [gradient])
+        (slope,) = torch.autograd.grad(found.sum(), gradient)
+        assert found.isfinite().all()
+        assert slope.isfinite().all()
+        assert (slope <= 0).all() or steps
+        p.grad = gradient.detach().clone()
+        own.step()
+        torch.testing.assert_close(found.detach(), p.detach())
+
+    def test_the_first_step_of_adam_from_zero(self):
+        """U(g) = p - rate g / (|g| + eps) for a single number, so that U'(0) = -rate / eps."""
+        p = nn.Parameter(torch.ones(1, dtype=torch.float64))
+        optimiser = OptimiserConfig(name="adam", rate=0.05).build([{"params": [p]}])
+        for group in optimiser.param_groups:
+            group["eps"] = 0.01
+        gradient = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+        (slope,) = torch.autograd.grad(after_step(optimiser, [p], [gradient])[0], gradient)
+        assert slope.item() == pytest.approx(-5)

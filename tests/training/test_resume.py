@@ -1,18 +1,22 @@
 """Interrupted + resumed = uninterrupted, bit for bit: search and retraining, by an exception and by kill -9."""
 
 import gc
+import json
 import signal
 import subprocess
 import time
 from contextlib import suppress
 
 import pytest
+from searching.plainly import plainly
 from training.tiny_runs import (
     RAIN,
     REPOSITORY,
     SNOW,
+    TOWER,
     assert_same_run,
     environment,
+    merged,
     python,
     retrain_config,
     retrain_settings,
@@ -24,6 +28,9 @@ from training.tiny_runs import (
 
 import manas
 from manas.reporting.progress import Progress
+from manas.searching.gradient import GradientSearch
+from manas.searching.judge import Judge
+from manas.searching.setting import Setting
 from manas.training.checkpoint import load_checkpoint
 
 pytestmark = [
@@ -31,6 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
 ]
 
+SMALLEST = merged(TOWER, {"attention": {"groups": 1, "gates": ["none", "channel_attention"]}})
 TWO_TASKS = {"data": {"sources": [RAIN, SNOW]}}
 
 
@@ -121,6 +129,118 @@ def test_a_loader_process_changes_no_bit(tmp_path, monkeypatch):
         state = load_checkpoint(folder / "checkpoint.pt")
         bits.append({name: tensor.numpy().tobytes() for name, tensor in state["network"].items()})
     assert bits[0] == bits[1]
+
+
+# Small, and over soon: there are many.
+SMALLER = {
+    "space": SMALLEST,
+    "data": {"validation_images": 1},
+    "epochs": 2,
+    "steps": 2,
+}
+SEARCHES = {
+    "gumbel": {"relaxation": "gumbel"},
+    "dirichlet": {"relaxation": "dirichlet"},
+    "sigmoid, alphas of running statistics": {"relaxation": "sigmoid", "alpha_statistics": "running"},
+    "second order": {"order": "second", "weights": {"clip": None}},
+    "second order of momentum": {"order": "second", "weights": {"name": "sgd", "rate": 0.05, "clip": None}},
+    "single level": {"order": "single"},
+    "random smoothing": {"smoothing": "random"},
+    "adversarial smoothing": {"smoothing": {"kind": "adversarial", "ascents": 2}},
+    "budget and beta decay": {"budget": {"macs": 100_000, "rate": 5.0}, "beta_decay": [0, 50]},
+    "parts": {"accumulate": 2, "checkpointing": True},
+    "bf16": {"precision": "bf16", "relaxation": "gumbel"},
+    "perturbation": {"relaxation": "dirichlet", "selection": {"kind": "perturbation", "tune_steps": 1}},
+}
+BASELINES = {
+    "evolution": {"method": {"kind": "evolution", "evaluations": 5, "population": 3, "tournament": 2}},
+    "random": {"method": {"kind": "random", "candidates": 2}},
+}
+
+
+def a_search(name):
+    """A function that runs one of the many."""
+    if name in BASELINES:
+        changes = SMALLER | BASELINES[name]
+    else:
+        changes = merged(SMALLER, {"warmup": 0, "eigenvalue_every": 0}) | SEARCHES[name]
+    return runs(None, "search", **changes)
+
+
+@pytest.mark.parametrize("name", [*SEARCHES, "evolution"])
+def test_every_search_goes_on_exactly(name, tmp_path, monkeypatch):
+    with plainly():
+        run = a_search(name)
+        reference = in_folder(tmp_path / "whole", monkeypatch)
+        run()
+        resumed = in_folder(tmp_path / "parts", monkeypatch)
+        interrupt(run, 3, monkeypatch)
+        assert load_checkpoint(resumed / "checkpoint.pt")["step"] == 2
+        assert not (resumed / "genotype.json").exists()
+        run(resume=True)
+    assert_same_run(resumed, reference)
+
+
+def test_random_search_goes_on_with_the_next_candidate(tmp_path, monkeypatch):
+    with plainly():
+        run = a_search("random")
+        reference = in_folder(tmp_path / "whole", monkeypatch)
+        run()
+        lines = map(json.loads, (reference / "metrics.jsonl").read_text().splitlines())
+        ends = [line["step"] for line in lines if "validation/psnr_of_a_candidate" in line]
+        resumed = in_folder(tmp_path / "parts", monkeypatch)
+        interrupt(run, ends[0] + 2, monkeypatch)
+        assert load_checkpoint(resumed / "checkpoint.pt")["step"] == ends[0]
+        assert [path.name for path in (resumed / "genotypes").iterdir()] == ["candidate_0000.json"]
+        run(resume=True)
+    assert_same_run(resumed, reference)
+
+
+@pytest.mark.parametrize("name", ["perturbation", "evolution"])
+def test_a_selection_that_was_interrupted_begins_again(name, tmp_path, monkeypatch):
+    """What it does to the supernet is not kept."""
+
+    def failing(self, text):
+        if ": channel_attention" in text or "architectures: best" in text:
+            raise Interruption
+
+    with plainly():
+        run = a_search(name)
+        reference = in_folder(tmp_path / "whole", monkeypatch)
+        run()
+        resumed = in_folder(tmp_path / "parts", monkeypatch)
+        with monkeypatch.context() as patch:
+            patch.setattr(Progress, "say", failing)
+            with pytest.raises(Interruption):
+                run()
+        assert load_checkpoint(resumed / "checkpoint.pt")["step"] == 4
+        assert not (resumed / "genotype.json").exists()
+        run(resume=True)
+    assert_same_run(resumed, reference)
+
+
+def test_a_search_that_a_rule_has_ended_goes_nowhere(tmp_path, monkeypatch):
+    """Interrupted after the rule, before the genotype; and resumed once more when all is done."""
+    monkeypatch.setattr(Setting, "psnr", lambda self, network, *, training: 20.0)
+    settings = {"epochs": 5, "stop": {"patience": 1}, "warmup": 0, "eigenvalue_every": 0}
+    run = runs(None, "search", **merged(SMALLER, settings))
+    with plainly():
+        reference = in_folder(tmp_path / "whole", monkeypatch)
+        run()
+        resumed = in_folder(tmp_path / "parts", monkeypatch)
+        with monkeypatch.context() as patch:
+            patch.setattr(Judge, "finish", lambda *_: fail())
+            with pytest.raises(Interruption):
+                run()
+        monkeypatch.setattr(GradientSearch, "step", lambda *_: fail())
+        for _ in range(2):
+            assert load_checkpoint(resumed / "checkpoint.pt")["step"] == 4
+            run(resume=True)
+            assert_same_run(resumed, reference)
+
+
+def fail():
+    raise Interruption
 
 
 def killed_after_a_checkpoint(script, arguments, folder):

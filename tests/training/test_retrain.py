@@ -54,6 +54,7 @@ class TestWholeRun:
             "last.safetensors",
             "metrics.jsonl",
             "model.safetensors",
+            "report.html",
             "samples",
             "tensorboard",
         }

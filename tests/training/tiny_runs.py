@@ -16,7 +16,7 @@ import yaml
 
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace, load_space
-from manas.searching.loop import SearchConfig
+from manas.searching.config import SearchConfig
 from manas.training.checkpoint import load_checkpoint
 from manas.training.retrain import RetrainConfig
 
@@ -133,7 +133,8 @@ def _files(run: Path) -> dict[str, bytes]:
     """Every file but those that hold the time, the command or what is compared otherwise."""
     kept = (path for path in run.rglob("*") if path.is_file() and path.parent.name != "tensorboard")
     by_name = {path.relative_to(run).as_posix(): path for path in kept}
-    return {n: p.read_bytes() for n, p in by_name.items() if n not in ("checkpoint.pt", "environment.json")}
+    apart = ("checkpoint.pt", "environment.json", "report.html")
+    return {n: p.read_bytes() for n, p in by_name.items() if n not in apart}
 
 
 def genotype_of(run: Path) -> Genotype:

@@ -1,0 +1,174 @@
+"""Drawing of a genotype: a figure for a paper, a file, or an image for TensorBoard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import matplotlib.style
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from manas.architecture.genotype import Genotype
+from manas.architecture.space import kind_of
+from manas.errors import ManasError
+from manas.files import replacing
+from manas.reporting.drawing.forks import Block, blocks_of, draw_forks
+from manas.reporting.drawing.grid import MARGIN, grid_of
+from manas.reporting.drawing.key import draw_key
+from manas.reporting.drawing.labels import read_network
+from manas.reporting.drawing.sheet import GREY, LARGEST, PAGE, Sheet, length, shortened
+from manas.reporting.drawing.tower import draw_network
+from manas.restoration.network import RestorationSpace, tasks_of
+
+DOTS = 300  # an inch of a PNG file
+SCREEN = 200  # an inch of a raster
+FEW = 12  # forks that a column of boxes can hold without becoming long
+
+# What a file says about itself, without the time at which it was written.
+_METADATA: dict[str, dict[str, Any]] = {
+    ".svg": {"Date": None},
+    ".png": {"Software": None},
+    ".pdf": {"CreationDate": None},
+}
+# A PDF, for papers, brings its font along as TrueType, as publishers ask. An SVG, for pages and for editing,
+# keeps text as text, which can be searched and read aloud; where DejaVu Sans is missing, nearly every other
+# font is narrower, so that everything still fits. Without hinting, text in pixels has the width that
+# was measured.
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "manas",
+    "pdf.fonttype": 42,
+    "text.hinting": "no_hinting",
+}
+_HEADLINE, _SUBTITLE, _LINE, _APART, _AIR = 6.4, 5.4, 9.0, 6.0, 5.0
+
+
+def figure(genotype: Genotype) -> Figure:
+    """The architecture as a figure; its text has at least five points in print.
+
+    It is one column (3.4 in) wide where the architecture fits into that, else as wide as the text of a
+    two-column page (7.1 in). Genotypes whose labels are not those of towers become a box a fork.
+    """
+    with _settings():
+        network = read_network(genotype)
+        if network is None:
+            sheet = Sheet(0 if len(genotype.choices) <= FEW else PAGE / LARGEST)
+            bottom = draw_forks(sheet, _blocks(genotype), _draw_title(sheet, genotype))
+            return sheet.finish(bottom + MARGIN)
+        grid = grid_of(network)
+        sheet = Sheet(grid.width)
+        bottom = draw_network(sheet, network, grid, _draw_title(sheet, genotype))
+        return sheet.finish(draw_key(sheet, network, bottom + _AIR) + MARGIN)
+
+
+def draw(genotype: Genotype, path: str | Path) -> Path:
+    """Writes the figure as SVG, PNG or PDF by the suffix; the same genotype gives the same bytes.
+
+    Parents are created; the file is complete or not there.
+
+    Raises:
+        ManasError: for another suffix.
+        OSError: where the path cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _METADATA:
+        raise ManasError(f"{path}: a drawing cannot be written as {suffix!r}; use {', '.join(_METADATA)}")
+    drawn = figure(genotype)
+    with replacing(path) as temporary, _settings():
+        drawn.savefig(temporary, format=suffix[1:], dpi=DOTS, metadata=_METADATA[suffix])
+    return path
+
+
+def raster(genotype: Genotype) -> np.ndarray:
+    """The figure as (H, W, 3) uint8."""
+    drawn = figure(genotype)
+    drawn.set_dpi(SCREEN)
+    canvas = FigureCanvasAgg(drawn)
+    with _settings():
+        canvas.draw()
+    return np.array(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def _settings() -> AbstractContextManager[None]:
+    """matplotlib as it comes, whatever a user's own configuration of it says, with ours on top."""
+    return matplotlib.style.context(["default", _SETTINGS])
+
+
+def _blocks(genotype: Genotype) -> list[Block]:
+    space, choices = genotype.space, dict(genotype.choices)
+    if isinstance(space, RestorationSpace) and len(space.towers) > 1:
+        joints = {"stitch": space.stitch, "fusion": space.fusion}
+        choices |= {label: name for label, name in joints.items() if name != "searched"}
+    return blocks_of(choices.items(), tasks_of(space))
+
+
+def _draw_title(sheet: Sheet, genotype: Genotype) -> float:
+    """The name of the space and what is known of the architecture; returns where the drawing may begin."""
+    y, room = MARGIN + _LINE / 2, sheet.width - 2 * MARGIN
+    name = kind_of(type(genotype.space)).rpartition(":")[2].replace("_", " ")
+    name = shortened(name, room, _HEADLINE, bold=True)
+    sheet.text(MARGIN, y, name, size=_HEADLINE, bold=True, align="left")
+    y = _write(sheet, MARGIN + length(name, _HEADLINE, bold=True) + _APART, y, _facts(genotype))
+    costs = list(_costs_of_towers(genotype))
+    if costs:
+        y = _write(sheet, MARGIN, y + _LINE, costs)
+    return y + _LINE / 2 + _AIR
+
+
+def _write(sheet: Sheet, x: float, y: float, texts: Iterable[str]) -> float:
+    """Texts from (x, y) on, in as many lines as they need; returns the height of the last one."""
+    for text in texts:
+        text = shortened(text, sheet.width - 2 * MARGIN, _SUBTITLE)
+        width = length(text, _SUBTITLE)
+        if x > MARGIN and x + width > sheet.width - MARGIN:
+            x, y = MARGIN, y + _LINE
+        sheet.text(x, y, text, size=_SUBTITLE, colour=GREY, align="left")
+        x += width + _APART
+    return y
+
+
+def _facts(genotype: Genotype) -> Iterator[str]:
+    count = len(genotype.choices)
+    yield "1 choice" if count == 1 else f"{count} choices"
+    yield from filter(None, [_cost(genotype.provenance)])
+
+
+def _costs_of_towers(genotype: Genotype) -> Iterator[str]:
+    for task in tasks_of(genotype.space):
+        cost = _cost(genotype.provenance.get(task))
+        if cost:
+            yield f"{task}: {cost}"
+
+
+def _cost(provenance: Any) -> str:
+    """``4.72 M parameters, 1.31 G MACs at 64 x 64``; as much of it as a provenance knows."""
+    if not isinstance(provenance, Mapping):
+        return ""
+    return ", ".join(_parts_of_cost(provenance))
+
+
+def _parts_of_cost(provenance: Mapping[str, Any]) -> Iterator[str]:
+    parameters, macs, shape = (provenance.get(key) for key in ("parameters", "macs", "input"))
+    if _is_count(parameters):
+        yield f"{_rounded(parameters)} parameters"
+    if _is_count(macs):
+        size = f" at {shape[2]} x {shape[1]}" if isinstance(shape, list | tuple) and len(shape) == 3 else ""
+        yield f"{_rounded(macs)} MACs{size}"
+
+
+def _is_count(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e18
+
+
+def _rounded(count: float) -> str:
+    """Three digits and a unit."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            digits = 2 if count < 10 * size else 1 if count < 100 * size else 0
+            return f"{count / size:.{digits}f} {unit}"
+    return f"{count:g}"

@@ -1,0 +1,225 @@
+"""The sections of the report of a run; each is empty where the run has nothing for it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from manas.data.images import read_image
+from manas.errors import ManasError
+from manas.reporting.drawing.figure import figure as drawing_of
+from manas.reporting.report import curves, search_curves
+from manas.reporting.report.markup import element, folded, inline, picture, table
+from manas.reporting.report.panels import as_svg, style
+from manas.reporting.report.record import Record, mapping
+from manas.reporting.report.timeline import Curves, places
+
+DRAWING = 2.15  # pixels for a point of the drawing, whose text has five points
+
+CURVES: tuple[Callable[[Record], Curves | None], ...] = (
+    curves.relaxed_and_one_hot,
+    curves.of_a_path,
+    curves.of_candidates,
+    curves.by_task,
+    curves.losses,
+    search_curves.decisions,
+    search_curves.shares,
+    search_curves.sharpness,
+    search_curves.cost,
+)
+
+
+class Section(NamedTuple):
+    """What a part of the page is called, and how it is made."""
+
+    name: str
+    parts: Callable[[Record], Iterator[Element]]
+
+
+def title_of(record: Record) -> str:
+    """``Search of multi_scale_attentive by gradient``."""
+    of = f" of {kind}" if (kind := record.space.get("kind")) else ""
+    if record.is_retraining:
+        return f"Retraining{of}"
+    how = {"": "", "random": " at random"}.get(record.method, f" by {record.method}")
+    return f"Search{of}{how}"
+
+
+def _header(record: Record) -> Iterator[Element]:
+    yield element("h1", title_of(record))
+    finished = f"finished {record.finished:%Y-%m-%d %H:%M} UTC" if record.finished else None
+    yield from _quiet(record.config.get("run", record.run), finished)
+    yield from _quiet(*_towers(record.space), *_method(record))
+    known = {name: record.environment.get(name) for name in ("manas", "torch", "python")}
+    versions = [f"{name} {version}" for name, version in known.items() if version]
+    yield from _quiet(*versions, record.environment.get("cuda") or ("CPU" if versions else None))
+
+
+def _quiet(*texts: Any) -> Iterator[Element]:
+    said = [str(text) for text in texts if text]
+    if said:
+        yield element("p", " \N{MIDDLE DOT} ".join(said), class_="quiet")
+
+
+def _towers(space: Mapping[str, Any]) -> Iterator[str]:
+    """What a network of several towers is made of."""
+    for task, tower in mapping(space.get("towers")).items():
+        yield f"{task}: {mapping(tower).get('kind')}"
+    for joint in ("stitch", "fusion"):
+        if joint in space:
+            yield f"{joint} {space[joint]}"
+
+
+def _method(record: Record) -> Iterator[str]:
+    """What was done, in the words of the configuration."""
+    config, method = record.config, mapping(record.config.get("method"))
+    if record.method == "gradient":
+        parts = {name: config.get(name) for name in ("relaxation", "order", "selection")}
+        yield from (f"{name} {mapping(part).get('kind', part)}" for name, part in parts.items() if part)
+    yield from (f"{name} {value}" for name, value in method.items() if name != "kind")
+    sources = mapping(config.get("data")).get("sources")
+    tasks = dict.fromkeys(mapping(source).get("task") for source in sources or [])
+    yield from [f"trained on {', '.join(map(str, tasks))}"] if tasks else []
+    if "epochs" in config and "steps" in config:
+        compute = "compute of " if record.method == "random" else ""
+        yield f"{compute}{config['epochs']} epochs of {config['steps']} steps"
+
+
+def _verdict(record: Record) -> Iterator[Element]:
+    said = record.summary.get("verdict")
+    sentences = [text for text in said if isinstance(text, str)] if isinstance(said, list) else []
+    if record.is_retraining:
+        sentences = list(_result(record.summary))
+    if sentences:
+        heading = "Result" if record.is_retraining else "Verdict"
+        items = element("ul", *(element("li", text) for text in sentences))
+        yield element("section", element("h2", heading), items, class_="verdict")
+
+
+def _result(training: Mapping[str, Any]) -> Iterator[str]:
+    scores = training.get("validation")
+    if isinstance(scores, dict) and isinstance(scores.get("psnr"), float):
+        tasks = {k.removeprefix("psnr/"): v for k, v in scores.items() if k.startswith("psnr/")}
+        by_task = ", ".join(f"{task} {score:.2f} dB" for task, score in tasks.items())
+        epoch = training.get("epoch")
+        yield f"the best network by validation is that of epoch {epoch}: {scores['psnr']:.2f} dB ({by_task})"
+
+
+def _architecture(record: Record) -> Iterator[Element]:
+    facts = dict(_facts(record.summary))
+    if not record.choices and not facts:
+        return
+    yield element("h2", "Architecture")
+    if facts:
+        yield _list(facts)
+
+
+def _facts(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if isinstance(summary.get("parameters"), int):
+        yield "Parameters", f"{summary['parameters']:,}"
+    if isinstance(summary.get("macs"), int):
+        shape = summary.get("input")
+        size = ""
+        if isinstance(shape, list) and len(shape) == 3:
+            size = f" for an image of {shape[2]} x {shape[1]}"
+        yield "MACs", f"{summary['macs']:,}{size}"
+
+
+def _drawing(record: Record) -> Iterator[Element]:
+    genotype = record.genotype()
+    if genotype is None:
+        return
+    with style():
+        svg = as_svg(drawing_of(genotype))
+    label = "Drawing of the architecture; the table of its choices says the same."
+    yield element("figure", inline(svg, "drawing-", label, DRAWING), class_="wide")
+
+
+def _choices(record: Record) -> Iterator[Element]:
+    """The table of choices, with the probability that each had in the epoch of the result, where it had one."""
+    if not record.choices:
+        return
+    found = record.under("probabilities")
+    rows = [[label, name, _probability(record, f"{label}/{name}")] for label, name in record.choices.items()]
+    headings = ["fork", "choice", "probability"]
+    made = table(headings, rows) if found else table(headings[:2], [row[:2] for row in rows])
+    yield folded(f"Table of the {len(rows)} choices", made)
+
+
+def _probability(record: Record, name: str) -> str:
+    series = record.metrics.get(f"probabilities/{name}")
+    if series is None:
+        return ""
+    at = np.flatnonzero(places(record, series) == record.summary.get("epoch"))
+    return f"{series.values[at[0]]:.3f}" if len(at) else ""
+
+
+def _curve(draw: Callable[[Record], Curves | None], record: Record) -> Iterator[Element]:
+    with style():
+        made = draw(record)
+        if made is None:
+            return
+        svg = as_svg(made.figure)
+    shown = inline(svg, f"{draw.__name__.replace('_', '-')}-", f"{made.title}: curves, as the caption says")
+    yield element("figure", element("h2", made.title), shown, element("figcaption", made.caption))
+
+
+def _samples(record: Record) -> Iterator[Element]:
+    sheets = list(dict.fromkeys(record.samples[:1] + record.samples[-1:]))
+    figures = [figure for sheet in sheets for figure in _sheet(sheet)]
+    if figures:
+        yield element("h2", "Samples")
+        yield element("div", *figures, class_="samples")
+
+
+def _sheet(path: Path) -> Iterator[Element]:
+    try:
+        height, width = read_image(path).shape[:2]
+    except ManasError:
+        return
+    epoch = path.stem.removeprefix("epoch_").lstrip("0") or "0"
+    caption = f"Epoch {epoch}, a validation crop a row: degraded, restored, clean."
+    yield element("figure", picture(path, caption, width, height), element("figcaption", caption))
+
+
+def _configuration(record: Record) -> Iterator[Element]:
+    if record.config_text:
+        yield element("h2", "Configuration")
+        yield folded("config.yaml", element("pre", record.config_text))
+
+
+def _environment(record: Record) -> Iterator[Element]:
+    if record.environment:
+        yield element("h2", "Environment")
+        yield _list({name: _shown(value) for name, value in record.environment.items() if value is not None})
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return shlex.join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _list(pairs: Mapping[str, str]) -> Element:
+    rows = ((element("dt", name), element("dd", text)) for name, text in pairs.items())
+    return element("dl", *(part for row in rows for part in row))
+
+
+SECTIONS: Sequence[Section] = (
+    Section("a header", _header),
+    Section("a verdict", _verdict),
+    Section("the architecture", _architecture),
+    Section("a drawing", _drawing),
+    Section("a table of choices", _choices),
+    *(Section(draw.__name__.replace("_", " "), partial(_curve, draw)) for draw in CURVES),
+    Section("samples", _samples),
+    Section("the configuration", _configuration),
+    Section("the environment", _environment),
+)

@@ -1,0 +1,250 @@
+"""Configuration of `search`; a knob of one part stands with that part."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from manas.architecture.cost import InputShape, Metric
+from manas.architecture.relaxation import ScheduledWeight, Sigmoid, Softmax
+from manas.architecture.sampled import Dirichlet, Gumbel
+from manas.architecture.space import GivenSpace
+from manas.config import Configuration
+from manas.data.dataset import DataConfig
+from manas.device import DeviceName
+from manas.errors import ManasError
+from manas.restoration.losses import LossWeights
+from manas.searching.budget import BudgetConfig
+from manas.searching.evolution import EvolutionConfig
+from manas.searching.perturbation import PerturbationConfig
+from manas.searching.smoothing import SmoothingConfig
+from manas.searching.stopping import StopConfig
+from manas.training.distributed import Precision
+from manas.training.optimiser import OptimiserConfig
+from manas.training.schedule import ScheduleConfig
+
+
+class ComplexityConfig(BaseModel):
+    """The complexity loss: `weight` x expected cost over that of the dearest architecture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: float = Field(0.01, ge=0)
+    metric: Metric = "macs"
+
+
+class ArgmaxConfig(BaseModel):
+    """Selection of the most probable candidates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["argmax"] = "argmax"
+
+
+class GradientConfig(BaseModel):
+    """The search by gradient."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["gradient"] = "gradient"
+
+
+class RandomConfig(BaseModel):
+    """Random search: architectures are drawn, each is trained for a while, the best by validation is kept.
+
+    All trainings together cost as many multiply-accumulates as the search by gradient with the same
+    configuration, first order, would have; each gets an equal share, so a smaller network has more steps.
+
+    Attributes:
+        candidates: number of architectures.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["random"] = "random"
+    candidates: int = Field(8, ge=1)
+
+
+def _kind(value: Any) -> Any:
+    """A name alone stands for the part with its defaults: ``relaxation: gumbel``."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+ByKind = (BeforeValidator(_kind), Field(discriminator="kind"))
+AnyRelaxation = Annotated[Softmax | Gumbel | Dirichlet | Sigmoid, *ByKind]
+AnyMethod = Annotated[GradientConfig | RandomConfig | EvolutionConfig, *ByKind]
+AnySelection = Annotated[ArgmaxConfig | PerturbationConfig, *ByKind]
+AnySmoothing = Annotated[SmoothingConfig, BeforeValidator(_kind)]
+
+
+class SearchConfig(Configuration):
+    """Configuration of `search`.
+
+    Attributes:
+        run: the run directory.
+        seed: of the initial weights, the partition of the backgrounds and all draws.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: of the network's forward pass; losses are in float32 in any case.
+        space: a preset, YAML path, ``package.module:Class``, or a mapping with its `kind`.
+        method: ``gradient``, or a baseline to compare with: ``random`` or ``evolution``.
+        relaxation: how alphas become weights: ``softmax``, ``gumbel``, ``dirichlet`` or ``sigmoid``.
+        order: gradient of the alphas: ``first``; ``second``, which looks one step of the weights ahead; or
+            ``single``, one backward pass for weights and alphas on the same batch.
+        selection: ``argmax``, or ``perturbation``.
+        data: where the images come from.
+        epochs, steps: epochs, and steps in each; an epoch ends with validation, genotype and checkpoint.
+        warmup: share of the steps before the alphas start to move.
+        alpha_share: share of the training backgrounds that the alphas see, and the weights do not; validation
+            is on them.
+        alpha_statistics: normalisation in the alpha step and in validation by ``batch`` statistics, as in the
+            weight step, or by ``running`` ones, as released. The alphas are then judged by the network that is
+            being trained, and not by averages over weights that no longer exist, which early on mislead them.
+        accumulate: parts into which the batch of a process is split, to save memory.
+        checkpointing: choices keep only their inputs for the backward pass, and compute again what is inside.
+        loss: of the restoration, in both steps.
+        architecture: weight of the binary entropy of the probabilities, in the alpha step. The released code
+            takes log10; the same weight is 0.43 times as large here.
+        complexity: the price of MACs, parameters or latency, in the alpha step.
+        budget: what the derived network may cost at most; takes the place of `complexity`.
+        beta_decay: weight of the mean logsumexp of the alphas of a choice (Beta-DARTS; Ye et al., CVPR 2022,
+            which goes from 0 to 50).
+        smoothing: perturbation of the candidates' weights in the weight step (SmoothDARTS), or None.
+        weights, alphas: the two optimisers; the schedule is of the weights'.
+        eigenvalue_every: epochs between two measurements of the dominant eigenvalue; 0 measures none.
+        stop: rules for ending early.
+        log_every: steps between two entries of the metrics; the device is waited for only then.
+    """
+
+    model_config = ConfigDict(validate_default=True)
+
+    run: str = "runs/search"
+    seed: int = Field(0, ge=0)
+    device: DeviceName = "auto"
+    precision: Precision = "float32"
+    space: GivenSpace = "manas_tiny"  # type: ignore[assignment] # validated as what it names
+    method: AnyMethod = GradientConfig(kind="gradient")
+    relaxation: AnyRelaxation = Softmax(kind="softmax")
+    order: Literal["first", "second", "single"] = "first"
+    selection: AnySelection = ArgmaxConfig(kind="argmax")
+    data: DataConfig = DataConfig()
+    epochs: int = Field(10, ge=1)
+    steps: int = Field(40, ge=1)
+    warmup: float = Field(0.25, ge=0, lt=1)
+    alpha_share: float = Field(0.5, gt=0, lt=1)
+    alpha_statistics: Literal["batch", "running"] = "batch"
+    accumulate: int = Field(1, ge=1)
+    checkpointing: bool = False
+    loss: LossWeights = LossWeights()
+    architecture: float = Field(0.01, ge=0)
+    complexity: ComplexityConfig = ComplexityConfig()
+    budget: BudgetConfig | None = None
+    beta_decay: ScheduledWeight = 0.0
+    smoothing: AnySmoothing | None = None
+    weights: OptimiserConfig = OptimiserConfig(name="adam", rate=1e-3, clip=5.0)
+    schedule: ScheduleConfig = ScheduleConfig(floor=0.05)
+    alphas: OptimiserConfig = OptimiserConfig(name="adam", rate=1e-2, betas=(0.5, 0.999))
+    eigenvalue_every: int = Field(1, ge=0)
+    stop: StopConfig = StopConfig()
+    log_every: int = Field(10, ge=1)
+
+    @property
+    def metric(self) -> Metric:
+        """What the cost table of the search is of."""
+        return self.budget.metric if self.budget else self.complexity.metric
+
+    @property
+    def input(self) -> InputShape:
+        """(3, height, width) of the image whose cost that is."""
+        size = self.budget.size if self.budget else None
+        return (3, *(size or (self.data.patch, self.data.patch)))
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole search."""
+        return self.epochs * self.steps
+
+    @property
+    def first_alpha_step(self) -> int:
+        """The step in which the alphas move first."""
+        return round(self.warmup * self.total_steps)
+
+    @model_validator(mode="after")
+    def _everything_has_effect(self) -> SearchConfig:
+        for ineffective, message in _conflicts(self):
+            if ineffective:
+                raise ManasError(message)
+        return self
+
+
+# What a baseline makes no use of.
+OF_THE_GRADIENT = (
+    *("relaxation", "order", "selection", "warmup", "alpha_statistics", "architecture", "complexity"),
+    *("beta_decay", "smoothing", "alphas", "eigenvalue_every", "stop"),
+)
+
+
+def _conflicts(config: SearchConfig) -> list[tuple[bool, str]]:
+    """Settings that could take no effect beside one another, each with what to do."""
+    method, order, relaxation = config.method.kind, config.order, config.relaxation.kind
+    used = {"warmup"} if method == "random" else set()  # it counts in the compute
+    used |= {"eigenvalue_every"} if not config.eigenvalue_every else set()  # and none is measured
+    changed = [name for name in OF_THE_GRADIENT if name not in used and _is_set(config, name)]
+    rate = BudgetConfig.model_fields["rate"].default
+    ends_with_earlier = config.stop != StopConfig() and config.selection.kind != "argmax"
+    return [
+        (
+            method != "gradient" and bool(changed),
+            f"method={method} has no alphas, so {', '.join(changed)} would have no effect; leave it out",
+        ),
+        (
+            method == "random" and (config.accumulate > 1 or config.checkpointing),
+            "method=random trains derived networks, whole; leave accumulate and checkpointing out",
+        ),
+        (
+            order == "second" and config.weights.clip is not None,
+            "order=second differentiates the step of the weights, which clipping cuts; set weights.clip=null",
+        ),
+        (
+            order == "second" and config.accumulate > 1,
+            "order=second keeps the graph of the whole batch, so accumulate saves nothing; set it to 1",
+        ),
+        (
+            order == "single" and config.alpha_statistics == "running",
+            "order=single has one pass for weights and alphas; alpha_statistics=running cannot be had",
+        ),
+        (
+            order == "single" and config.smoothing is not None,
+            "order=single has one pass, so nothing can be perturbed for the weights alone; leave smoothing out",
+        ),
+        (
+            config.smoothing is not None and relaxation != "softmax",
+            f"smoothing perturbs the weights of a softmax, not of {relaxation}; leave one of them out",
+        ),
+        (
+            config.beta_decay != 0 and relaxation not in ("softmax", "gumbel"),
+            f"beta_decay is a bound on softmax weights, not on {relaxation}; leave one of them out",
+        ),
+        (
+            method != "gradient" and config.budget is not None and config.budget.rate != rate,
+            f"method={method} has no alphas to press on, so budget.rate would have no effect; leave it out",
+        ),
+        (
+            config.budget is not None and _is_set(config, "complexity"),
+            "a budget takes the place of complexity; leave one of them out",
+        ),
+        (
+            config.stop.eigenvalue_growth is not None and not config.eigenvalue_every,
+            "stop.eigenvalue_growth needs the eigenvalue; set eigenvalue_every=1",
+        ),
+        (
+            ends_with_earlier,
+            "stop returns the genotype of an earlier epoch, but perturbation selects with the last supernet; "
+            "leave one of them out",
+        ),
+    ]
+
+
+def _is_set(config: SearchConfig, name: str) -> bool:
+    """Whether a field differs from its default."""
+    return getattr(config, name) != SearchConfig.model_fields[name].default

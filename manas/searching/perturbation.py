@@ -1,0 +1,113 @@
+"""Selection by perturbation (DARTS-PT; Wang et al., ICLR 2021), which trusts the supernet and not the alphas.
+
+Fork by fork, in random order: that candidate is kept without which the supernet restores held-out crops worst;
+then the supernet is tuned a little to live with it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from manas.architecture.choice import Choice, Fork
+from manas.architecture.relaxation import NONE, Weighting
+from manas.searching.knapsack import ROUNDING, cheapest_derived, nodes_of
+from manas.searching.selection import Allowance, comparable
+
+
+class PerturbationConfig(BaseModel):
+    """Selection by perturbation.
+
+    Attributes:
+        tune_steps: weight steps after each decision.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["perturbation"] = "perturbation"
+    tune_steps: int = Field(10, ge=0)
+
+
+@dataclass(frozen=True)
+class Projected:
+    """A relaxation in which some choices are decided, and one candidate may be missing.
+
+    The weights of the others are not raised when a candidate is missing.
+    """
+
+    of: Weighting
+    kept: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, str] | None = None
+
+    def weights(self, choice: Choice) -> dict[str, Tensor]:
+        weights = self.of.weights(choice) if choice.label not in self.kept else {}
+        if not weights:
+            return {self.kept[choice.label]: choice.alpha.new_ones(())}
+        return {name: weight for name, weight in weights.items() if (choice.label, name) != self.missing}
+
+    def probabilities(self, choice: Choice) -> Tensor:
+        return self.of.probabilities(choice)
+
+    def log_probabilities(self, choice: Choice) -> tuple[Tensor, Tensor]:
+        return self.of.log_probabilities(choice)
+
+
+def select_by_perturbation(
+    forks: Sequence[Fork],
+    score: Callable[[Mapping[str, str], tuple[str, str]], float],
+    tune: Callable[[Mapping[str, str]], None],
+    *,
+    seed: int,
+    allowance: Allowance | None = None,
+    decided: Callable[[str, str], None] = lambda label, name: None,
+) -> dict[str, str]:
+    """The choices that the supernet misses most.
+
+    Args:
+        forks: the outermost forks of the space.
+        score: how well the supernet restores (higher is better) with the choices kept so far, and without
+            one candidate (label, name).
+        tune: trains the supernet with the choices kept so far.
+        seed: of the order of the forks.
+        decided: is told of every decision.
+    """
+    kept: dict[str, str] = {}
+    order = random.Random(seed)
+    siblings = {label: labels for labels in nodes_of(_labels(forks)) for label in labels}
+    pending = list(forks)
+    while pending:
+        fork = pending.pop(order.randrange(len(pending)))
+        allowed = _allowed(fork, kept, siblings.get(fork.label, ()), allowance)
+        without = {name: score(kept, (fork.label, name)) for name in allowed} if len(allowed) > 1 else {}
+        kept[fork.label] = min(without, key=lambda name: comparable(without[name])) if without else allowed[0]
+        pending += fork.inside[kept[fork.label]]
+        decided(fork.label, kept[fork.label])
+        tune(kept)
+    return kept
+
+
+def _allowed(
+    fork: Fork, kept: Mapping[str, str], siblings: Sequence[str], allowance: Allowance | None
+) -> list[str]:
+    """The candidates that leave the node an input, and an architecture within the allowance."""
+    others = [kept.get(label) for label in siblings if label != fork.label]
+    last_input = bool(siblings) and all(other == NONE for other in others)
+    names = [name for name in fork.names if not (last_input and name == NONE)] or list(fork.names)
+    if allowance is None:
+        return names
+    table, limit, spend = allowance
+    cheapest = {name: cheapest_derived(table, {**kept, fork.label: name}) for name in names}
+    fitting = [name for name in names if cheapest[name] <= limit * (1 + ROUNDING)]
+    within = fitting or [min(names, key=lambda name: cheapest[name])]
+    spending = [name for name in within if table.dearest({**kept, fork.label: name}) >= spend * limit]
+    return spending or within
+
+
+def _labels(forks: Sequence[Fork]) -> list[str]:
+    inner = [label for fork in forks for inside in fork.inside.values() for label in _labels(inside)]
+    return [fork.label for fork in forks] + inner

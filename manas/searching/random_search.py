@@ -1,0 +1,111 @@
+"""Random search: the baseline that every search has to beat (Li and Talwalkar, UAI 2019)."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import torch
+from torch import nn
+
+from manas.architecture.cost import measure
+from manas.architecture.genotype import Genotype
+from manas.reporting.progress import Progress
+from manas.reporting.tracking import Tracker
+from manas.searching.config import RandomConfig
+from manas.searching.learner import Learner
+from manas.searching.selection import comparable
+from manas.searching.setting import Setting, placed
+from manas.training.checkpoint import load_checkpoint, save_checkpoint
+from manas.training.step import logged
+
+
+class RandomSearch:
+    """Draws architectures, trains each for its share of the compute, keeps the best by validation.
+
+    A run that is resumed begins the architecture in which it was interrupted again.
+    """
+
+    def __init__(self, setting: Setting, method: RandomConfig):
+        self.setting, self.config, self.process = setting, setting.config, setting.process
+        self.method = method
+        self.scores: list[float] = []  # dB, of the candidates so far
+
+    def run(self) -> Genotype:
+        """The search from the last candidate, if it is resumed, to the genotype."""
+        steps = [self._steps(n) for n in range(self.method.candidates)]
+        done = self._resume()
+        self.setting.open()
+        first = self.process.is_first
+        with (
+            Tracker(self.setting.directory.path, step=sum(steps[:done]), enabled=first) as tracker,
+            Progress("search", sum(steps), done=sum(steps[:done]), enabled=first) as progress,
+        ):
+            for candidate in range(done, self.method.candidates):
+                self._train(candidate, steps, tracker, progress)
+            best = self._best()
+            genotype = self.setting.kept_genotype(_name(best))
+            low, high = min(self.scores), max(self.scores)
+            said = f"the best of {len(steps)} random architectures, which reach {low:.2f} to {high:.2f} dB"
+            return self.setting.finish(genotype, [said], progress)
+
+    def _train(self, candidate: int, steps: list[int], tracker: Tracker, progress: Progress) -> None:
+        torch.manual_seed(self.config.seed)  # the same start for all
+        choices, before = self._choices(candidate), sum(steps[:candidate])
+        network = placed(self.config.space.network(choices), self.process)
+        if steps[candidate]:
+            self._learn(network, steps[candidate], before, tracker, progress)
+        self.scores.append(self.setting.psnr(network, training=False))
+        self._keep(candidate, choices, before + steps[candidate], tracker)
+        progress.say(f"candidate {candidate}: {self.scores[-1]:.2f} dB after {steps[candidate]} steps")
+
+    def _learn(self, network: nn.Module, steps: int, before: int, tracker: Tracker, progress: Progress) -> None:
+        learner = Learner(network, self.config, self.process, steps)
+        batches = self.setting.backgrounds.batches("kept")
+        for step in range(steps):
+            terms = learner.step(next(batches), step)
+            progress.advance()
+            if (before + step + 1) % self.config.log_every == 0:
+                left_out = {"steps_left_out": learner.descent.check()}
+                tracker.scalars(before + step + 1, logged(terms, self.process) | left_out)
+        learner.descent.check()
+        self.process.average_statistics(network)
+
+    def _keep(self, candidate: int, choices: dict[str, str], step: int, tracker: Tracker) -> None:
+        psnr = self.scores[candidate]
+        tracker.scalars(step, {"validation/psnr_of_a_candidate": psnr})
+        if self.process.is_first:
+            self.setting.genotype(choices, candidate=candidate, psnr=psnr).write(
+                self.setting.genotype_path(_name(candidate))
+            )
+        tracker.flush()
+        best = self._best()
+        state: dict[str, Any] = {"kind": "search", "step": step, "scores": self.scores}
+        state |= {"space": self.config.space.model_dump(mode="json"), "choices": self._choices(best)}
+        save_checkpoint(self.setting.directory.checkpoint, self.process, state)
+
+    def _resume(self) -> int:
+        """The number of candidates that are done."""
+        if self.setting.directory.can_resume:
+            self.scores = load_checkpoint(self.setting.directory.checkpoint, self.process)["scores"]
+        return len(self.scores)
+
+    def _best(self) -> int:
+        return max(range(len(self.scores)), key=lambda n: comparable(self.scores[n]))
+
+    def _choices(self, candidate: int) -> dict[str, str]:
+        return self.setting.sample(random.Random(f"{self.config.seed}/{candidate}"))
+
+    def _steps(self, candidate: int) -> int:
+        """Steps that cost this candidate's share of what a search by gradient would cost."""
+        config, shape = self.config, self.setting.patch
+        with torch.device("meta"):
+            supernet = config.space.supernet()
+        passes = 2 * config.total_steps - config.first_alpha_step  # of weights, and of alphas after the warm-up
+        share = passes * measure(supernet, "macs", shape) / self.method.candidates
+        macs = measure(config.space.network(self._choices(candidate)), "macs", shape)
+        return max(1, round(share / macs)) if macs else 0  # it has nothing to learn
+
+
+def _name(candidate: int) -> str:
+    return f"candidate_{candidate:04d}"

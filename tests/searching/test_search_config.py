@@ -1,0 +1,300 @@
+"""The configuration of a search: what stands beside what, what it is resolved to, and what reads back."""
+
+import itertools
+
+import pytest
+import torch
+from training.tiny_runs import search_config, tower, write_yaml
+
+from manas.architecture.relaxation import Sigmoid, Softmax
+from manas.architecture.sampled import Dirichlet, Gumbel
+from manas.config import read_config
+from manas.errors import ManasError
+from manas.searching.config import ArgmaxConfig, GradientConfig, RandomConfig, SearchConfig
+from manas.searching.evolution import EvolutionConfig
+from manas.searching.perturbation import PerturbationConfig
+from manas.searching.smoothing import SmoothingConfig
+from manas.training.distributed import Process
+from manas.training.run import RunDirectory
+
+ALONE = Process(0, 1, torch.device("cpu"))
+NO_CLIP = {"weights": {"clip": None}}
+RELAXATIONS = ("softmax", "gumbel", "dirichlet", "sigmoid")
+
+# Each case: settings that exclude each other, and what the line must say.
+CONFLICTS = {
+    "second order and clipping": ({"order": "second"}, ["order=second", "clipping", "set weights.clip=null"]),
+    "second order and accumulation": (
+        {"order": "second", "accumulate": 2} | NO_CLIP,
+        ["order=second", "accumulate saves nothing", "set it to 1"],
+    ),
+    "single level and running statistics": (
+        {"order": "single", "alpha_statistics": "running"},
+        ["order=single", "alpha_statistics=running cannot be had"],
+    ),
+    "single level and smoothing": (
+        {"order": "single", "smoothing": "random"},
+        ["order=single", "leave smoothing out"],
+    ),
+    "smoothing of gumbel": (
+        {"relaxation": "gumbel", "smoothing": "random"},
+        ["smoothing", "not of gumbel", "leave one of them out"],
+    ),
+    "smoothing of dirichlet": (
+        {"relaxation": "dirichlet", "smoothing": "adversarial"},
+        ["smoothing", "not of dirichlet", "leave one of them out"],
+    ),
+    "smoothing of sigmoid": (
+        {"relaxation": "sigmoid", "smoothing": "random"},
+        ["smoothing", "not of sigmoid", "leave one of them out"],
+    ),
+    "beta decay of dirichlet": (
+        {"relaxation": "dirichlet", "beta_decay": 1.0},
+        ["beta_decay", "not on dirichlet", "leave one of them out"],
+    ),
+    "scheduled beta decay of sigmoid": (
+        {"relaxation": "sigmoid", "beta_decay": [0, 50]},
+        ["beta_decay", "not on sigmoid", "leave one of them out"],
+    ),
+    "a budget and complexity": (
+        {"budget": {"macs": "1G"}, "complexity": {"weight": 0.1}},
+        ["budget takes the place of complexity", "leave one of them out"],
+    ),
+    "growth of an eigenvalue that is not measured": (
+        {"stop": {"eigenvalue_growth": 1.3}, "eigenvalue_every": 0},
+        ["stop.eigenvalue_growth", "set eigenvalue_every=1"],
+    ),
+    "an earlier genotype and perturbation": (
+        {"stop": {"patience": 2}, "selection": "perturbation"},
+        ["stop returns the genotype of an earlier epoch", "perturbation", "leave one of them out"],
+    ),
+    "random search and accumulation": (
+        {"method": "random", "accumulate": 2},
+        ["method=random", "leave accumulate and checkpointing out"],
+    ),
+    "random search and checkpointing": (
+        {"method": "random", "checkpointing": True},
+        ["method=random", "leave accumulate and checkpointing out"],
+    ),
+}
+OF_THE_GRADIENT = {
+    "relaxation": "gumbel",
+    "order": "single",
+    "selection": "perturbation",
+    "alpha_statistics": "running",
+    "architecture": 0.5,
+    "complexity": {"weight": 0.5},
+    "beta_decay": 1.0,
+    "smoothing": "random",
+    "alphas": {"rate": 0.5},
+    "stop": {"patience": 2},
+}
+
+
+def refusal(settings):
+    """The one line with which settings are refused."""
+    with pytest.raises(ManasError) as error:
+        read_config(SearchConfig, settings)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("case", CONFLICTS)
+def test_what_excludes_each_other(case):
+    settings, says = CONFLICTS[case]
+    message = refusal(settings)
+    for part in says:
+        assert part in message
+
+
+@pytest.mark.parametrize("case", CONFLICTS)
+def test_it_is_the_pair_that_is_refused(case):
+    settings, _ = CONFLICTS[case]
+    pair = [name for name in settings if name != "weights"]
+    for left_out in pair if len(pair) > 1 else ():
+        read_config(SearchConfig, {name: given for name, given in settings.items() if name != left_out})
+
+
+def test_second_order_without_clipping():
+    assert read_config(SearchConfig, {"order": "second"} | NO_CLIP).weights.clip is None
+
+
+@pytest.mark.parametrize("method", ["random", "evolution"])
+@pytest.mark.parametrize("name", OF_THE_GRADIENT)
+def test_a_baseline_has_no_alphas(method, name):
+    message = refusal({"method": method, name: OF_THE_GRADIENT[name]})
+    assert f"method={method} has no alphas, so {name} would have no effect; leave it out" in message
+    read_config(SearchConfig, {name: OF_THE_GRADIENT[name]})
+
+
+def test_all_that_a_baseline_has_no_use_for_is_named_at_once():
+    message = refusal({"method": "random", "order": "single", "alphas": {"rate": 1.0}})
+    assert "so order, alphas would have no effect" in message
+
+
+def test_what_is_given_as_it_is_by_default_is_no_conflict():
+    """A resolved configuration holds every field."""
+    for method in ("random", "evolution"):
+        given = read_config(SearchConfig, {"method": method}).model_dump(mode="json")
+        assert read_config(SearchConfig, given) == read_config(SearchConfig, {"method": method})
+    read_config(SearchConfig, {"budget": {"macs": "1G"}, "complexity": {"weight": 0.01, "metric": "macs"}})
+
+
+@pytest.mark.parametrize("method", ["random", "evolution"])
+def test_a_baseline_measures_no_eigenvalue(method):
+    assert "eigenvalue_every" in refusal({"method": method, "eigenvalue_every": 3})
+
+
+def test_the_warmup_of_random_search_has_an_effect():
+    """All trainings cost what the search by gradient with the same configuration would: warm-up included."""
+    read_config(SearchConfig, {"method": "random", "warmup": 0.5})
+
+
+def test_ascents_of_random_smoothing():
+    refusal({"smoothing": {"kind": "random", "ascents": 3}})
+
+
+@pytest.mark.parametrize("method", ["random", "evolution"])
+def test_the_rate_of_a_budget_without_alphas(method):
+    refusal({"method": method, "budget": {"macs": "1G", "rate": 0.5}})
+
+
+class TestShorthand:
+    @pytest.mark.parametrize(
+        ("key", "name", "expected"),
+        [
+            ("relaxation", "softmax", Softmax()),
+            ("relaxation", "gumbel", Gumbel()),
+            ("relaxation", "dirichlet", Dirichlet()),
+            ("relaxation", "sigmoid", Sigmoid()),
+            ("method", "gradient", GradientConfig()),
+            ("method", "random", RandomConfig()),
+            ("method", "evolution", EvolutionConfig()),
+            ("selection", "argmax", ArgmaxConfig()),
+            ("selection", "perturbation", PerturbationConfig()),
+            ("smoothing", "random", SmoothingConfig()),
+            ("smoothing", "adversarial", SmoothingConfig(kind="adversarial")),
+        ],
+    )
+    def test_a_name_is_the_part_with_its_defaults(self, key, name, expected):
+        by_name = read_config(SearchConfig, None, [f"{key}={name}"])
+        assert getattr(by_name, key) == expected
+        assert by_name == read_config(SearchConfig, None, [f"{key}.kind={name}"])
+        assert by_name == read_config(SearchConfig, {key: {"kind": name}})
+
+    def test_a_part_in_part_keeps_the_default_kind(self):
+        assert read_config(SearchConfig, None, ["relaxation.temperature=[2, 0.5]"]).relaxation == Softmax(
+            temperature=(2.0, 0.5)
+        )
+        assert read_config(SearchConfig, {"smoothing": {"radius": 0.1}}).smoothing == SmoothingConfig(
+            radius=0.1
+        )
+
+    def test_names_that_are_none(self):
+        for key, known in (("relaxation", "dirichlet"), ("method", "evolution"), ("selection", "perturbation")):
+            message = refusal({key: "gumble"})
+            assert key in message
+            assert "'gumble'" in message
+            assert f"'{known}'" in message
+        assert "'random' or 'adversarial'" in refusal({"smoothing": "adverse"})
+
+    @pytest.mark.parametrize(
+        ("settings", "key", "near"),
+        [
+            ({"relaxation": {"kind": "sigmoid", "zero_on": 1}}, "relaxation.zero_on", "zero_one"),
+            ({"method": {"kind": "evolution", "evalutions": 3}}, "method.evalutions", "evaluations"),
+            ({"selection": {"kind": "perturbation", "tune_step": 3}}, "selection.tune_step", "tune_steps"),
+        ],
+    )
+    def test_unknown_keys_of_a_part(self, settings, key, near):
+        message = refusal(settings)
+        assert f"unknown key '{key}'" in message
+        assert f"did you mean '{near}'?" in message
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"relaxation": {"kind": "gumbel", "temperature": 0}},
+            {"relaxation": {"kind": "softmax", "temperature": [1, 0]}},
+            {"relaxation": {"kind": "dirichlet", "anchor": -1}},
+            {"relaxation": {"kind": "dirichlet", "distance": "l1"}},
+            {"relaxation": {"kind": "sigmoid", "zero_one": -1}},
+            {"relaxation": {"kind": "sigmoid", "temperature": 1}},
+            {"method": {"kind": "random", "candidates": 0}},
+            {"selection": {"kind": "perturbation", "tune_steps": -1}},
+            {"smoothing": {"radius": -0.1}},
+            {"smoothing": {"kind": "adversarial", "ascents": 0}},
+            {"beta_decay": -1},
+            {"stop": {"eigenvalue_growth": 1}},
+            {"stop": {"skip_share": 0}},
+            {"stop": {"patience": 0}},
+            {"stop": {"eigenvalue_lag": 3}},
+            {"order": "third"},
+            {"eigenvalue_every": -1},
+            {"accumulate": 0},
+        ],
+    )
+    def test_values_out_of_range(self, settings):
+        assert next(iter(settings)) in refusal(settings)
+
+
+class TestReadsBack:
+    """Whatever is valid: the config.yaml of its run is the same configuration."""
+
+    def back(self, config, folder):
+        RunDirectory(config, str(folder), ALONE, resume=False, overwrite=False).open()
+        return read_config(SearchConfig, folder / "config.yaml")
+
+    def test_every_relaxation_order_and_selection(self, tmp_path):
+        parts = itertools.product(RELAXATIONS, ("first", "second", "single"), ("argmax", "perturbation"))
+        seen = set()
+        for n, (relaxation, order, selection) in enumerate(parts):
+            config = search_config(relaxation=relaxation, order=order, selection=selection, **NO_CLIP)
+            assert self.back(config, tmp_path / str(n)) == config
+            seen.add((config.relaxation.kind, config.order, config.selection.kind))
+        assert len(seen) == 24
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"method": "random"},
+            {"method": {"kind": "random", "candidates": 3}, "budget": {"latency": "40ms"}},
+            {"method": {"kind": "evolution", "evaluations": 9, "population": 3, "tournament": 2}},
+            {"relaxation": {"kind": "softmax", "temperature": [5, 0.1]}, "smoothing": "adversarial"},
+            {"smoothing": {"kind": "adversarial", "radius": [0, 0.25], "ascents": 2}},
+            {"relaxation": {"kind": "gumbel", "temperature": 2}, "beta_decay": [0, 50]},
+            {"relaxation": {"kind": "dirichlet", "anchor": 0.0, "distance": "kl"}},
+            {"relaxation": {"kind": "sigmoid", "zero_one": 0}},
+            {"budget": {"macs": "2.0G", "size": [64, 96], "spend": 0.5, "rate": 0.2}},
+            {"budget": {"parameters": "1.5M"}},
+            {"budget": {"latency": 0.04}},
+            {"complexity": {"metric": "latency", "weight": 0.0}},
+            {"stop": {"eigenvalue_growth": 1.3, "eigenvalue_window": 3, "eigenvalue_lag": 2}},
+            {"stop": {"skip_share": 0.5, "patience": 3}},
+            {"accumulate": 2, "checkpointing": True, "precision": "bf16", "alpha_statistics": "running"},
+            {"eigenvalue_every": 0, "beta_decay": 1.5},
+        ],
+    )
+    def test_whatever_else_is_set(self, changes, tmp_path):
+        config = search_config(**changes)
+        again = self.back(config, tmp_path)
+        assert again == config
+        assert again.model_dump() == config.model_dump()
+
+    def test_the_short_and_the_whole_form_are_one_run(self, tmp_path):
+        """So that a run which was started by the one can be resumed by the other."""
+        forms = ({"relaxation": "gumbel"}, {"relaxation": {"kind": "gumbel", "temperature": [10, 0.1]}})
+        texts = []
+        for n, form in enumerate(forms):
+            path = write_yaml(tmp_path / f"{n}.yaml", form | {"space": tower().model_dump(mode="json")})
+            config = read_config(SearchConfig, path)
+            self.back(config, tmp_path / str(n))
+            texts.append((tmp_path / str(n) / "config.yaml").read_text())
+        assert texts[0] == texts[1]
+
+
+def test_when_the_alphas_begin():
+    config = search_config(epochs=4, steps=5, warmup=0.25)
+    assert (config.total_steps, config.first_alpha_step) == (20, 5)
+    assert search_config(warmup=0).first_alpha_step == 0
