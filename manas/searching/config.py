@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from manas.architecture.cost import InputShape, Metric
 from manas.architecture.relaxation import ScheduledWeight, Sigmoid, Softmax
 from manas.architecture.sampled import Dirichlet, Gumbel
-from manas.architecture.space import GivenSpace
+from manas.architecture.space import GivenSpace, SearchSpace
 from manas.config import Configuration
 from manas.data.dataset import DataConfig
 from manas.device import DeviceName
@@ -17,6 +17,7 @@ from manas.errors import ManasError
 from manas.restoration.losses import LossWeights
 from manas.searching.budget import BudgetConfig
 from manas.searching.evolution import EvolutionConfig
+from manas.searching.health import SKIP
 from manas.searching.perturbation import PerturbationConfig
 from manas.searching.smoothing import SmoothingConfig
 from manas.searching.stopping import StopConfig
@@ -238,11 +239,19 @@ def _conflicts(config: SearchConfig) -> list[tuple[bool, str]]:
             "stop.eigenvalue_growth needs the eigenvalue; set eigenvalue_every=1",
         ),
         (
+            config.stop.skip_share is not None and not _offers(config.space, SKIP),
+            f"stop.skip_share has no effect in a space that offers no {SKIP}; leave it out",
+        ),
+        (
             ends_with_earlier,
             "stop returns the genotype of an earlier epoch, but perturbation selects with the last supernet; "
             "leave one of them out",
         ),
     ]
+
+
+def _offers(space: SearchSpace, name: str) -> bool:
+    return any(name in names for names in space.choices().values())
 
 
 def _is_set(config: SearchConfig, name: str) -> bool:

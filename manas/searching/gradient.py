@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,9 +69,9 @@ class GradientSearch(SupernetSearch):
         relaxation, config = self._relax(step, WEIGHTS), self.config
         if config.smoothing:
             moment, progress = self._moment(step, WEIGHTS), step / config.total_steps
-            loss = lambda: self.learner.loss(kept, progress)  # noqa: E731 (one expression, used once)
+            loss = partial(self.learner.loss, kept, progress)
             perturb(self.network, relaxation, config.smoothing, moment, loss, self.process)
-            self.learner.objective.terms()  # those of the adversary
+            self.learner.objective.terms()  # those of the adversary are not logged
         return self.learner.step(kept, step)
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> dict[str, Tensor]:
@@ -90,6 +91,7 @@ class GradientSearch(SupernetSearch):
                 lambda forward: held_loss(forward, held),
                 self.process,
             )
+            self.learner.objective.terms()  # those of the step ahead are not logged
         else:
             parts = held.split(self.config.accumulate)
             gradients = first_order(lambda part: held_loss(self.network, part), parts, self.alphas)

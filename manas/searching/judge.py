@@ -10,11 +10,11 @@ from torch import nn
 
 from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.genotype import Genotype
-from manas.architecture.relaxation import OneHot
+from manas.architecture.relaxation import NONE, OneHot
 from manas.reporting.drawing.figure import raster
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
-from manas.searching.health import Health, entropy_by_group, shares_by_group, tally
+from manas.searching.health import SKIP, Health, entropy_by_group, shares_by_group, tally
 from manas.searching.objectives import probabilities_of
 from manas.searching.selection import argmax
 from manas.searching.setting import Setting
@@ -93,8 +93,8 @@ class Judge:
             psnr_relaxed=relaxed,
             psnr_one_hot=one_hot,
             entropy=entropy_by_group(self.network),
-            skips=tally("skip_connect", self.choices, candidates),
-            nones=tally("none", self.choices, candidates),
+            skips=tally(SKIP, self.choices, candidates),
+            nones=tally(NONE, self.choices, candidates),
             gradient=gradient,
             eigenvalue=eigenvalue,
         )

@@ -162,7 +162,7 @@ class Setting:
             return cost_table(self.space, config.metric, config.input)
         text = None
         if process.is_first and self.directory.can_resume:
-            text = self._cost_file.read_text(encoding="utf-8")
+            text = self._cost_file.read_text(encoding="utf-8") if self._cost_file.exists() else ""
         elif process.is_first:
             text = latency_table(self.space, config.input, process.device).to_json()
         return CostTable.from_json(process.share(text), where=str(self._cost_file))

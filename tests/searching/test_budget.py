@@ -415,6 +415,21 @@ class TestLatency:
             manas.search(config)
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda table: table.write_text("{}"),
+            lambda table: table.unlink(),
+        ],
+    )
+    def test_a_table_that_is_gone_is_said_in_a_line(self, damage, tmp_path):
+        budget = {"latency": "10s", "spend": 0}
+        config = search_config(run=str(tmp_path), space=SPACE, epochs=1, steps=1, budget=budget)
+        manas.search(config)
+        damage(tmp_path / "cost.json")
+        with pytest.raises(ManasError, match=r"cost\.json"):
+            manas.search(config, resume=True)
+
     def test_the_complexity_loss_may_be_of_latency_as_well(self, tmp_path):
         config = search_config(
             run=str(tmp_path), space=SPACE, epochs=1, steps=1, warmup=0, complexity={"metric": "latency"}

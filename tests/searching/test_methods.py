@@ -2,16 +2,20 @@
 
 import itertools
 import json
+from functools import partial
 
 import pytest
 import torch
 from searching.plainly import plainly
+from torch import nn
 from training.tiny_runs import genotype_of, identical, merged, search_config, tower
 
 import manas
 from manas.architecture.choice import architecture_parameters, choices_of, weight_parameters
 from manas.architecture.cost import measure
 from manas.architecture.genotype import Genotype
+from manas.architecture.space import SearchSpace
+from manas.restoration.tower import Tower
 from manas.searching import judge as judging
 from manas.searching.bilevel import second_order
 from manas.searching.gradient import GradientSearch
@@ -189,8 +193,7 @@ class TestParts:
         "steps": 3,
     }
 
-    @pytest.mark.parametrize("order", ["first", "single"])
-    @pytest.mark.parametrize("relaxation", ["softmax", "gumbel"])
+    @pytest.mark.parametrize(("order", "relaxation"), [("first", "gumbel"), ("single", "softmax")])
     def test_accumulation(self, order, relaxation, tmp_path):
         base = self.PLAIN | {"order": order, "relaxation": relaxation}
         one, other = states_of(tmp_path, base, base | {"accumulate": 2})
@@ -205,13 +208,17 @@ class TestParts:
         for ours, expected in zip(*logs, strict=True):
             assert ours == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
-    @pytest.mark.parametrize("relaxation", ["softmax", "gumbel"])
-    @pytest.mark.parametrize("order", ["first", "single"])
+    @pytest.mark.parametrize(
+        ("order", "relaxation"), [("first", "gumbel"), ("second", "gumbel"), ("single", "softmax")]
+    )
     def test_checkpointing(self, order, relaxation, tmp_path):
-        """With batch statistics, whose running ones must not move twice."""
-        base = {"order": order, "relaxation": relaxation}
+        """With batch statistics, whose running ones must not move twice; and with the eigenvalue."""
+        base = {"order": order, "relaxation": relaxation, "eigenvalue_every": 1} | NO_CLIP
         one, other = states_of(tmp_path, base, base | {"checkpointing": True})
         assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
+        ours, expected = (lines(tmp_path / name)[-1] for name in ("other", "one"))
+        assert "health/eigenvalue" in ours
+        assert ours == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
     def test_checkpointing_of_the_second_order(self):
         """The exact gradient, whatever is kept in memory."""
@@ -290,6 +297,83 @@ class TestSingleLevel:
             expected = start[name] - step * (0 if parameter.grad is None else parameter.grad)
             torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=1e-7)
         assert any(g is not None and g.abs().max() > 1e-4 for g in gradients.values())
+
+
+class Body(Tower):
+    """A fork between a convolution and a candidate with two more forks inside."""
+
+    channels = ((4,), (4,))
+    size_multiple = 1
+
+    def __init__(self, decide):
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
+        candidates = {"plain": partial(nn.Conv2d, 4, 4, 3, padding=1), "deep": partial(Deep, decide)}
+        self.body, self.then = decide("body", candidates), decide("then", {"a": nn.Tanh, "b": nn.Sigmoid})
+
+    def stem(self, image):
+        return [self.first(image)]
+
+    def stages(self):
+        return [lambda features, image: [self.then(self.body(features[0]))]]
+
+    def head(self, features, image):
+        return image + self.last(features[0])
+
+
+class Deep(nn.Module):
+    def __init__(self, decide):
+        super().__init__()
+        self.nodes = nn.ModuleList(
+            decide(f"body/{node}", {"none": Nothing, "conv": partial(nn.Conv2d, 4, 4, 3, padding=1)})
+            for node in ("node0/input", "node0/side")
+        )
+
+    def forward(self, x):
+        return sum(node(x) for node in self.nodes)
+
+
+class Nothing(nn.Module):
+    def forward(self, x):
+        return torch.zeros_like(x)
+
+
+class Nested(SearchSpace):
+    """Architectures of four forks, of which two are reached by some."""
+
+    def build(self, decide):
+        return Body(decide)
+
+
+class TestNested:
+    """Forks inside candidates, which a sampled path may not reach."""
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            *({"relaxation": relaxation} for relaxation in RELAXATIONS),
+            *({"relaxation": "gumbel", "order": order} for order in ("second", "single")),
+            {"relaxation": "gumbel", "checkpointing": True, "accumulate": 2},
+            {"selection": "perturbation", "relaxation": "gumbel"},
+            {"smoothing": {"kind": "adversarial", "ascents": 1}},
+            {"budget": {"parameters": 400}},
+            {"budget": {"parameters": 400}, "selection": "perturbation"},
+            {"method": {"kind": "evolution", "evaluations": 9, "population": 4, "tournament": 2}},
+            {"method": {"kind": "random", "candidates": 3}},
+        ],
+    )
+    def test_it_is_searched(self, changes, tmp_path):
+        base = {name: given for name, given in SHORT.items() if name not in ("space", "warmup")}
+        base |= {"warmup": 0} if "method" not in changes else {}
+        config = search_config(**merged(base, NO_CLIP | changes), run=str(tmp_path))
+        genotype = manas.search(config.model_copy(update={"space": Nested()}))
+        Nested().check(genotype.choices)
+        assert not starved_nodes(genotype.choices)
+        assert ("body/node0/side" in genotype.choices) == (genotype.choices["body"] == "deep")
+        assert None not in [value for line in lines(tmp_path) for value in line.values()]
+        if "budget" in changes:
+            assert genotype.provenance["parameters"] <= 400
+        assert Genotype.read(tmp_path / "genotype.json", space=Nested) == genotype
 
 
 class TestStop:

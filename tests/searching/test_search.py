@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import yaml
+from searching.plainly import plainly
 from training.tiny_runs import (
     RAIN,
     SNOW,
@@ -33,6 +34,12 @@ from manas.training.run import WRITTEN
 
 def lines(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def plain():
+    with plainly():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +106,61 @@ class TestWholeRun:
                 assert sum(shares) == pytest.approx(1)
 
 
+def test_health_by_name_once_an_epoch(run):
+    """Everything by which a search can be judged later (issue 3, Health)."""
+    epochs = [line for line in lines(run) if "health/skip_share" in line]
+    assert [line["step"] for line in epochs] == [3, 6]
+    for line in epochs:
+        gap = line["validation/psnr_relaxed"] - line["validation/psnr_one_hot"]
+        assert line["validation/discretisation_gap"] == pytest.approx(gap)
+        assert line["health/cost"] > 0
+        assert 0 <= line["health/skip_share"] + line["health/none_share"] <= 1
+        assert isinstance(line["health/eigenvalue"], float)
+        assert line["health/alpha_gradient"] > 0
+        entropies = [value for name, value in line.items() if name.startswith("entropy/")]
+        assert len(entropies) == 2  # columns and gates
+        assert all(0 < entropy <= 1 for entropy in entropies)
+        for tag in ("parallel+fusion", "none+..+channel_attention_4"):
+            shares = [value for name, value in line.items() if name.startswith(f"shares/{tag}/")]
+            assert sum(shares) == pytest.approx(1)
+    assert epochs[-1]["health/cost"] == Genotype.read(run / "genotype.json").provenance["macs"]
+
+
+def test_the_alphas_of_an_epoch_at_rest_have_no_gradient(tmp_path):
+    with plainly():
+        manas.search(search_config(run=str(tmp_path), epochs=2, steps=1, warmup=0.5, eigenvalue_every=2))
+    first, second = (line for line in lines(tmp_path) if "health/skip_share" in line)
+    assert "health/alpha_gradient" not in first
+    assert "health/alpha_gradient" in second
+    assert "health/eigenvalue" not in first  # of every second epoch
+    assert "health/eigenvalue" in second
+
+
+def test_how_it_went_is_said_in_words(tmp_path, capsys):
+    with plainly():
+        genotype = manas.search(
+            search_config(run=str(tmp_path), epochs=1, steps=1, warmup=0.99, eigenvalue_every=0)
+        )
+    assert genotype.provenance["verdict"] == [
+        "the alphas were at rest throughout (epochs: 1), so the genotype is a random draw; lower warmup or "
+        "search for more epochs"
+    ]
+    assert capsys.readouterr().err.endswith(genotype.provenance["verdict"][0] + "\n")
+
+
+def test_resuming_a_finished_search_changes_nothing(tmp_path):
+    config = search_config(run=str(tmp_path), epochs=1, steps=2, warmup=0)
+    with plainly():
+        found = manas.search(config)
+        before = {
+            p: p.read_bytes() for p in tmp_path.rglob("*") if p.suffix in (".json", ".jsonl", ".yaml", ".png")
+        }
+        assert manas.search(config, resume=True) == found
+    (tmp_path / "environment.json").write_bytes(before[tmp_path / "environment.json"])  # it says when and how
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.usefixtures("plain")
 def test_the_same_seed_gives_the_same_genotype(tmp_path):
     found = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -109,6 +171,7 @@ def test_the_same_seed_gives_the_same_genotype(tmp_path):
     assert not identical(found[0], found[2])
 
 
+@pytest.mark.usefixtures("plain")
 def test_alphas_rest_until_the_warmup_is_over(tmp_path):
     torch.manual_seed(0)
     initial = {choice.label: choice.alpha.detach().clone() for choice in choices_of(tower().supernet())}
@@ -147,6 +210,7 @@ def watch_batches(monkeypatch):
     return seen
 
 
+@pytest.mark.usefixtures("plain")
 def test_weights_and_alphas_see_other_backgrounds(tmp_path, monkeypatch):
     seen = watch_batches(monkeypatch)
     steps = []
@@ -166,6 +230,7 @@ def test_weights_and_alphas_see_other_backgrounds(tmp_path, monkeypatch):
     assert not of_weights & of_alphas
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("statistics", ["batch", "running"])
 def test_statistics_of_the_alpha_step(statistics, tmp_path, monkeypatch):
     modes = []
@@ -182,6 +247,7 @@ def test_statistics_of_the_alpha_step(statistics, tmp_path, monkeypatch):
     assert all(t.isfinite().all() for t in load_checkpoint(tmp_path / "checkpoint.pt")["network"].values())
 
 
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_every_optimiser_searches(name, tmp_path):
     options = {"weights": {"name": name, "decay": 1e-4}, "alphas": {"name": name, "decay": 1e-3}}

@@ -159,6 +159,15 @@ def test_the_rate_of_a_budget_without_alphas(method):
     refusal({"method": method, "budget": {"macs": "1G", "rate": 0.5}})
 
 
+def test_a_share_of_skips_in_a_space_that_offers_none():
+    message = refusal({"stop": {"skip_share": 0.5}, "space": space_of(["none", "cbam"])})
+    assert "skip_connect" in message
+
+
+def space_of(gates):
+    return tower(attention={"gates": gates}).model_dump(mode="json")
+
+
 class TestShorthand:
     @pytest.mark.parametrize(
         ("key", "name", "expected"),

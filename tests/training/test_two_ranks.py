@@ -70,8 +70,11 @@ PAIRS = {
 OTHERS = {
     "checkpointing": {"checkpointing": True, "accumulate": 2},
     "budget": {"budget": {"macs": 20_000_000}, "beta_decay": 1.0},
-    "smoothing": {"smoothing": {"kind": "random", "radius": 0.3}},
-    "adversarial": {"smoothing": {"kind": "adversarial", "radius": 0.3, "ascents": 2}},
+    "adversarial": {  # with so many candidates that the halves of a batch pull some of them in two directions
+        "smoothing": {"kind": "adversarial", "radius": 0.3, "ascents": 2},
+        "space": {"attention": {"gates": ["none", "skip_connect", "sep_conv_3x3", "channel_attention"]}},
+        "steps": 3,
+    },
     "perturbation": {"selection": {"kind": "perturbation", "tune_steps": 1}},
     "evolution": {"method": {"kind": "evolution", "evaluations": 4, "population": 2, "tournament": 1}},
     "random": {"method": {"kind": "random", "candidates": 2}},
