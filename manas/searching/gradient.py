@@ -104,8 +104,9 @@ class GradientSearch(SupernetSearch):
         parts, both = kept.split(self.config.accumulate), [*learner.weights, *self.alphas]
         gradients = first_order(lambda part: self.objective(self.network, part, progress), parts, both)
         of_weights, of_alphas = gradients[: len(learner.weights)], gradients[len(learner.weights) :]
-        terms = self._alphas_descend(of_alphas, relaxation, progress)
+        # The weights first: if their gradient is not finite, it is they who know that the batch broke.
         norm = descend(of_weights, learner.weights, learner.descent, self.process)
+        terms = self._alphas_descend(of_alphas, relaxation, progress)
         return terms | Learner.logged({"gradient": norm})
 
     def _alphas_descend(

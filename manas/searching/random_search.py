@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -45,7 +46,8 @@ class RandomSearch:
                 self._train(candidate, steps, tracker, progress)
             best = self._best()
             genotype = self.setting.kept_genotype(_name(best))
-            low, high = min(self.scores), max(self.scores)
+            numbers = [score for score in self.scores if not math.isnan(score)] or [math.nan]
+            low, high = min(numbers), max(numbers)
             said = f"the best of {len(steps)} random architectures, which reach {low:.2f} to {high:.2f} dB"
             return self.setting.finish(genotype, [said], progress)
 

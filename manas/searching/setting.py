@@ -106,7 +106,7 @@ class Setting:
         return self.directory.path / "genotypes" / f"{name}.json"
 
     def sample(self, rng: random.Random) -> dict[str, str]:
-        """A random architecture: uniform among those in which every node has an input, within the budget."""
+        """A random architecture whose nodes all have an input, within the budget; uniform fork by fork."""
         return self.fitting(lambda: drawn(self.forks, rng), rng)
 
     def fitting(self, draw: Callable[[], dict[str, str]], rng: random.Random) -> dict[str, str]:

@@ -16,6 +16,7 @@ from manas.architecture.cost import measure
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.restoration.tower import Tower
+from manas.searching import gradient
 from manas.searching import judge as judging
 from manas.searching.bilevel import second_order
 from manas.searching.gradient import GradientSearch
@@ -297,6 +298,21 @@ class TestSingleLevel:
             expected = start[name] - step * (0 if parameter.grad is None else parameter.grad)
             torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=1e-7)
         assert any(g is not None and g.abs().max() > 1e-4 for g in gradients.values())
+
+    def test_a_batch_that_breaks_the_weights_moves_no_running_statistics(self, tmp_path, monkeypatch):
+        first_order = gradient.first_order
+
+        def broken(loss, parts, parameters):
+            found = first_order(loss, parts, parameters)
+            weights = len(parameters) - 3  # the three alphas come last
+            return [g * torch.nan for g in found[:weights]] + found[weights:]
+
+        monkeypatch.setattr(gradient, "first_order", broken)
+        config = short(tmp_path, order="single", steps=1)
+        manas.search(config)
+        start, end = start_of(config), network_of(tmp_path)
+        assert all(torch.equal(end[name], start[name]) for name in start if name.endswith("weight"))
+        assert all(torch.equal(end[name], start[name]) for name in start if "running_" in name)
 
 
 class Body(Tower):
