@@ -17,7 +17,13 @@ ROUNDING = 1e-9  # sums of seconds in another order differ
 Probabilities = Mapping[str, Mapping[str, float]]  # label -> candidate -> probability
 
 
-def within(table: CostTable, limit: float, spend: float, probabilities: Probabilities) -> dict[str, str] | None:
+def within(
+    table: CostTable,
+    limit: float,
+    spend: float,
+    probabilities: Probabilities,
+    given: Mapping[str, str] = {},
+) -> dict[str, str] | None:
     """The architecture with the least regret whose cost is at most `limit`, and at least `spend` of it.
 
     The regret of a choice is log(p_max / p), so that without a limit the result is the argmax of every fork.
@@ -26,8 +32,9 @@ def within(table: CostTable, limit: float, spend: float, probabilities: Probabil
 
     Args:
         probabilities: label -> candidate -> probability.
+        given: choices that are made already.
     """
-    whole = _Knapsack(table, probabilities, limit).of_forks(table.outermost, [EMPTY])
+    whole = _Knapsack(table, probabilities, limit, given).of_forks(table.outermost, [EMPTY])
     spent = [partial for partial in whole if partial.cost + table.fixed >= spend * limit]
     if spent:
         return dict(min(spent, key=lambda partial: partial.regret).choices)
@@ -80,8 +87,8 @@ EMPTY = _Partial(0.0, 0.0, ())
 class _Knapsack:
     """Sums of parts that keep to the limit; of those with about the same cost the least regretted."""
 
-    def __init__(self, table: CostTable, probabilities: Probabilities, limit: float):
-        self.table, self.probabilities = table, probabilities
+    def __init__(self, table: CostTable, probabilities: Probabilities, limit: float, given: Mapping[str, str]):
+        self.table, self.probabilities, self.given = table, probabilities, given
         self.room = limit * (1 + ROUNDING) - table.fixed
         self.width = min(limit, table.dearest()) / BINS
 
@@ -112,8 +119,9 @@ class _Knapsack:
         fork, p = self.table.forks[label], self.probabilities[label]
         best, found = max(p.values()), list[_Partial]()
         for name, own, inside in zip(fork.names, fork.own.tolist(), fork.inside, strict=True):
-            start = _Partial(own, _log_ratio(best, p[name]), ((label, name),))
-            found += self.of_forks(inside, [start])
+            if self.given.get(label, name) == name:
+                start = _Partial(own, _log_ratio(best, p[name]), ((label, name),))
+                found += self.of_forks(inside, [start])
         return found
 
     def _combined(self, one: list[_Partial], other: list[_Partial]) -> list[_Partial]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from manas.architecture.choice import Choice, Fork
 from manas.architecture.relaxation import NONE, Weighting
-from manas.searching.knapsack import ROUNDING, cheapest_derived, nodes_of
+from manas.searching.knapsack import ROUNDING, cheapest_derived, nodes_of, within
 from manas.searching.selection import Allowance, comparable
 
 
@@ -103,9 +103,10 @@ def _allowed(
     table, limit, spend = allowance
     cheapest = {name: cheapest_derived(table, {**kept, fork.label: name}) for name in names}
     fitting = [name for name in names if cheapest[name] <= limit * (1 + ROUNDING)]
-    within = fitting or [min(names, key=lambda name: cheapest[name])]
-    spending = [name for name in within if table.dearest({**kept, fork.label: name}) >= spend * limit]
-    return spending or within
+    uniform = {label: dict.fromkeys(of.names, 1.0) for label, of in table.forks.items()}
+    reached = {name: within(*allowance, uniform, {**kept, fork.label: name}) for name in fitting}
+    spending = [name for name, found in reached.items() if found and table.exact(found) >= spend * limit]
+    return spending or fitting or [min(names, key=lambda name: cheapest[name])]
 
 
 def _labels(forks: Sequence[Fork]) -> list[str]:

@@ -160,7 +160,7 @@ def verdict(history: Sequence[Health], *, epoch: int | None = None, by_alphas: b
     found = [*collapses, _gap(last)]
     if by_alphas:
         found = [*_undecided(last), *found, _sharp(_searched(told))]
-    return [sentence for sentence in found if sentence] or [_well(last)]
+    return [sentence for sentence in found if sentence] or [_well(last, by_alphas)]
 
 
 def _searched(history: Sequence[Health]) -> list[Health]:
@@ -229,10 +229,9 @@ def _sharp(searched: Sequence[Health]) -> str | None:
     )
 
 
-def _well(last: Health) -> str:
-    entropy = max(last.entropy.values(), default=0.0)
+def _well(last: Health, by_alphas: bool) -> str:
+    entropy = f"entropy at most {max(last.entropy.values(), default=0.0):.2f} of 1, " if by_alphas else ""
     return (
-        f"nothing speaks against the genotype: entropy at most {entropy:.2f} of 1, {last.skips.chosen} of "
-        f"{last.skips.offered} skip connections, derived network {last.psnr_one_hot:.1f} dB, relaxed "
-        f"{last.psnr_relaxed:.1f} dB"
+        f"nothing speaks against the genotype: {entropy}{last.skips.chosen} of {last.skips.offered} skip "
+        f"connections, derived network {last.psnr_one_hot:.1f} dB, relaxed {last.psnr_relaxed:.1f} dB"
     )
