@@ -9,15 +9,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from manas.architecture.cost import InputShape, Metric
 from manas.architecture.relaxation import ScheduledWeight, Sigmoid, Softmax
 from manas.architecture.sampled import Dirichlet, Gumbel
-from manas.architecture.space import GivenSpace, SearchSpace
+from manas.architecture.space import GivenSpace
 from manas.config import Configuration
 from manas.data.dataset import DataConfig
 from manas.device import DeviceName
 from manas.errors import ManasError
 from manas.restoration.losses import LossWeights
 from manas.searching.budget import BudgetConfig
+from manas.searching.conflicts import conflicts
 from manas.searching.evolution import EvolutionConfig
-from manas.searching.health import SKIP
 from manas.searching.perturbation import PerturbationConfig
 from manas.searching.smoothing import SmoothingConfig
 from manas.searching.stopping import StopConfig
@@ -172,88 +172,7 @@ class SearchConfig(Configuration):
 
     @model_validator(mode="after")
     def _everything_has_effect(self) -> SearchConfig:
-        for ineffective, message in _conflicts(self):
+        for ineffective, message in conflicts(self):
             if ineffective:
                 raise ManasError(message)
         return self
-
-
-# What a baseline makes no use of.
-OF_THE_GRADIENT = (
-    *("relaxation", "order", "selection", "warmup", "alpha_statistics", "architecture", "complexity"),
-    *("beta_decay", "smoothing", "alphas", "eigenvalue_every", "stop"),
-)
-
-
-def _conflicts(config: SearchConfig) -> list[tuple[bool, str]]:
-    """Settings that could take no effect beside one another, each with what to do."""
-    method, order, relaxation = config.method.kind, config.order, config.relaxation.kind
-    used = {"warmup"} if method == "random" else set()  # it counts in the compute
-    used |= {"eigenvalue_every"} if not config.eigenvalue_every else set()  # and none is measured
-    changed = [name for name in OF_THE_GRADIENT if name not in used and _is_set(config, name)]
-    rate = BudgetConfig.model_fields["rate"].default
-    ends_with_earlier = config.stop != StopConfig() and config.selection.kind != "argmax"
-    return [
-        (
-            method != "gradient" and bool(changed),
-            f"method={method} has no alphas, so {', '.join(changed)} would have no effect; leave it out",
-        ),
-        (
-            method == "random" and (config.accumulate > 1 or config.checkpointing),
-            "method=random trains derived networks, whole; leave accumulate and checkpointing out",
-        ),
-        (
-            order == "second" and config.weights.clip is not None,
-            "order=second differentiates the step of the weights, which clipping cuts; set weights.clip=null",
-        ),
-        (
-            order == "second" and config.accumulate > 1,
-            "order=second keeps the graph of the whole batch, so accumulate saves nothing; set it to 1",
-        ),
-        (
-            order == "single" and config.alpha_statistics == "running",
-            "order=single has one pass for weights and alphas; alpha_statistics=running cannot be had",
-        ),
-        (
-            order == "single" and config.smoothing is not None,
-            "order=single has one pass, so nothing can be perturbed for the weights alone; leave smoothing out",
-        ),
-        (
-            config.smoothing is not None and relaxation != "softmax",
-            f"smoothing perturbs the weights of a softmax, not of {relaxation}; leave one of them out",
-        ),
-        (
-            config.beta_decay != 0 and relaxation not in ("softmax", "gumbel"),
-            f"beta_decay is a bound on softmax weights, not on {relaxation}; leave one of them out",
-        ),
-        (
-            method != "gradient" and config.budget is not None and config.budget.rate != rate,
-            f"method={method} has no alphas to press on, so budget.rate would have no effect; leave it out",
-        ),
-        (
-            config.budget is not None and _is_set(config, "complexity"),
-            "a budget takes the place of complexity; leave one of them out",
-        ),
-        (
-            config.stop.eigenvalue_growth is not None and not config.eigenvalue_every,
-            "stop.eigenvalue_growth needs the eigenvalue; set eigenvalue_every=1",
-        ),
-        (
-            config.stop.skip_share is not None and not _offers(config.space, SKIP),
-            f"stop.skip_share has no effect in a space that offers no {SKIP}; leave it out",
-        ),
-        (
-            ends_with_earlier,
-            "stop returns the genotype of an earlier epoch, but perturbation selects with the last supernet; "
-            "leave one of them out",
-        ),
-    ]
-
-
-def _offers(space: SearchSpace, name: str) -> bool:
-    return any(name in names for names in space.choices().values())
-
-
-def _is_set(config: SearchConfig, name: str) -> bool:
-    """Whether a field differs from its default."""
-    return getattr(config, name) != SearchConfig.model_fields[name].default

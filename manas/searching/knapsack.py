@@ -41,13 +41,13 @@ def within(
     return dict(max(whole, key=lambda partial: partial.cost).choices) if whole else None
 
 
-def cheapest_derived(table: CostTable, given: Mapping[str, str] = {}) -> float:
-    """The cost of the cheapest architecture with the `given` choices whose nodes all have an input."""
+def cheapest_derived(table: CostTable) -> float:
+    """The cost of the cheapest architecture whose nodes all have an input."""
 
     def costs(label: str) -> dict[str, float]:
         fork = table.forks[label]
         pairs = zip(fork.names, fork.own.tolist(), fork.inside, strict=True)
-        return {n: own + of(inside) for n, own, inside in pairs if given.get(label, n) == n}
+        return {name: own + of(inside) for name, own, inside in pairs}
 
     def of(labels: Sequence[str]) -> float:
         by_label = {label: costs(label) for label in labels}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from manas.architecture.choice import Choice, Fork
 from manas.architecture.relaxation import NONE, Weighting
-from manas.searching.knapsack import ROUNDING, cheapest_derived, nodes_of, within
+from manas.searching.knapsack import nodes_of, within
 from manas.searching.selection import Allowance, comparable
 
 
@@ -101,12 +101,10 @@ def _allowed(
     if allowance is None:
         return names
     table, limit, spend = allowance
-    cheapest = {name: cheapest_derived(table, {**kept, fork.label: name}) for name in names}
-    fitting = [name for name in names if cheapest[name] <= limit * (1 + ROUNDING)]
     uniform = {label: dict.fromkeys(of.names, 1.0) for label, of in table.forks.items()}
-    reached = {name: within(*allowance, uniform, {**kept, fork.label: name}) for name in fitting}
-    spending = [name for name, found in reached.items() if found and table.exact(found) >= spend * limit]
-    return spending or fitting or [min(names, key=lambda name: cheapest[name])]
+    reached = {name: within(*allowance, uniform, {**kept, fork.label: name}) for name in names}
+    costs = {name: table.exact(found) for name, found in reached.items() if found}
+    return [name for name, cost in costs.items() if cost >= spend * limit] or list(costs)
 
 
 def _labels(forks: Sequence[Fork]) -> list[str]:

@@ -1,0 +1,115 @@
+"""Settings of a search that could take no effect beside one another: an error, never a silent no-op."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manas.searching.budget import BudgetConfig
+from manas.searching.health import SKIP
+from manas.searching.stopping import StopConfig
+
+if TYPE_CHECKING:
+    from manas.searching.config import SearchConfig
+
+Conflict = tuple[bool, str]  # whether it is there, and what to do
+
+# What a baseline makes no use of.
+OF_THE_GRADIENT = (
+    *("relaxation", "order", "selection", "warmup", "alpha_statistics", "architecture", "complexity"),
+    *("beta_decay", "smoothing", "alphas", "eigenvalue_every", "stop"),
+)
+
+
+def conflicts(config: SearchConfig) -> list[Conflict]:
+    """Every conflict that there could be."""
+    return [*_of_the_method(config), *_of_the_order(config), *_of_the_terms(config), *_of_stopping(config)]
+
+
+def _of_the_method(config: SearchConfig) -> list[Conflict]:
+    method = config.method.kind
+    baseline, default = method != "gradient", BudgetConfig.model_fields["rate"].default
+    used = {"warmup"} if method == "random" else set()  # it counts in the compute
+    used |= {"eigenvalue_every"} if not config.eigenvalue_every else set()  # and none is measured
+    changed = [name for name in OF_THE_GRADIENT if name not in used and _is_set(config, name)]
+    return [
+        (
+            baseline and bool(changed),
+            f"method={method} has no alphas, so {', '.join(changed)} would have no effect; leave it out",
+        ),
+        (
+            baseline and config.budget is not None and config.budget.rate != default,
+            f"method={method} has no alphas to press on, so budget.rate would have no effect; leave it out",
+        ),
+        (
+            method == "random" and (config.accumulate > 1 or config.checkpointing),
+            "method=random trains derived networks, whole; leave accumulate and checkpointing out",
+        ),
+    ]
+
+
+def _of_the_order(config: SearchConfig) -> list[Conflict]:
+    second, single = config.order == "second", config.order == "single"
+    return [
+        (
+            second and config.weights.clip is not None,
+            "order=second differentiates the step of the weights, which clipping cuts; set weights.clip=null",
+        ),
+        (
+            second and config.accumulate > 1,
+            "order=second keeps the graph of the whole batch, so accumulate saves nothing; set it to 1",
+        ),
+        (
+            single and config.alpha_statistics == "running",
+            "order=single has one pass for weights and alphas; alpha_statistics=running cannot be had",
+        ),
+        (
+            single and config.smoothing is not None,
+            "order=single has one pass, so nothing can be perturbed for the weights alone; leave smoothing out",
+        ),
+    ]
+
+
+def _of_the_terms(config: SearchConfig) -> list[Conflict]:
+    relaxation = config.relaxation.kind
+    return [
+        (
+            config.smoothing is not None and relaxation != "softmax",
+            f"smoothing perturbs the weights of a softmax, not of {relaxation}; leave one of them out",
+        ),
+        (
+            config.beta_decay != 0 and relaxation not in ("softmax", "gumbel"),
+            f"beta_decay is a bound on softmax weights, not on {relaxation}; leave one of them out",
+        ),
+        (
+            config.budget is not None and _is_set(config, "complexity"),
+            "a budget takes the place of complexity; leave one of them out",
+        ),
+    ]
+
+
+def _of_stopping(config: SearchConfig) -> list[Conflict]:
+    stop = config.stop
+    return [
+        (
+            stop.eigenvalue_growth is not None and not config.eigenvalue_every,
+            "stop.eigenvalue_growth needs the eigenvalue; set eigenvalue_every=1",
+        ),
+        (
+            stop.skip_share is not None and not _offers_skips(config),
+            f"stop.skip_share has no effect in a space that offers no {SKIP}; leave it out",
+        ),
+        (
+            stop != StopConfig() and config.selection.kind != "argmax",
+            "stop returns the genotype of an earlier epoch, but perturbation selects with the last supernet; "
+            "leave one of them out",
+        ),
+    ]
+
+
+def _offers_skips(config: SearchConfig) -> bool:
+    return any(SKIP in names for names in config.space.choices().values())
+
+
+def _is_set(config: SearchConfig, name: str) -> bool:
+    """Whether a field differs from its default."""
+    return getattr(config, name) != type(config).model_fields[name].default
