@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import itertools
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -206,7 +206,7 @@ class GradientSearch(SupernetSearch):
 
     def _choose_by_perturbation(self, config: PerturbationConfig, progress: Progress) -> dict[str, str]:
         mean, training = self._mean(self.config.epochs - 1), self.config.alpha_statistics == "batch"
-        steps = iter(range(self.config.total_steps, sys.maxsize))
+        steps = itertools.count(self.config.total_steps)
 
         def score(kept: Mapping[str, str], missing: tuple[str, str]) -> float:
             with relaxed_by(self.network, Projected(mean, kept, missing)):

@@ -136,6 +136,15 @@ class Health:
         return self.psnr_relaxed - self.psnr_one_hot
 
     @property
+    def scores(self) -> dict[str, float]:
+        """PSNR and gap by the names that logs and provenance have for them."""
+        return {
+            "psnr_relaxed": self.psnr_relaxed,
+            "psnr_one_hot": self.psnr_one_hot,
+            "discretisation_gap": self.gap,
+        }
+
+    @property
     def skip_share(self) -> float | None:
         """Share of the forks on the derived path that chose `skip_connect`; None where none offers it."""
         return self.skips.share

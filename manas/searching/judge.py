@@ -42,11 +42,10 @@ class Judge:
         health = self._health(epoch, gradient, eigenvalue)
         self.history.append(health)
         self.stop = should_stop(self.history, setting.config.stop)
-        scores = {"psnr_relaxed": health.psnr_relaxed, "psnr_one_hot": health.psnr_one_hot}
-        genotype = setting.genotype(self.choices, epoch=epoch, **scores, discretisation_gap=health.gap)
         step = (epoch + 1) * setting.config.steps
         tracker.scalars(step, self._numbers(health, probabilities))
         if setting.process.is_first:
+            genotype = setting.genotype(self.choices, epoch=epoch, **health.scores)
             tracker.text(step, "genotype", genotype.to_json())
             tracker.image(step, "genotype", raster(genotype))
             genotype.write(setting.genotype_path(_name(epoch)))
@@ -55,18 +54,14 @@ class Judge:
     def finish(self, choices: Mapping[str, str] | None, progress: Progress) -> Genotype:
         """The genotype of the search with what is to be said of it; an epoch's unless choices are given."""
         epoch = self.stop.epoch if self.stop else self.history[-1].epoch
-        genotype = self.setting.kept_genotype(_name(epoch))
-        said = [f"stopped early: {self.stop.reason}"] if self.stop else []
         if choices is None:
+            said = [f"stopped early: {self.stop.reason}"] if self.stop else []
             said += verdict(self.history, epoch=epoch)
-        else:
-            self.choices = dict(choices)
-            health = self._health(epoch, None, None)
-            scores = {"psnr_relaxed": health.psnr_relaxed, "psnr_one_hot": health.psnr_one_hot}
-            kind = self.setting.config.selection.kind
-            genotype = self.setting.genotype(choices, epoch=epoch, selection=kind, **scores)
-            said += verdict([health], by_alphas=False)
-        return self.setting.finish(genotype, said, progress)
+            return self.setting.finish(self.setting.kept_genotype(_name(epoch)), said, progress)
+        self.choices = dict(choices)
+        health, kind = self._health(epoch, None, None), self.setting.config.selection.kind
+        genotype = self.setting.genotype(choices, epoch=epoch, selection=kind, **health.scores)
+        return self.setting.finish(genotype, verdict([health], by_alphas=False), progress)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -101,8 +96,7 @@ class Judge:
 
     def _numbers(self, health: Health, probabilities: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         """Everything that is logged once an epoch, by name."""
-        scores = {"psnr_relaxed": health.psnr_relaxed, "psnr_one_hot": health.psnr_one_hot}
-        numbers = {f"validation/{k}": v for k, v in (scores | {"discretisation_gap": health.gap}).items()}
+        numbers = {f"validation/{k}": v for k, v in health.scores.items()}
         measured = {
             "skip_share": health.skip_share,
             "none_share": health.none_share,

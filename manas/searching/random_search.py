@@ -29,12 +29,13 @@ class RandomSearch:
 
     def __init__(self, setting: Setting, method: RandomConfig):
         self.setting, self.config, self.process = setting, setting.config, setting.process
-        self.method = method
+        seeds = (f"{self.config.seed}/{n}" for n in range(method.candidates))
+        self.candidates = [setting.sample(random.Random(seed)) for seed in seeds]
         self.scores: list[float] = []  # dB, of the candidates so far
 
     def run(self) -> Genotype:
         """The search from the last candidate, if it is resumed, to the genotype."""
-        steps = [self._steps(n) for n in range(self.method.candidates)]
+        steps = self._steps()
         done = self._resume()
         self.setting.open()
         first = self.process.is_first
@@ -42,7 +43,7 @@ class RandomSearch:
             Tracker(self.setting.directory.path, step=sum(steps[:done]), enabled=first) as tracker,
             Progress("search", sum(steps), done=sum(steps[:done]), enabled=first) as progress,
         ):
-            for candidate in range(done, self.method.candidates):
+            for candidate in range(done, len(steps)):
                 self._train(candidate, steps, tracker, progress)
             best = self._best()
             genotype = self.setting.kept_genotype(_name(best))
@@ -53,12 +54,12 @@ class RandomSearch:
 
     def _train(self, candidate: int, steps: list[int], tracker: Tracker, progress: Progress) -> None:
         torch.manual_seed(self.config.seed)  # the same start for all
-        choices, before = self._choices(candidate), sum(steps[:candidate])
-        network = placed(self.config.space.network(choices), self.process)
+        before = sum(steps[:candidate])
+        network = placed(self.config.space.network(self.candidates[candidate]), self.process)
         if steps[candidate]:
             self._learn(network, steps[candidate], before, tracker, progress)
         self.scores.append(self.setting.psnr(network, training=False))
-        self._keep(candidate, choices, before + steps[candidate], tracker)
+        self._keep(candidate, before + steps[candidate], tracker)
         progress.say(f"candidate {candidate}: {self.scores[-1]:.2f} dB after {steps[candidate]} steps")
 
     def _learn(self, network: nn.Module, steps: int, before: int, tracker: Tracker, progress: Progress) -> None:
@@ -73,17 +74,16 @@ class RandomSearch:
         learner.descent.check()
         self.process.average_statistics(network)
 
-    def _keep(self, candidate: int, choices: dict[str, str], step: int, tracker: Tracker) -> None:
+    def _keep(self, candidate: int, step: int, tracker: Tracker) -> None:
         psnr = self.scores[candidate]
         tracker.scalars(step, {"validation/psnr_of_a_candidate": psnr})
         if self.process.is_first:
-            self.setting.genotype(choices, candidate=candidate, psnr=psnr).write(
-                self.setting.genotype_path(_name(candidate))
-            )
+            genotype = self.setting.genotype(self.candidates[candidate], candidate=candidate, psnr=psnr)
+            genotype.write(self.setting.genotype_path(_name(candidate)))
         tracker.flush()
-        best = self._best()
+        best = self.candidates[self._best()]
         state: dict[str, Any] = {"kind": "search", "step": step, "scores": self.scores}
-        state |= {"space": self.config.space.model_dump(mode="json"), "choices": self._choices(best)}
+        state |= {"space": self.config.space.model_dump(mode="json"), "choices": best}
         save_checkpoint(self.setting.directory.checkpoint, self.process, state)
 
     def _resume(self) -> int:
@@ -95,18 +95,15 @@ class RandomSearch:
     def _best(self) -> int:
         return max(range(len(self.scores)), key=lambda n: comparable(self.scores[n]))
 
-    def _choices(self, candidate: int) -> dict[str, str]:
-        return self.setting.sample(random.Random(f"{self.config.seed}/{candidate}"))
-
-    def _steps(self, candidate: int) -> int:
-        """Steps that cost this candidate's share of what a search by gradient would cost."""
+    def _steps(self) -> list[int]:
+        """Steps of each candidate, which cost its share of what a search by gradient would cost."""
         config, shape = self.config, self.setting.patch
         with torch.device("meta"):
             supernet = config.space.supernet()
         passes = 2 * config.total_steps - config.first_alpha_step  # of weights, and of alphas after the warm-up
-        share = passes * measure(supernet, "macs", shape) / self.method.candidates
-        macs = measure(config.space.network(self._choices(candidate)), "macs", shape)
-        return max(1, round(share / macs)) if macs else 0  # it has nothing to learn
+        share = passes * measure(supernet, "macs", shape) / len(self.candidates)
+        costs = [measure(config.space.network(choices), "macs", shape) for choices in self.candidates]
+        return [max(1, round(share / macs)) if macs else 0 for macs in costs]  # without any it learns nothing
 
 
 def _name(candidate: int) -> str:

@@ -82,11 +82,10 @@ class Setting:
 
     def psnr(self, network: nn.Module, *, training: bool) -> float:
         """PSNR-Y in dB on the validation crops; normalisation by batch statistics where `training`."""
-        config = self.config
-        scores = validate(
-            network, self.validation, self.tasks, self.process, config.precision, training=training
-        )
-        return scores["psnr"]
+        precision = self.config.precision
+        return validate(network, self.validation, self.tasks, self.process, precision, training=training)[
+            "psnr"
+        ]
 
     def genotype(self, choices: Mapping[str, str], **provenance: Any) -> Genotype:
         """The genotype of choices, with what its network costs and where it comes from."""
@@ -115,8 +114,10 @@ class Setting:
             choices = draw()
             if not starved_nodes(choices) and (self.allowance is None or self.allowance.holds(choices)):
                 return choices
-        numbers = {label: {n: rng.random() for n in names} for label, names in self.space.choices().items()}
-        return argmax(self.space, numbers, self.allowance)
+        forks = self.table.forks.items()
+        return argmax(
+            self.space, {label: {n: rng.random() for n in fork.names} for label, fork in forks}, self.allowance
+        )
 
     def finish(self, genotype: Genotype, said: Sequence[str], progress: Progress) -> Genotype:
         """Writes the genotype and the report of a search, and says what is to be said of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ def validate(
     network.train(training)
     for batch in batches:
         batch = batch.to(process.device)
-        with process.autocast(precision), RestingBuffers(network):
+        with process.autocast(precision), RestingBuffers(network) if training else nullcontext():
             output = Restoration.of(network(batch.degraded.flatten(0, 1))).fused
         clean = batch.clean[:, None].expand_as(batch.degraded).flatten(0, 1)
         scores = psnr_y(output.float(), clean).clamp(max=HIGHEST_PSNR)  # (B K,)
