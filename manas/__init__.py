@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from manas.architecture.choice import Choice
+    from manas.architecture.finding import load_space
     from manas.architecture.genotype import Genotype
-    from manas.architecture.space import SearchSpace, load_space
+    from manas.architecture.space import SearchSpace
     from manas.errors import ManasError
     from manas.evaluation.evaluate import evaluate
     from manas.inference.restore import Restorer
@@ -28,7 +29,7 @@ _HOME = {
     "Restorer": "manas.inference.restore",
     "SearchSpace": "manas.architecture.space",
     "evaluate": "manas.evaluation.evaluate",
-    "load_space": "manas.architecture.space",
+    "load_space": "manas.architecture.finding",
     "retrain": "manas.training.retrain",
     "search": "manas.searching.search",
 }

@@ -30,7 +30,7 @@ def size(provenance: dict[str, Any]) -> str:
 
 def space_class_of(reference: str | None) -> Any:
     """The class that the option `Space` names, if it is given."""
-    from manas.architecture.space import space_class
+    from manas.architecture.finding import space_class
 
     return space_class(reference, trusted=True) if reference else None
 

@@ -82,7 +82,7 @@ def sample(
     seed: Annotated[int, typer.Option(min=0, help="The genotype is a function of it.")] = 0,
 ) -> None:
     """Write a genotype that is drawn from a space at random."""
-    from manas.architecture.space import load_space
+    from manas.architecture.finding import load_space
 
     say(str(load_space(space).sample(seed).write(out)))
 
@@ -105,7 +105,7 @@ def import_(
     input: Input = None,
 ) -> None:
     """Write the genotype of a checkpoint that the released code of MANAS saved in its search."""
-    from manas.architecture.space import load_space
+    from manas.architecture.finding import load_space
     from manas.importing import import_checkpoint
 
     genotype = import_checkpoint(checkpoint, load_space(space), reading)

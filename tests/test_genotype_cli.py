@@ -13,8 +13,8 @@ from training.tiny_runs import GATES, tower, write_yaml
 
 from manas import cli
 from manas.architecture.cost import measure
+from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
-from manas.architecture.space import load_space
 from manas.errors import ManasError
 from manas.restoration.model_file import ModelDescription, save_model
 from manas.restoration.network import RestorationSpace

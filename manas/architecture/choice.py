@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from manas.architecture.forks import Fork
 from manas.architecture.recomputation import recomputed
 from manas.architecture.relaxation import Weighting
 from manas.errors import ManasError, nearest
@@ -158,18 +159,6 @@ class Fixed(Replayed):
         for label in self._given:
             if label not in self.choices:
                 raise ManasError(f"no fork {label!r} is reached in this space; {nearest(label, self.choices)}")
-
-
-@dataclass(frozen=True)
-class Fork:
-    """One fork as `Recorded` saw it: the names of its candidates, and the forks inside each."""
-
-    label: str
-    inside: Mapping[str, list[Fork]]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(self.inside)
 
 
 @dataclass

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import nn
 
-from manas.architecture.space import AnySpace, SearchSpace
+from manas.architecture.finding import AnySpace
+from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, explain
 from manas.files import replacing
 

@@ -13,7 +13,7 @@ import datetime
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -22,8 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manas.architecture.choice import Candidates, Fork
+from manas.architecture.choice import Candidates
 from manas.architecture.cost import CostTable, ForkCost, InputShape
+from manas.architecture.forks import Fork, every_fork
 from manas.architecture.space import SearchSpace
 from manas.device import place
 
@@ -56,7 +57,7 @@ def latency_table(
                 for label, name in choices.items():
                     samples[label, name].append(seconds[label])
     labels = tuple(fork.label for fork in forks)
-    costs = {fork.label: _costs(fork, samples) for fork in _all(forks)}
+    costs = {fork.label: _costs(fork, samples) for fork in every_fork(forks)}
     return CostTable(max(0.0, median(beyond)), labels, costs, _origin(shape, device, repeats))
 
 
@@ -187,13 +188,6 @@ def _costs(fork: Fork, samples: Mapping[tuple[str, str], Sequence[float]]) -> Fo
     own = torch.tensor([median(samples[fork.label, name]) for name in fork.names], dtype=torch.float64)
     inside = tuple(tuple(inner.label for inner in forks) for forks in fork.inside.values())
     return ForkCost(fork.names, own, inside)
-
-
-def _all(forks: Iterable[Fork]) -> Iterator[Fork]:
-    for fork in forks:
-        yield fork
-        for inside in fork.inside.values():
-            yield from _all(inside)
 
 
 def _origin(shape: InputShape, device: torch.device, repeats: int) -> dict[str, Any]:

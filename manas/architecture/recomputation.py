@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -34,21 +34,31 @@ def recomputed(function: Callable[..., Output], inputs: Sequence[object], module
 class RestingBuffers:
     """What is run in the ``with`` block moves copies of the buffers; running statistics stay as they are.
 
-    May be entered again and again, also inside itself.
+    Weights and mode are afterwards what they were before. May be entered again and again, also inside itself.
     """
 
     def __init__(self, network: nn.Module):
         self.modules = list(network.modules())
-        self._before: list[list[dict[str, Tensor | None]]] = []
+        self._before: list[list[_State]] = []
 
     def __enter__(self) -> None:
-        self._before.append([dict(module._buffers) for module in self.modules])
-        for module in self.modules:
-            module._buffers.update(_copied(module._buffers))
+        self._enter(self._states())
 
     def __exit__(self, *_: object) -> None:
-        for module, buffers in zip(self.modules, self._before.pop(), strict=True):
-            module._buffers.update(buffers)
+        self._put(self._before.pop())
+
+    def _enter(self, states: list[_State]) -> None:
+        self._before.append(self._states())
+        self._put([state._replace(buffers=_copies(state.buffers)) for state in states])
+
+    def _states(self) -> list[_State]:
+        return [_State(m.training, dict(m._parameters), dict(m._buffers)) for m in self.modules]
+
+    def _put(self, states: list[_State]) -> None:
+        for module, state in zip(self.modules, states, strict=True):
+            module.training = state.training
+            module._parameters.update(state.weights)
+            module._buffers.update(state.buffers)
 
 
 class AsNow(RestingBuffers):
@@ -59,27 +69,19 @@ class AsNow(RestingBuffers):
 
     def __init__(self, network: nn.Module):
         super().__init__(network)
-        self.now = [_state(module) for module in self.modules]
-        self._others: list[list[tuple]] = []
+        self.now = self._states()
 
     def __enter__(self) -> None:
-        super().__enter__()
-        self._others.append([_state(module) for module in self.modules])
-        for module, (training, weights, buffers) in zip(self.modules, self.now, strict=True):
-            module.training = training
-            module._parameters.update(weights)
-            module._buffers.update(_copied(buffers))
-
-    def __exit__(self, *error: object) -> None:
-        for module, (training, weights, _) in zip(self.modules, self._others.pop(), strict=True):
-            module.training = training
-            module._parameters.update(weights)
-        super().__exit__(*error)
+        self._enter(self.now)
 
 
-def _state(module: nn.Module) -> tuple[bool, dict, dict]:
-    return module.training, dict(module._parameters), dict(module._buffers)
+class _State(NamedTuple):
+    """What a module runs with."""
+
+    training: bool
+    weights: dict[str, nn.Parameter | None]
+    buffers: dict[str, Tensor | None]
 
 
-def _copied(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
+def _copies(buffers: dict[str, Tensor | None]) -> dict[str, Tensor | None]:
     return {name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()}

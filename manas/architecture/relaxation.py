@@ -175,16 +175,26 @@ class OneHot:
 
 
 @dataclass(frozen=True)
-class Mean:
-    """A relaxation without its noise: what validation, health and perturbation look at."""
+class Around:
+    """Base class of what changes the weights of a relaxation, and leaves its probabilities as they are."""
 
-    of: Relaxation
+    of: Weighting
 
     def weights(self, choice: Choice) -> dict[str, Tensor]:
-        return self.of.mean_weights(choice)
+        return self.of.weights(choice)
 
     def probabilities(self, choice: Choice) -> Tensor:
         return self.of.probabilities(choice)
 
     def log_probabilities(self, choice: Choice) -> tuple[Tensor, Tensor]:
         return self.of.log_probabilities(choice)
+
+
+@dataclass(frozen=True)
+class Mean(Around):
+    """A relaxation without its noise: what validation, health and perturbation look at."""
+
+    of: Relaxation
+
+    def weights(self, choice: Choice) -> dict[str, Tensor]:
+        return self.of.mean_weights(choice)

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.resources
 import math
-import operator
 import random
 from collections.abc import Iterable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
-    SerializeAsAny,
-    ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
     model_serializer,
 )
 from torch import nn
@@ -30,16 +19,16 @@ from manas.architecture.choice import (
     Choice,
     Decide,
     Fixed,
-    Fork,
     Recorded,
     Relaxed,
     Replayed,
     choices_of,
     relax,
 )
+from manas.architecture.forks import Fork, drawn, every_fork
+from manas.architecture.registry import kind_of
 from manas.architecture.relaxation import Moment, Relaxation, Softmax, Weighting
-from manas.errors import ManasError, explain, nearest
-from manas.files import read_yaml
+from manas.errors import ManasError
 
 if TYPE_CHECKING:
     from manas.architecture.genotype import Genotype
@@ -69,7 +58,7 @@ class SearchSpace(BaseModel):
 
     def choices(self) -> dict[str, tuple[str, ...]]:
         """Every label with the names of its candidates, in the order in which the program asks."""
-        return dict(_flat(self.forks()))
+        return {fork.label: fork.names for fork in every_fork(self.forks())}
 
     def size(self) -> int:
         """Number of architectures; forks that stand inside a candidate count only with it."""
@@ -118,8 +107,7 @@ class SearchSpace(BaseModel):
         """A genotype whose every reached fork is drawn uniformly, a function of the seed."""
         from manas.architecture.genotype import Genotype
 
-        generator = random.Random(seed)
-        choices = self.walk(Replayed(lambda _, names: generator.choice(names)))
+        choices = drawn(self.forks(), random.Random(seed))
         return Genotype(space=self, choices=choices, provenance={"sampled_with_seed": seed})
 
     def imported(self, checkpoint: Mapping[str, Any], reading: Reading) -> dict[str, dict[str, float]]:
@@ -155,13 +143,6 @@ class SearchSpace(BaseModel):
         return {"kind": kind_of(type(self)), **handler(self)}
 
 
-def _flat(forks: Iterable[Fork]) -> Iterable[tuple[str, tuple[str, ...]]]:
-    for fork in forks:
-        yield fork.label, fork.names
-        for inside in fork.inside.values():
-            yield from _flat(inside)
-
-
 def _size(forks: Iterable[Fork]) -> int:
     return math.prod(sum(_size(inside) for inside in fork.inside.values()) for fork in forks)
 
@@ -176,119 +157,3 @@ def _inherited(supernet: nn.Module, choices: Mapping[str, str]) -> dict[str, tor
         under = {key: state.pop(key) for key in list(state) if key.startswith(prefix)}
         state |= {prefix + key.removeprefix(chosen): v for key, v in under.items() if key.startswith(chosen)}
     return state
-
-
-# Finding spaces: by entry point, by path, as package.module:Class -------------------------------------------
-
-
-@functools.cache
-def _registered(group: str) -> dict[str, EntryPoint]:
-    return {entry.name: entry for entry in entry_points(group=group)}
-
-
-def kind_of(space: type[SearchSpace]) -> str:
-    """The entry-point name of a space class, or ``package.module:Class`` where it has none."""
-    path = f"{space.__module__}:{space.__qualname__}"
-    for name, entry in _registered("manas.spaces").items():
-        if entry.value == path or entry.load() is space:
-            return name
-    return path
-
-
-def space_class(kind: str, *, trusted: bool) -> type[SearchSpace]:
-    """The class of a kind; ``package.module:Class`` is imported only where the kind is `trusted`."""
-    registered = _registered("manas.spaces")
-    if kind in registered:
-        found = registered[kind].load()
-    elif trusted and ":" in kind:
-        found = _import(kind)
-    elif ":" in kind:
-        raise ManasError(f"a received file may not name code to import ({kind!r}); give the space explicitly")
-    else:
-        raise ManasError(f"no space of kind {kind!r} is installed; {nearest(kind, registered)}")
-    if not (isinstance(found, type) and issubclass(found, SearchSpace)):
-        raise ManasError(f"{kind!r} is no SearchSpace; make it a subclass of manas.SearchSpace")
-    return found
-
-
-def _import(path: str) -> Any:
-    module, _, name = path.partition(":")
-    try:
-        return operator.attrgetter(name)(importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ManasError(f"cannot import the space {path!r}: {error}") from error
-
-
-def parse_space(
-    description: Any, *, trusted: bool, where: str = "space", given: type[SearchSpace] | None = None
-) -> SearchSpace:
-    """A space from a mapping with its `kind`.
-
-    Args:
-        trusted: whether the kind may be ``package.module:Class``; not in a received file.
-        where: the file or key that errors name.
-        given: a class that the caller brings for the kind of its name, in a received file too.
-    """
-    if not isinstance(description, Mapping) or not isinstance(description.get("kind"), str):
-        raise ManasError(f"{where}: a space is described by a mapping with its 'kind'")
-    kind = description["kind"]
-    is_given = given is not None and kind == kind_of(given)
-    model = given if given is not None and is_given else space_class(kind, trusted=trusted)
-    fields = {key: value for key, value in description.items() if key != "kind"}
-    try:
-        return model.model_validate(fields, context={"trusted": trusted, "given": given})
-    except ValidationError as error:
-        raise explain(error, model, where) from error
-
-
-def load_space(reference: str | Path | Mapping[str, Any] | SearchSpace) -> SearchSpace:
-    """A space by preset name, path of a YAML file, mapping with its `kind`, or ``package.module:Class``.
-
-    Raises:
-        ManasError: if nothing of that name is found, or the description is not valid.
-    """
-    if isinstance(reference, SearchSpace):
-        return reference
-    if isinstance(reference, Mapping):
-        return parse_space(reference, trusted=True)
-    reference = str(reference)
-    if reference.endswith((".yaml", ".yml")):
-        return _from_yaml(Path(reference), reference)
-    if ":" in reference:
-        return parse_space({"kind": reference}, trusted=True, where=reference)
-    found = presets()
-    if reference not in found:
-        raise ManasError(f"no preset {reference!r} is installed; {nearest(reference, found)}")
-    return _from_yaml(found[reference], f"preset {reference!r}")
-
-
-def presets() -> dict[str, Any]:
-    """The installed presets by name: the YAML files of every package in the group `manas.presets`."""
-    found: dict[str, Any] = {}
-    for entry in _registered("manas.presets").values():
-        files = importlib.resources.files(entry.load()).iterdir()
-        found |= {file.name[:-5]: file for file in files if file.name.endswith(".yaml")}
-    return dict(sorted(found.items()))
-
-
-def _from_yaml(file: Any, where: str) -> SearchSpace:
-    return parse_space(read_yaml(file, where), trusted=True, where=where)
-
-
-def _nested(value: Any, info: ValidationInfo) -> Any:
-    if isinstance(value, SearchSpace):
-        return value
-    context = info.context or {}
-    trusted = bool(context.get("trusted"))
-    if isinstance(value, str) and trusted:
-        return load_space(value)
-    return parse_space(value, trusted=trusted, given=context.get("given"))
-
-
-_DESCRIPTION = {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}
-
-# A field of a received file: a space of any installed kind, written with it and read back as what it was.
-AnySpace = Annotated[SerializeAsAny[SearchSpace], BeforeValidator(_nested), WithJsonSchema(_DESCRIPTION)]
-
-# A field of a configuration: whatever `load_space` takes.
-GivenSpace = Annotated[SerializeAsAny[SearchSpace], BeforeValidator(load_space)]

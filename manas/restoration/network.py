@@ -12,8 +12,9 @@ from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from manas.architecture.choice import Decide, is_name, prefixed
+from manas.architecture.finding import AnySpace
 from manas.architecture.genotype import Genotype
-from manas.architecture.space import AnySpace, SearchSpace
+from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, explain
 from manas.restoration.cross_stitch import StitchMatrices, stitch
 from manas.restoration.fusion import FUSIONS

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from manas.architecture.cost import InputShape, Metric
+from manas.architecture.finding import GivenSpace
 from manas.architecture.relaxation import ScheduledWeight, Sigmoid, Softmax
 from manas.architecture.sampled import Dirichlet, Gumbel
-from manas.architecture.space import GivenSpace
 from manas.config import Configuration
 from manas.data.dataset import DataConfig
 from manas.device import DeviceName

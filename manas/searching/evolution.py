@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from manas.architecture.choice import Fork
+from manas.architecture.forks import Fork, drawn
 from manas.errors import ManasError
 from manas.searching.selection import comparable
 
@@ -91,15 +91,6 @@ def mutated(forks: Sequence[Fork], choices: Mapping[str, str], rng: random.Rando
     label = rng.choice(open_labels)
     other = rng.choice([name for name in reached[label].names if name != choices[label]])
     return drawn(forks, rng, {**choices, label: other})
-
-
-def drawn(forks: Sequence[Fork], rng: random.Random, given: Mapping[str, str] | None = None) -> dict[str, str]:
-    """A path through the forks: as given where it is given, uniformly drawn elsewhere."""
-    choices: dict[str, str] = {}
-    for fork in forks:
-        name = (given or {}).get(fork.label) or rng.choice(fork.names)
-        choices |= {fork.label: name} | drawn(fork.inside[name], rng, given)
-    return choices
 
 
 def _on_path(forks: Sequence[Fork], choices: Mapping[str, str]) -> list[Fork]:

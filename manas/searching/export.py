@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from manas.architecture.finding import parse_space
 from manas.architecture.genotype import Genotype
-from manas.architecture.space import SearchSpace, parse_space
+from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
 from manas.restoration.model_file import read_description
 from manas.training.checkpoint import load_checkpoint

@@ -27,7 +27,6 @@ from manas.searching.objectives import beta_decay, complexity, indecision
 from manas.searching.perturbation import PerturbationConfig, Projected, select_by_perturbation
 from manas.searching.setting import Setting
 from manas.searching.smoothing import perturb
-from manas.training.distributed import Process
 from manas.training.optimiser import Descent
 from manas.training.step import Objective, total
 
@@ -200,7 +199,7 @@ class GradientSearch(SupernetSearch):
         self.network.train(self.config.alpha_statistics == "batch")
         with RestingBuffers(self.network):
             loss = self.objective(self.network, self.setting.validation[0], 1.0)
-            value = dominant_eigenvalue(loss, self.alphas, Process(0, 1, self.process.device))
+            value = dominant_eigenvalue(loss, self.alphas)
         self.objective.terms()
         return value
 

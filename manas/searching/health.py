@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from manas.architecture.choice import Choice
 from manas.searching.objectives import groups_of
-from manas.training.distributed import Process
 
 BASIS = 10  # vectors that the Lanczos iteration keeps
 
@@ -167,7 +166,6 @@ class Health:
 def dominant_eigenvalue(
     loss: Tensor,
     alphas: Sequence[nn.Parameter],
-    process: Process,
     *,
     tolerance: float = 0.01,
     restarts: int = 10,
@@ -175,12 +173,11 @@ def dominant_eigenvalue(
     """The largest eigenvalue of the Hessian of a loss with respect to the alphas (Zela et al., ICLR 2020).
 
     The largest in algebraic order, not in magnitude. A softmax does not see a constant that is added to its
-    alphas, so of a supernet relaxed by one it is zero at least. The loss is averaged over all processes, which
-    call this together and return the same number. The graph of the loss stays usable, `.grad` is not touched.
+    alphas, so of a supernet relaxed by one it is zero at least. The graph of the loss stays usable, `.grad` is
+    not touched.
 
     Args:
-        loss: scalar, this process's share; its gradient is built with a graph of its own, about twice the
-            memory of an alpha step.
+        loss: scalar; its gradient is built with a graph of its own, about twice the memory of an alpha step.
         alphas: those that the loss does not depend on count as rows of zeros.
         tolerance: error, as a share of the size of the Hessian.
         restarts: of the Lanczos iteration at most, each of at most `BASIS` Hessian-vector products.
@@ -192,8 +189,7 @@ def dominant_eigenvalue(
     gradients = _gradients(loss, alphas)
 
     def product(vector: np.ndarray) -> np.ndarray:
-        summed = process.sum(_hessian_product(gradients, alphas, vector))
-        return summed.cpu().double().numpy() / process.world_size
+        return _hessian_product(gradients, alphas, vector).cpu().double().numpy()
 
     return _largest_eigenvalue(product, sum(alpha.numel() for alpha in alphas), tolerance, restarts)
 

@@ -14,8 +14,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from manas.architecture.choice import Choice, Fork
-from manas.architecture.relaxation import NONE, Weighting
+from manas.architecture.choice import Choice
+from manas.architecture.forks import Fork, every_fork
+from manas.architecture.relaxation import NONE, Around
 from manas.searching.knapsack import nodes_of, within
 from manas.searching.selection import Allowance, comparable
 
@@ -34,13 +35,12 @@ class PerturbationConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class Projected:
+class Projected(Around):
     """A relaxation in which some choices are decided, and one candidate may be missing.
 
     The weights of the others are not raised when a candidate is missing.
     """
 
-    of: Weighting
     kept: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, str] | None = None
 
@@ -49,12 +49,6 @@ class Projected:
         if not weights:
             return {self.kept[choice.label]: choice.alpha.new_ones(())}
         return {name: weight for name, weight in weights.items() if (choice.label, name) != self.missing}
-
-    def probabilities(self, choice: Choice) -> Tensor:
-        return self.of.probabilities(choice)
-
-    def log_probabilities(self, choice: Choice) -> tuple[Tensor, Tensor]:
-        return self.of.log_probabilities(choice)
 
 
 def select_by_perturbation(
@@ -78,7 +72,8 @@ def select_by_perturbation(
     """
     kept: dict[str, str] = {}
     order = random.Random(seed)
-    siblings = {label: labels for labels in nodes_of(_labels(forks)) for label in labels}
+    nodes = nodes_of(fork.label for fork in every_fork(forks))
+    siblings = {label: labels for labels in nodes for label in labels}
     pending = list(forks)
     while pending:
         fork = pending.pop(order.randrange(len(pending)))
@@ -105,8 +100,3 @@ def _allowed(
     reached = {name: within(*allowance, uniform, {**kept, fork.label: name}) for name in names}
     costs = {name: table.exact(found) for name, found in reached.items() if found}
     return [name for name, cost in costs.items() if cost >= spend * limit] or list(costs)
-
-
-def _labels(forks: Sequence[Fork]) -> list[str]:
-    inner = [label for fork in forks for inside in fork.inside.values() for label in _labels(inside)]
-    return [fork.label for fork in forks] + inner

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from manas.architecture.cost import CostTable, cost_table, measure, thop_macs
+from manas.architecture.forks import drawn
 from manas.architecture.genotype import Genotype
 from manas.architecture.latency import latency_table, measured_latency
 from manas.data.dataset import Backgrounds
@@ -21,7 +22,6 @@ from manas.reporting.progress import Progress
 from manas.reporting.report.page import write_report
 from manas.restoration.network import size_multiple_of, tasks_of
 from manas.searching.config import SearchConfig
-from manas.searching.evolution import drawn
 from manas.searching.knapsack import ROUNDING, cheapest_derived
 from manas.searching.selection import Allowance, argmax, starved_nodes
 from manas.training.distributed import Process

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from manas.architecture.choice import Choice, choices_of, relax
 from manas.architecture.recomputation import RestingBuffers
-from manas.architecture.relaxation import Moment, Relaxation, ScheduledWeight, named, scheduled
+from manas.architecture.relaxation import Around, Moment, Relaxation, ScheduledWeight, named, scheduled
 from manas.architecture.sampled import noise_of
 from manas.errors import ManasError
 from manas.training.distributed import Process
@@ -44,10 +44,9 @@ class SmoothingConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class Perturbed:
+class Perturbed(Around):
     """A relaxation whose weights are moved by (K,) offsets, clipped to [0, 1] and normalised again."""
 
-    of: Relaxation
     offsets: Mapping[str, Tensor]
 
     def weights(self, choice: Choice) -> dict[str, Tensor]:
@@ -55,12 +54,6 @@ class Perturbed:
             1e-6, 1
         )
         return named(choice, moved / moved.sum())
-
-    def probabilities(self, choice: Choice) -> Tensor:
-        return self.of.probabilities(choice)
-
-    def log_probabilities(self, choice: Choice) -> tuple[Tensor, Tensor]:
-        return self.of.log_probabilities(choice)
 
 
 def perturb(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from manas.architecture.cost import measure, thop_macs
+from manas.architecture.finding import space_class
 from manas.architecture.genotype import Genotype
-from manas.architecture.space import space_class
 from manas.config import Configuration, read_config
 from manas.data.dataset import Backgrounds, Batch, DataConfig
 from manas.data.images import write_image

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from toy_spaces import NESTED, OwnTower, Plain, Tree
 
+from manas.architecture.finding import load_space
 from manas.architecture.genotype import FORMAT, Genotype
-from manas.architecture.space import load_space
 from manas.errors import ManasError
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.tower import MultiScaleAttentive

@@ -13,9 +13,10 @@ from toy_spaces import NESTED, FirstIsFork, Plain, architectures, labels_of, tre
 from manas.architecture import latency
 from manas.architecture.choice import choices_of
 from manas.architecture.cost import CostTable
+from manas.architecture.finding import load_space
 from manas.architecture.latency import covering, latency_table, measured_latency
 from manas.architecture.relaxation import OneHot
-from manas.architecture.space import SearchSpace, load_space
+from manas.architecture.space import SearchSpace
 from manas.restoration.network import RestorationSpace
 
 CPU = torch.device("cpu")

@@ -11,8 +11,10 @@ from torch import nn
 from toy_spaces import NESTED, FirstIsFork, OwnTower, Plain, Tree, architectures, labels_of, trees
 
 from manas.architecture.choice import Replayed, choices_of
+from manas.architecture.finding import load_space, parse_space, presets, space_class
 from manas.architecture.genotype import Genotype
-from manas.architecture.space import SearchSpace, kind_of, load_space, parse_space, presets, space_class
+from manas.architecture.registry import kind_of
+from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.tower import MultiScaleAttentive

@@ -6,7 +6,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from manas.architecture.choice import choices_of
-from manas.architecture.space import load_space
+from manas.architecture.finding import load_space
 from search_spaces.multi_scale_attentive.gates import (
     BlockAttentionGate,
     ChannelGate,

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from manas.architecture.choice import Relaxed, architecture_parameters, weight_parameters
+from manas.architecture.finding import load_space
 from manas.architecture.relaxation import Softmax
-from manas.architecture.space import load_space
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.columns import (

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from manas.architecture.space import load_space
+from manas.architecture.finding import load_space
 from manas.errors import ManasError
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive import MultiScaleAttentive

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from manas.architecture.choice import Fork
 from manas.architecture.cost import CostTable, ForkCost
+from manas.architecture.forks import every_fork
 from manas.architecture.space import SearchSpace
-
-
-def all_forks(forks: Iterable[Fork]) -> Iterator[Fork]:
-    """The forks and those inside them, outer before inner."""
-    for fork in forks:
-        yield fork
-        for inside in fork.inside.values():
-            yield from all_forks(inside)
 
 
 def fork_of(own: Sequence[float]) -> ForkCost:
@@ -30,7 +22,7 @@ def fork_of(own: Sequence[float]) -> ForkCost:
 def table_of(space: SearchSpace, cost: Callable[[str, str], float], fixed: float = 0.0) -> CostTable:
     """A table of a space whose own costs are `cost(label, name)`."""
     forks = {}
-    for fork in all_forks(space.forks()):
+    for fork in every_fork(space.forks()):
         inside = tuple(tuple(inner.label for inner in inner_forks) for inner_forks in fork.inside.values())
         own = torch.tensor([cost(fork.label, name) for name in fork.names], dtype=torch.float64)
         forks[fork.label] = ForkCost(fork.names, own, inside)

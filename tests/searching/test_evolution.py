@@ -9,11 +9,11 @@ from architecture.toy_spaces import NESTED, Block, Tree, architectures, trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from searching.plainly import plainly
-from searching.tables import all_forks
 from training.tiny_runs import genotype_of, search_config, tower
 
 import manas
 from manas.architecture.choice import architecture_parameters, choices_of
+from manas.architecture.forks import every_fork
 from manas.architecture.relaxation import OneHot
 from manas.config import read_config
 from manas.errors import ManasError
@@ -53,7 +53,7 @@ class TestDrawn:
         rng, seen, forks = random.Random(0), Counter(), NESTED.forks()
         for _ in range(6000):
             seen.update(drawn(forks, rng).items())
-        for fork in all_forks(forks):
+        for fork in every_fork(forks):
             counts = [seen[fork.label, name] for name in fork.names]
             for count in counts:
                 share, expected = count / sum(counts), 1 / len(fork.names)

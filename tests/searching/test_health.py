@@ -2,8 +2,6 @@
 
 import gc
 import math
-import os
-import socket
 import weakref
 
 import numpy as np
@@ -28,7 +26,7 @@ from manas.searching.health import (
     tally,
 )
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
-from manas.training.distributed import Process, started
+from manas.training.distributed import Process
 
 ALONE = Process(0, 1, torch.device("cpu"))
 
@@ -199,7 +197,7 @@ def quadratic(matrix):
 
 
 def found(function, alphas, **options):
-    return dominant_eigenvalue(function(*alphas), alphas, ALONE, **options)
+    return dominant_eigenvalue(function(*alphas), alphas, **options)
 
 
 def smooth(a, b, c):
@@ -242,7 +240,7 @@ class TestEigenvalue:
         alphas = architecture_parameters(network)
         expected = largest(loss, alphas)
         assert expected > 1e-4
-        value = dominant_eigenvalue(network(images).square().mean(), alphas, ALONE, tolerance=1e-6)
+        value = dominant_eigenvalue(network(images).square().mean(), alphas, tolerance=1e-6)
         assert value == pytest.approx(expected, rel=1e-6)
 
     @pytest.mark.parametrize(
@@ -297,10 +295,10 @@ class TestEigenvalue:
     def test_alphas_that_are_not_used_are_rows_of_zeros(self):
         alphas = parameters(3, 4, 2)
         bowl = -sum(a.square().sum() for a in alphas[::2])
-        assert dominant_eigenvalue(bowl, alphas, ALONE) == pytest.approx(0, abs=1e-4)
-        assert dominant_eigenvalue(bowl, alphas[::2], ALONE) == pytest.approx(-2)
-        assert dominant_eigenvalue(-3 * bowl, alphas, ALONE) == pytest.approx(6)
-        assert dominant_eigenvalue(-3 * bowl, alphas[1:2], ALONE) == 0
+        assert dominant_eigenvalue(bowl, alphas) == pytest.approx(0, abs=1e-4)
+        assert dominant_eigenvalue(bowl, alphas[::2]) == pytest.approx(-2)
+        assert dominant_eigenvalue(-3 * bowl, alphas) == pytest.approx(6)
+        assert dominant_eigenvalue(-3 * bowl, alphas[1:2]) == 0
 
     @pytest.mark.parametrize(
         "case", ["constant", "of weights", "linear", "linear with weights", "partly linear"]
@@ -316,16 +314,16 @@ class TestEigenvalue:
             "partly linear": alpha.sum() + other.square().sum(),
         }[case]
         expected = pytest.approx(2) if case == "partly linear" else 0
-        assert dominant_eigenvalue(loss, [alpha, other], ALONE) == expected
+        assert dominant_eigenvalue(loss, [alpha, other]) == expected
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_a_hessian_that_is_not_finite(self, bad, dtype):
         alphas = parameters(2, 3, dtype=dtype)
         loss = bad * alphas[0].square().sum() + alphas[1].square().sum()
-        assert math.isnan(dominant_eigenvalue(loss, alphas, ALONE))
+        assert math.isnan(dominant_eigenvalue(loss, alphas))
         root = (alphas[1] - alphas[1].detach()).sum().abs().sqrt()
-        assert math.isnan(dominant_eigenvalue(root + loss, alphas, ALONE))
+        assert math.isnan(dominant_eigenvalue(root + loss, alphas))
 
     def test_in_single_precision(self):
         alphas = parameters(9, 9, 9, dtype=torch.float32)
@@ -351,7 +349,7 @@ class TestEigenvalue:
         gone = [weakref.ref(inner), weakref.ref(loss)]
         gc.disable()
         try:
-            dominant_eigenvalue(loss, alphas, ALONE)
+            dominant_eigenvalue(loss, alphas)
             torch.autograd.grad(loss, alphas)  # its own graph is still there
             del inner, loss
             assert [ref() for ref in gone] == [None, None]
@@ -368,63 +366,6 @@ def count_products(monkeypatch):
     product = health._hessian_product
     monkeypatch.setattr(health, "_hessian_product", lambda *given: seen.append(1) or product(*given))
     return seen
-
-
-def losses(alphas, rank=None):
-    """By name the loss of a rank, or the mean over both."""
-    data = torch.linspace(-2, 3, 8, dtype=torch.float64).view(2, 4)
-    parts = data if rank is None else data[rank : rank + 1]
-    first = rank in (None, 0)
-    share = 0.5 if rank is None else 1.0
-    return {
-        "both": torch.stack(
-            [smooth(alphas[0] * x.sum(), alphas[1] + x.mean(), alphas[2] - x[0]) for x in parts]
-        ).mean(),
-        "negative": -sum(a.square().sum() for a in alphas) * parts.square().sum() / len(parts),
-        "first alone": share * alphas[1].exp().sum() if first else torch.zeros((), dtype=torch.float64),
-        "second linear": share * alphas[0].cosh().sum() if first else alphas[2].sum(),
-        "identity": share * sum(a.square().sum() for a in alphas) if first else alphas[0].sum(),
-        "not finite": math.nan * alphas[0].exp().sum() if first else alphas[0].exp().sum(),
-    }
-
-
-def shared_parameters():
-    torch.manual_seed(3)
-    return parameters(10, 9, 8)
-
-
-def one_rank(rank, port, folder):
-    """What a process of two runs."""
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    with started("cpu") as process:
-        alphas = shared_parameters()
-        values = {k: dominant_eigenvalue(v, alphas, process) for k, v in losses(alphas, rank).items()}
-        torch.save(values, folder / f"{rank}.pt")
-
-
-def test_two_processes_equal_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    context = torch.multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=one_rank, args=(rank, port, tmp_path), daemon=True) for rank in (0, 1)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(60)
-        if rank.is_alive():
-            rank.kill()
-    assert [rank.exitcode for rank in ranks] == [0, 0]
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert list(map(str, first.items())) == list(map(str, second.items()))  # NaN is not equal to itself
-    alphas = shared_parameters()
-    for name, loss in losses(alphas).items():
-        alone = dominant_eigenvalue(loss, alphas, ALONE)
-        assert first[name] == pytest.approx(alone, rel=1e-9, abs=1e-9, nan_ok=True), name
-    assert math.isnan(first.pop("not finite"))
-    assert first.pop("negative") < -1
-    assert all(value > 0.5 for value in first.values())
 
 
 def test_the_choices_of_a_network_are_measured_wherever_they_stand():

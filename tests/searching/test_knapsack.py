@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from searching.tables import fork_of, random_probabilities, regret, table_of
 
 from manas.architecture.cost import CostTable, cost_table
-from manas.architecture.space import load_space
+from manas.architecture.finding import load_space
 from manas.searching.knapsack import BINS, within
 from manas.searching.selection import starved_nodes
 

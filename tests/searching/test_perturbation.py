@@ -9,12 +9,13 @@ from architecture.toy_spaces import NESTED, architectures, trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from searching.plainly import plainly
-from searching.tables import all_forks, table_of
+from searching.tables import table_of
 from torch import nn
 from training.tiny_runs import search_config, tower
 
 import manas
 from manas.architecture.choice import choices_of, relaxed_by
+from manas.architecture.forks import every_fork
 from manas.architecture.relaxation import Mean, OneHot, Sigmoid, Softmax
 from manas.architecture.sampled import Gumbel
 from manas.architecture.space import SearchSpace
@@ -403,7 +404,7 @@ def test_the_whole_tree_is_walked(seed):
     for architecture in architectures(NESTED.root):
         worth = {
             (fork.label, name): float(architecture.get(fork.label) == name)
-            for fork in all_forks(NESTED.forks())
+            for fork in every_fork(NESTED.forks())
             for name in fork.names
         }
         assert Questions(worth).select(NESTED.forks(), seed) == architecture

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 import yaml
 
+from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
-from manas.architecture.space import SearchSpace, load_space
+from manas.architecture.space import SearchSpace
 from manas.searching.config import SearchConfig
 from manas.training.checkpoint import load_checkpoint
 from manas.training.retrain import RetrainConfig

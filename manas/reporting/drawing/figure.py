@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from manas.architecture.genotype import Genotype
-from manas.architecture.space import kind_of
+from manas.architecture.registry import kind_of
 from manas.errors import ManasError
 from manas.files import replacing
 from manas.reporting.drawing.forks import Block, blocks_of, draw_forks
