@@ -141,17 +141,15 @@ def _recorded_input(value: Any) -> InputShape | None:
 
 def _measured(genotype: Genotype, shape: InputShape) -> dict[str, Any]:
     """Parameters and MACs as a provenance has them."""
-    from manas.architecture.cost import measure, thop_macs
+    from manas.architecture.cost import costs
 
-    network = genotype.network()
     try:
-        macs = thop_macs(network, shape)
+        return costs(genotype.network(), shape)
     except RuntimeError as error:  # torch's, about shapes
         detail = " ".join(str(error).split())[:200]
         raise ManasError(
             f"an input of {'x'.join(map(str, shape))} does not fit the network ({detail}); give another --input"
         ) from error
-    return {"parameters": int(measure(network, "parameters")), "macs": macs, "input": list(shape)}
 
 
 def _cost(genotype: Genotype, shape: InputShape, *, strictly: bool) -> str:

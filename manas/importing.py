@@ -14,11 +14,10 @@ from typing import Any, get_args
 
 import torch
 
-from manas.architecture.choice import Replayed
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import Reading, SearchSpace
 from manas.errors import ManasError, nearest
-from manas.searching.selection import argmax
+from manas.searching.selection import argmax, most_probable
 from manas.training.run import versions
 
 # How torch says that a pickle names something to import or to call.
@@ -44,19 +43,10 @@ def import_checkpoint(path: str | Path, space: SearchSpace, reading: str = "sear
         probabilities = space.imported(content, reading)  # type: ignore[arg-type]
     except ManasError as error:
         raise ManasError(f"{path}: {error}") from error
-    select = argmax if reading == "searched" else _most_probable
+    select = argmax if reading == "searched" else most_probable
     provenance = versions() | {"imported_from": Path(path).name, "reading": reading}
     shared = {"rows_shared": True} if reading == "released" else {}
     return Genotype(space=space, choices=select(space, probabilities), provenance=provenance | shared)
-
-
-def _most_probable(space: SearchSpace, probabilities: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    """The most probable candidate of every fork on the path, whatever becomes of its node."""
-
-    def pick(label: str, names: tuple[str, ...]) -> str:
-        return max(names, key=lambda name: probabilities[label][name])
-
-    return space.walk(Replayed(pick))
 
 
 def _content(path: Path) -> Mapping[str, Any]:

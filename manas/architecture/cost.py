@@ -187,6 +187,12 @@ def measure(network: nn.Module, metric: Countable, shape: InputShape = (3, 64, 6
     return _by_path(copy.deepcopy(network).to("meta"), metric, shape)("")
 
 
+def costs(network: nn.Module, shape: InputShape) -> dict[str, Any]:
+    """Parameters, MACs (by thop) and the input that they are for, as provenances have them."""
+    parameters = int(measure(network, "parameters"))
+    return {"parameters": parameters, "macs": thop_macs(network, shape), "input": list(shape)}
+
+
 def thop_macs(network: nn.Module, shape: InputShape = (3, 64, 64)) -> int:
     """MACs as thop counts them, with every rule but those of convolutions and linear layers silenced.
 

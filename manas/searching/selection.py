@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from manas.architecture.choice import Replayed
@@ -42,7 +42,7 @@ def argmax(
     Raises:
         ManasError: if no architecture is within the allowance.
     """
-    choices = _most_probable(space, probabilities)
+    choices = _fed(space, probabilities)
     if allowance is None or allowance.holds(choices):
         return choices
     found = within(*allowance, probabilities)
@@ -51,18 +51,27 @@ def argmax(
     return found
 
 
-def _most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str, str]:
-    """Without an allowance."""
-    barred: set[str] = set()  # labels at which `none` would starve a node
+def most_probable(
+    space: SearchSpace, probabilities: Probabilities, barred: Collection[tuple[str, str]] = ()
+) -> dict[str, str]:
+    """The most probable candidate of every fork on the path, whatever becomes of its node.
 
-    def best(label: str, names: tuple[str, ...]) -> str:
-        return max(
-            (name for name in names if name != NONE or label not in barred),
-            key=lambda name: probabilities[label][name],
-        )
+    Args:
+        barred: (label, candidate) pairs that are not to be chosen.
+    """
 
+    def pick(label: str, names: tuple[str, ...]) -> str:
+        allowed = (name for name in names if (label, name) not in barred)
+        return max(allowed, key=lambda name: probabilities[label][name])
+
+    return space.walk(Replayed(pick))
+
+
+def _fed(space: SearchSpace, probabilities: Probabilities) -> dict[str, str]:
+    """The most probable architecture in which no node is starved."""
+    barred: set[tuple[str, str]] = set()
     while True:
-        choices = space.walk(Replayed(best))
+        choices = most_probable(space, probabilities, barred)
         alive = {
             (label, name): p
             for labels in starved_nodes(choices)
@@ -72,7 +81,8 @@ def _most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str
         }
         if not alive:
             return choices
-        barred.add(max(alive, key=lambda key: alive[key])[0])
+        label, _ = max(alive, key=lambda key: alive[key])
+        barred.add((label, NONE))
 
 
 def comparable(score: float) -> float:

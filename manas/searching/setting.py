@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from manas.architecture.cost import CostTable, cost_table, measure, thop_macs
+from manas.architecture.cost import CostTable, cost_table, costs
 from manas.architecture.forks import drawn
 from manas.architecture.genotype import Genotype
 from manas.architecture.latency import latency_table, measured_latency
@@ -89,14 +89,11 @@ class Setting:
 
     def genotype(self, choices: Mapping[str, str], **provenance: Any) -> Genotype:
         """The genotype of choices, with what its network costs and where it comes from."""
-        network = self.space.network(choices)
         origin = versions() | {
             "seed": self.config.seed,
             "method": self.config.method.kind,
             "config_sha256": self.directory.digest(),
-            "parameters": int(measure(network, "parameters")),
-            "macs": thop_macs(network, self.patch),
-            "input": list(self.patch),
+            **costs(self.space.network(choices), self.patch),
         }
         return Genotype(space=self.space, choices=dict(choices), provenance=origin | provenance)
 

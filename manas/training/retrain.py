@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from manas.architecture.cost import measure, thop_macs
+from manas.architecture.cost import costs
 from manas.architecture.finding import space_class
 from manas.architecture.genotype import Genotype
 from manas.config import Configuration, read_config
@@ -119,9 +119,7 @@ class _Retraining:
         self.descent = Descent(optimiser, RunningStatistics(self.network), config.optimiser.clip)
         self.parallel = self._parallel()
         self.best = float("-inf")
-        shape = (3, config.data.patch, config.data.patch)
-        parameters = int(measure(self.network, "parameters"))
-        self.cost = {"parameters": parameters, "macs": thop_macs(self.network, shape), "input": list(shape)}
+        self.cost = costs(self.network, (3, config.data.patch, config.data.patch))
 
     def _parallel(self) -> nn.Module:
         if self.process.world_size == 1:
