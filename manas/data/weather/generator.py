@@ -1,0 +1,182 @@
+"""Weather on clean photographs, as arrays or as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from manas.data.weather.canvas import rasterised
+from manas.data.weather.climates import LEVELS
+from manas.data.weather.scene import Scene, Seed, climates_of, drawn, scale_of
+from manas.errors import ManasError
+
+
+class Weather(NamedTuple):
+    """What one background received; K levels in the order that was asked for."""
+
+    degraded: np.ndarray  # (K, H, W, 3) float32 in [0, 1]
+    opacity: np.ndarray  # (K, H, W) float32 in [0, 1]: the streak layer S, or the snow mask Z
+    transmission: np.ndarray  # (K, H, W) float32 in (0, 1]: 1 where there is no veil
+
+
+class WeatherBatch(NamedTuple):
+    """What B backgrounds received, on their device; values as those of `Weather`."""
+
+    degraded: Tensor  # (B, K, 3, H, W)
+    opacity: Tensor  # (B, K, H, W)
+    transmission: Tensor  # (B, K, H, W)
+
+
+def degrade(
+    clean: np.ndarray,
+    weather: str,
+    levels: Sequence[str] = LEVELS,
+    *,
+    seed: Seed,
+    family: str = "falling",
+    nested: bool = True,
+    depth: np.ndarray | None = None,
+    scale: float | None = None,
+) -> Weather:
+    """Let it rain or snow on one clean photograph, once for every level.
+
+    Composed in display-referred sRGB, as the published data sets are: I = J + S C (1 - k J) for rain and
+    I = J (1 - S) + C S for snow, with the layer S of streaks or flakes and their colour C. Rain with k = 1 is
+    the screen blend (ResDerainNet's recipe for Rain1400), with k = 0 the addition of Rain100L and Rain100H,
+    cut at white; snow is the formula of DesnowNet (Liu et al. 2018). Then comes the veil I T + A (1 - T),
+    T = exp(-beta d), with airlight A (Koschmieder).
+
+    Args:
+        clean: (H, W, 3) float32 in [0, 1], of any size.
+        weather: one of `WEATHERS`.
+        levels: some of `LEVELS`, in any order.
+        seed: as of `numpy.random.default_rng`, for which zeros at the end do not count: (1, 0) is 1. The
+            result depends on it and on the other arguments alone.
+        family: ``falling``, streaks of about one direction; ``crossing``, layers of streaks of several
+            directions, as in Rain100H; ``mixed``, one of those that the weather has, drawn by the scene.
+        nested: the levels share wind, colours, airlight and particles: medium is light plus more, heavy is
+            medium plus more. Otherwise every level is a draw of its own. In both cases a level looks the same
+            whichever other levels are asked for, and in whichever order.
+        depth: relative depth d for the veil, float in [0, 1], (H,) or (H, W); by default `depth_ramp`. A crop
+            takes the slice of its photograph's ramp.
+        scale: size of the particles, where 1 is that on a picture of 480 x 320; by default `scale_of` the
+            size of `clean`. A crop takes that of its photograph.
+
+    Raises:
+        ManasError: unknown weather, family or level; wrong type, shape or range of another argument.
+    """
+    _check_array(clean, depth)
+    batch = degrade_batch(
+        torch.from_numpy(clean.transpose(2, 0, 1).copy())[None],
+        weather,
+        levels,
+        seeds=[seed],
+        family=family,
+        nested=nested,
+        depth=None if depth is None else torch.from_numpy(depth.astype(np.float32))[None],
+        scale=scale,
+    )
+    degraded = batch.degraded[0].permute(0, 2, 3, 1).contiguous()
+    return Weather(degraded.numpy(), batch.opacity[0].numpy(), batch.transmission[0].numpy())
+
+
+def degrade_batch(
+    clean: Tensor,
+    weather: str,
+    levels: Sequence[str] = LEVELS,
+    *,
+    seeds: Sequence[Seed],
+    family: str = "falling",
+    nested: bool = True,
+    depth: Tensor | None = None,
+    scale: float | None = None,
+) -> WeatherBatch:
+    """`degrade` for B photographs of one size at once, on the device that they are on.
+
+    Args:
+        clean: (B, 3, H, W) float32 in [0, 1].
+        seeds: one a photograph, which receives what `degrade` gives it with that seed, but for rounding.
+        depth: (B, H) or (B, H, W) in [0, 1].
+
+    Raises:
+        ManasError: as `degrade`, or where the seeds are not as many as the photographs.
+    """
+    climates = climates_of(weather, family)
+    _check_levels(levels)
+    _check_planes(clean, seeds, depth, scale)
+    shape = (clean.shape[2], clean.shape[3])
+    scale = scale_of(*shape) if scale is None else scale
+    draws = [drawn(climates, levels, seed=seed, nested=nested, shape=shape, scale=scale) for seed in seeds]
+    particles = rasterised([layers for _, layers in draws], shape, clean.device)
+    particles = particles.cumsum(1) if nested else particles  # (B, all levels, H, W)
+    if depth is None:
+        depth = torch.linspace(1, climates[0].nearest, shape[0], device=clean.device)[None]
+    relative = depth.reshape(*depth.shape[:2], -1)[:, None]  # (B or 1, 1, H, W or 1)
+    wanted = [LEVELS.index(level) for level in levels]
+    return _compose(clean, [scenes for scenes, _ in draws], levels, particles[:, wanted], relative)
+
+
+def _compose(
+    clean: Tensor, scenes: list[list[Scene]], levels: Sequence[str], particles: Tensor, relative: Tensor
+) -> WeatherBatch:
+    """Layers over backgrounds (B, 3, H, W); `scenes` are B of K, `particles` (B, K, H, W)."""
+
+    def each(value: Callable[[Scene, str], float | np.ndarray]) -> Tensor:
+        rows = [[value(scene, level) for scene, level in zip(row, levels, strict=True)] for row in scenes]
+        return torch.tensor(np.array(rows, np.float32), device=clean.device)  # (B, K) or (B, K, 3)
+
+    opacity = each(lambda scene, _: scene.brightness)[..., None, None] * -torch.expm1(-particles)
+    transmission = torch.exp(-each(lambda scene, level: scene.veil(level))[..., None, None] * relative)
+    transmission = transmission.expand_as(opacity).contiguous()
+    colour, held = each(lambda scene, _: scene.colour), each(lambda scene, _: scene.held)  # (B, K, 3)
+    airlight = each(lambda scene, _: scene.airlight)[..., None, None, None]
+    background = clean[:, None]  # (B, 1, 3, H, W)
+    # Written as background + change, so that a pixel that nothing covers keeps its exact value.
+    change = colour[..., None, None] - held[..., None, None] * background
+    degraded = change.mul_(opacity[:, :, None]).add_(background)
+    degraded += (airlight - degraded).mul_(1 - transmission[:, :, None])
+    return WeatherBatch(degraded.clamp_(0, 1), opacity, transmission)
+
+
+def _check_levels(levels: Sequence[str]) -> None:
+    names = levels if isinstance(levels, Sequence) and not isinstance(levels, str) else ()
+    if not names or any(name not in LEVELS for name in names):
+        raise ManasError(f"levels is {levels!r}; give a sequence of one or more of {', '.join(LEVELS)}")
+
+
+def _check_array(clean: np.ndarray, depth: np.ndarray | None) -> None:
+    if not isinstance(clean, np.ndarray) or clean.dtype != np.float32:
+        found = getattr(clean, "dtype", type(clean).__name__)
+        raise ManasError(f"clean is {found}; give a float32 array, 8-bit values divided by 255")
+    if clean.ndim != 3 or clean.shape[2] != 3 or clean.size == 0:
+        raise ManasError(f"clean has shape {clean.shape}; give (height, width, 3), at least 1 x 1")
+    shapes = clean.shape[:1], clean.shape[:2]
+    if depth is None or isinstance(depth, np.ndarray) and depth.dtype.kind == "f" and depth.shape in shapes:
+        return
+    found = f"{getattr(depth, 'dtype', type(depth).__name__)} of shape {np.shape(depth)}"
+    raise ManasError(f"depth is {found}; give a float array of shape {shapes[0]} or {shapes[1]}")
+
+
+def _check_planes(clean: Tensor, seeds: Sequence[Seed], depth: Tensor | None, scale: float | None) -> None:
+    if clean.dtype != torch.float32 or clean.ndim != 4 or clean.shape[1] != 3 or clean.numel() == 0:
+        found = f"{clean.dtype} of shape {tuple(clean.shape)}"
+        raise ManasError(f"clean is {found}; give float32 of (photographs, 3, height, width)")
+    if len(seeds) != len(clean):
+        raise ManasError(f"{len(seeds)} seeds for {len(clean)} photographs; give one for each")
+    _check_range("clean", clean)
+    if depth is not None:
+        if depth.shape not in (clean[:, 0, :, 0].shape, clean[:, 0].shape):
+            raise ManasError(f"depth has shape {tuple(depth.shape)}; give (photographs, height[, width])")
+        _check_range("depth", depth)
+    if scale is not None and not 0 < scale < float("inf"):
+        raise ManasError(f"scale is {scale}; give a positive number, 1 for a picture of 480 x 320")
+
+
+def _check_range(name: str, values: Tensor) -> None:
+    low, high = (float(value) for value in values.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise ManasError(f"{name} ranges from {low} to {high}; scale it to [0, 1]")

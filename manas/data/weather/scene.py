@@ -1,0 +1,140 @@
+"""What is drawn by chance for one photograph: the scene of each level, and the particles that fall in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from manas.data.weather.climates import CLIMATES, LEVELS, MIXED, WEATHERS, Climate
+from manas.data.weather.particles import Fall
+from manas.data.weather.rain import Streaks
+from manas.data.weather.snow import Flakes
+from manas.errors import ManasError
+
+Seed = int | Sequence[int]
+
+_REFERENCE = 480 * 320  # pixels of a picture of scale 1
+
+
+class Scene(NamedTuple):
+    """What a level looks like on one photograph, but for its particles."""
+
+    climate: Climate
+    fall: Fall
+    haze: float  # factor on the strength of the veil
+    brightness: float  # factor on the opacity of the particles
+    colour: np.ndarray  # (3,) of the particles
+    held: np.ndarray  # (3,) share of the light behind a particle that it holds back
+    airlight: float
+
+    def veil(self, level: str) -> float:
+        """Optical depth of the air at relative depth 1."""
+        return self.haze * self.climate.levels[level].veil
+
+
+class Layer(NamedTuple):
+    """Particles of one kind, and the level that they are drawn to."""
+
+    level: str
+    kind: Streaks | Flakes
+    particles: np.ndarray
+
+
+def drawn(
+    climates: Sequence[Climate],
+    levels: Sequence[str],
+    *,
+    seed: Seed,
+    nested: bool,
+    shape: tuple[int, int],
+    scale: float,
+) -> tuple[list[Scene], list[Layer]]:
+    """The scenes of the levels, in their order, and all layers of particles.
+
+    Where levels are nested, a layer is drawn to the lightest level that holds it; else to each by itself.
+    """
+    seeds = _seed_sequence(seed)
+    if nested:
+        heaviest = max(levels, key=LEVELS.index)
+        scene, layers = _draw(climates, heaviest, shape, scale, np.random.default_rng(seeds))
+        return [scene] * len(levels), layers
+    streams = zip(LEVELS, seeds.spawn(len(LEVELS)), strict=True)
+    draws = {
+        level: _draw(climates, level, shape, scale, np.random.default_rng(stream))
+        for level, stream in streams
+        if level in levels
+    }
+    alone = [layer._replace(level=level) for level, (_, layers) in draws.items() for layer in layers]
+    return [draws[level][0] for level in levels], alone
+
+
+def _draw(climates, heaviest, shape, scale, rng) -> tuple[Scene, list[Layer]]:
+    """One scene, and the layers of all levels up to the heaviest."""
+    climate = climates[rng.integers(len(climates))]
+    scene = _scene(climate, scale, rng)
+    upto = LEVELS[: LEVELS.index(heaviest) + 1]
+    kinds = [(level, kind) for level in upto for kind in climate.levels[level].added]
+    return scene, [Layer(level, kind, kind.draw(shape, scene.fall, rng)) for level, kind in kinds]
+
+
+def _scene(climate: Climate, scale: float, rng: np.random.Generator) -> Scene:
+    colour = np.clip(rng.uniform(*climate.colour) + climate.tint * rng.uniform(-1, 1, 3), 0, 1)
+    return Scene(
+        climate=climate,
+        fall=Fall(
+            slant=rng.uniform(-climate.slant, climate.slant),
+            density=rng.uniform(*climate.density),
+            length=rng.uniform(0.8, 1.2),
+            width=rng.uniform(0.85, 1.15),
+            scale=scale,
+        ),
+        haze=rng.uniform(0.75, 1.25),
+        brightness=rng.uniform(*climate.brightness),
+        colour=colour,
+        held=colour * rng.uniform(*climate.screening) if climate.screening else np.ones(3),
+        airlight=rng.uniform(*climate.airlight),
+    )
+
+
+def depth_ramp(height: int, weather: str) -> np.ndarray:
+    """Relative depth of the rows of a photograph, (height,) float32: 1 at the top, nearer towards the ground.
+
+    Raises:
+        ManasError: unknown weather, or a height below 1.
+    """
+    if height < 1:
+        raise ManasError(f"height is {height}; give the number of rows of the photograph, at least 1")
+    return np.linspace(1, climates_of(weather)[0].nearest, height, dtype=np.float32)
+
+
+def scale_of(height: int, width: int) -> float:
+    """How much larger particles are on a picture of this size than on one of 480 x 320; at least 1."""
+    return max(1.0, math.sqrt(height * width / _REFERENCE))
+
+
+def climates_of(weather: str, family: str = MIXED) -> list[Climate]:
+    """The climates from which a scene is drawn.
+
+    Raises:
+        ManasError: unknown weather, or a family that it does not have.
+    """
+    if weather not in WEATHERS:
+        raise ManasError(f"weather is {weather!r}; choose one of {', '.join(WEATHERS)}")
+    families = CLIMATES[weather]
+    if family == MIXED:
+        return list(families.values())
+    if family not in families:
+        raise ManasError(f"family is {family!r}; {weather} has {', '.join([*families, MIXED])}")
+    return [families[family]]
+
+
+def _seed_sequence(seed: Seed) -> np.random.SeedSequence:
+    values = [seed] if isinstance(seed, int | np.integer) else seed
+    if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
+        values = []
+    if len(values) == 0 or not all(isinstance(value, int | np.integer) and value >= 0 for value in values):
+        raise ManasError(f"seed is {seed!r}; give a non-negative integer, or a sequence of them")
+    return np.random.SeedSequence(seed)
