@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from manas.architecture.finding import load_space
     from manas.architecture.genotype import Genotype
     from manas.architecture.space import SearchSpace
+    from manas.data.synthesis import synthesize
     from manas.errors import ManasError
     from manas.evaluation.evaluate import evaluate
     from manas.inference.restore import Restorer
@@ -32,6 +33,7 @@ _HOME = {
     "load_space": "manas.architecture.finding",
     "retrain": "manas.training.retrain",
     "search": "manas.searching.search",
+    "synthesize": "manas.data.synthesis",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "load_space",
     "retrain",
     "search",
+    "synthesize",
 ]
 
 

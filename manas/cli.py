@@ -1,4 +1,4 @@
-"""The command line: `manas search | retrain | export | restore | evaluate | genotype`."""
+"""The command line: `manas search | retrain | export | restore | evaluate | genotype | synthesize | data`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import manas
+from manas import data_cli
 from manas.console import Space, say, size, space_class_of
 from manas.errors import ManasError
 from manas.files import replacing
@@ -21,6 +22,8 @@ from manas.genotype_cli import genotypes
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(genotypes, name="genotype")
+app.add_typer(data_cli.data, name="data")
+app.command()(data_cli.synthesize)
 
 INTERRUPTED = 130
 

@@ -4,10 +4,16 @@ import json
 import re
 import sys
 from pathlib import Path
+from textwrap import dedent
 
+import numpy as np
 import pytest
 
+import manas
 from manas.cli import main
+from manas.data.images import read_image, write_image
+from manas.data.photographs import builtin_photographs
+from manas.data.weather import degrade
 from search_spaces.multi_scale_attentive import MultiScaleAttentive, gates
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -75,3 +81,36 @@ def test_the_api_that_is_shown_runs():
     exec(compile(block("space = manas.load_space"), "README.md", "exec"), names)
     assert len(names["space"].choices()) == 39
     assert names["genotype"].space == names["space"]
+
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch):
+    """The two sets whose reports the README shows: synthesised rain, and one with planted near-duplicates."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    found = {**builtin_photographs("training"), **builtin_photographs("held_out")}
+    for name in builtin_photographs("training"):
+        write_image(Path("photographs") / f"{name}.png", read_image(found[name]))
+    manas.synthesize("photographs", "data/rain")
+    planted = {
+        "001.jpg": read_image(found["astronaut"]),
+        "002.png": read_image(found["rocket"])[:, ::-1],
+        "003.png": read_image(found["motorcycle_left"])[100:356, 200:456],
+        "004.png": read_image(found["chelsea"]),
+        "005.png": read_image(found["coffee"]),
+    }
+    for place, (name, clean) in enumerate(planted.items()):
+        rain = degrade(clean.astype(np.float32) / 255, "rain", ("medium",), seed=place).degraded[0]
+        write_image(Path("data/test/target") / name, clean)
+        write_image(Path("data/test/input") / name, (rain * 255 + 0.5).astype(np.uint8))
+
+
+def test_the_reports_on_data_are_what_is_printed(sets, capsys):
+    for arguments, code in ((["data/rain"], 0), (["data/rain", "data/test"], 1)):
+        with pytest.raises(SystemExit) as stop:
+            main(["data", "check", *arguments])
+        assert (stop.value.code or 0) == code
+        printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()).strip()
+        last = printed[printed.index("backgrounds in two sets") :] if code else printed
+        shown = [dedent(text).strip() for text in re.findall(r"```text\n(.*?)```", README, re.S)]
+        assert last in shown, printed

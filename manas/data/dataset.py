@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import count
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from manas.data.sources import ImageCache, Source, SourceConfig
+from manas.data.cache import ImageCache, ImageStore
+from manas.data.source_config import SourceConfig
+from manas.data.sources import Source
 from manas.errors import ManasError, nearest
 
 Part = Literal["kept", "held"]
+
+CLEAN = -1  # the task of a sample that nothing degrades
 
 
 class Batch(NamedTuple):
@@ -29,7 +34,7 @@ class Batch(NamedTuple):
 
     degraded: Tensor  # (B, K, 3, P, P)
     clean: Tensor  # (B, 3, P, P)
-    task: Tensor  # (B,) place of the task among the network's
+    task: Tensor  # (B,) place of the task among the network's; -1 where the degraded versions are clean
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device, without waiting for the copy."""
@@ -44,26 +49,32 @@ class DataConfig(BaseModel):
     """What a search or a retraining sees.
 
     Attributes:
-        sources: mixed evenly.
+        sources: mixed by their weights.
         versions: K, the degradations of one background in a batch.
+        clean_share: of the training samples, those whose K "degraded" versions are the clean crop itself, so
+            that the network learns to leave a clean picture alone; no tower's own, so their task is -1.
         patch: side of the crops in pixels.
         batch: backgrounds a step, over all processes.
         workers: loader processes of each process; 0 loads in the process itself.
         validation_patch: side of the validation crops.
         validation_images: validation crops of each source.
         cache_megabytes: for decoded images, shared out among the workers of a loader.
+        cache_folder: keeps decoded images in files there instead, which all processes and later runs map
+            into their memory; `cache_megabytes` then is for the folder. Without it, every worker has its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sources: tuple[SourceConfig, ...] = Field((SourceConfig(task="derain", weather="rain"),), min_length=1)
     versions: int = Field(3, ge=1)
+    clean_share: float = Field(0, ge=0, lt=1)
     patch: int = Field(64, ge=8)
     batch: int = Field(4, ge=1)
     workers: int = Field(1, ge=0)
     validation_patch: int = Field(128, ge=11)
     validation_images: int = Field(16, ge=1)
     cache_megabytes: int = Field(2048, ge=0)
+    cache_folder: str | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -86,6 +97,10 @@ class Crops(Dataset):
         sources: all of them.
         chosen: for each source, the places of the backgrounds to draw from.
         tasks: for each source, the place of its task.
+        patch: side of the crops.
+        seed: of all draws.
+        augment: whether crops are flipped and turned.
+        clean_share: of the samples, those that are left clean.
     """
 
     def __init__(
@@ -97,9 +112,10 @@ class Crops(Dataset):
         patch: int,
         seed: int,
         augment: bool,
+        clean_share: float = 0,
     ):
         self.sources, self.chosen, self.tasks = sources, chosen, tasks
-        self.patch, self.seed, self.augment = patch, seed, augment
+        self.patch, self.seed, self.augment, self.clean_share = patch, seed, augment, clean_share
 
     def __getitem__(self, key: Key) -> Batch | ManasError:
         index = self.chosen[key.source][key.background]
@@ -110,28 +126,38 @@ class Crops(Dataset):
             return error
         degraded = torch.from_numpy(crop.degraded).permute(0, 3, 1, 2).contiguous()  # (K, 3, P, P)
         clean = torch.from_numpy(crop.clean).permute(2, 0, 1).contiguous()  # (3, P, P)
+        if self._stays_clean(key, index):
+            return Batch(clean.expand_as(degraded).contiguous(), clean, torch.tensor(CLEAN))
         return Batch(degraded, clean, torch.tensor(self.tasks[key.source]))
+
+    def _stays_clean(self, key: Key, index: int) -> bool:
+        """By a draw of its own, so that the share changes nothing in the samples that are degraded."""
+        return self.clean_share > np.random.default_rng([self.seed, key.source, key.epoch, index, 1]).random()
 
 
 class Stream:
     """The endless global stream of keys from the position `start` on, every `step`-th of them.
 
-    Of any `len(lengths)` consecutive positions from a multiple of it, each source has one; a source goes
-    through its backgrounds in an order that changes with every epoch.
+    In every turn of `sum(weights)` positions each source has as many as its weight; a source goes through its
+    backgrounds in an order that changes with every epoch.
     """
 
-    def __init__(self, lengths: Sequence[int], *, seed: int, start: int = 0, step: int = 1):
-        self.lengths, self.seed, self.start, self.step = lengths, seed, start, step
+    def __init__(
+        self, lengths: Sequence[int], weights: Sequence[int], *, seed: int, start: int = 0, step: int = 1
+    ):
+        self.lengths, self.weights, self.seed, self.start, self.step = lengths, weights, seed, start, step
+        # A turn has a slot for every unit of weight: the source and its how-manieth slot.
+        self.slots = [(source, unit) for source, weight in enumerate(weights) for unit in range(weight)]
 
     def __iter__(self) -> Iterator[Key]:
         return (self.key(position) for position in count(self.start, self.step))
 
     def key(self, position: int) -> Key:
         """The key at a position, a pure function of it."""
-        turn, place = divmod(position, len(self.lengths))
+        turn, place = divmod(position, len(self.slots))
         # In an order that changes, so that every rank meets every source, however many ranks there are.
-        source = int(_order((self.seed, turn), len(self.lengths))[place])
-        epoch, place = divmod(turn, self.lengths[source])
+        source, unit = self.slots[_order((self.seed, turn), len(self.slots))[place]]
+        epoch, place = divmod(turn * self.weights[source] + unit, self.lengths[source])
         return Key(source, epoch, int(_order((self.seed, source, epoch), self.lengths[source])[place]))
 
 
@@ -172,9 +198,13 @@ class Backgrounds:
                 raise ManasError(f"data.sources: no tower for the task {task!r}; {nearest(task, tasks)}")
         self.config, self.seed = config, seed
         self.tasks = [tasks.index(source.task) for source in config.sources]
-        budget = config.cache_megabytes * 2**20 // max(1, config.workers)
-        cache = ImageCache(budget)
+        cache = _cache(config)
         self.sources = [source.open(config.versions, cache) for source in config.sources]
+        self.notes = [
+            f"data.sources.{place}: {note}"
+            for place, source in enumerate(self.sources)
+            for note in source.notes
+        ]
         held = partition([source.identities for source in self.sources], held_share, seed)
         self.parts = {
             "held": [[i for i, x in enumerate(s.identities) if x in held] for s in self.sources],
@@ -185,8 +215,12 @@ class Backgrounds:
         """Endless batches of this process from a step on: `batch / world_size` backgrounds each."""
         ranks = self.world_size
         start = step * self.config.batch + self.rank
-        stream = Stream([len(c) for c in self.parts[part]], seed=self.seed, start=start, step=ranks)
-        crops = self._crops(part, self.config.patch, self.seed, augment=True)
+        lengths = [len(chosen) for chosen in self.parts[part]]
+        weights = [source.weight for source in self.config.sources]
+        stream = Stream(lengths, weights, seed=self.seed, start=start, step=ranks)
+        crops = self._crops(
+            part, self.config.patch, self.seed, augment=True, clean_share=self.config.clean_share
+        )
         return self._loaded(crops, stream, self.config.batch // ranks, self.config.workers)
 
     def validation(self, part: Part) -> list[Batch]:
@@ -199,8 +233,8 @@ class Backgrounds:
         ]
         return list(self._loaded(crops, keys[self.rank :: self.world_size], 1, workers=0))
 
-    def _crops(self, part: str, patch: int, seed: int, *, augment: bool) -> Crops:
-        return Crops(self.sources, self.parts[part], self.tasks, patch=patch, seed=seed, augment=augment)
+    def _crops(self, part: str, patch: int, seed: int, **options: Any) -> Crops:
+        return Crops(self.sources, self.parts[part], self.tasks, patch=patch, seed=seed, **options)
 
     def _loaded(self, crops: Crops, keys: Iterable[Key], size: int, workers: int) -> Iterator[Batch]:
         loader = DataLoader(
@@ -216,6 +250,13 @@ class Backgrounds:
             if isinstance(batch, ManasError):
                 raise batch
             yield batch
+
+
+def _cache(config: DataConfig) -> ImageCache | ImageStore:
+    budget = config.cache_megabytes * 2**20
+    if config.cache_folder is not None:
+        return ImageStore(Path(config.cache_folder), budget)
+    return ImageCache(budget // max(1, config.workers))
 
 
 def _check_sizes(config: DataConfig, multiple: int, world_size: int) -> None:

@@ -6,24 +6,19 @@ A source has backgrounds, known by an identity, and gives for each a clean crop 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from manas.data.archives import Scene, paired_scenes
-from manas.data.images import read_image
-from manas.data.photographs import builtin_photographs, photographs_in
-from manas.data.weather import degrade, depth_ramp
+from manas.data.archives import Archive, Picture, Scene
+from manas.data.cache import Cache
+from manas.data.weather import LEVELS, Capture, degrade, depth_ramp, scale_of
 from manas.errors import ManasError
 
 IDENTIFYING_BYTES = 1 << 16
-
-WeatherName = Literal["rain", "snow"]
-LevelName = Literal["light", "medium", "heavy"]
 
 
 class Crop(NamedTuple):
@@ -37,82 +32,21 @@ class Source(Protocol):
     """What the data set asks of a source."""
 
     identities: list[str]
+    notes: tuple[str, ...]  # sentences on what was decided about its files
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         """A random crop of background `index` with its degraded versions."""
 
 
-class SourceConfig(BaseModel):
-    """One source: weather on clean photographs, or a folder of pairs.
+@dataclass(frozen=True)
+class Generation:
+    """What is generated on photographs; see `manas.data.weather.degrade`."""
 
-    Attributes:
-        task: the task that its samples belong to, a tower of the network.
-        weather: generated on `photographs`.
-        photographs: ``builtin``, or a folder of clean photographs.
-        levels: of the generated weather.
-        nested: heavier levels hold the streaks of the lighter ones; else each is drawn for itself.
-        pairs: a folder of clean and degraded images, instead of generated weather.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task: str
-    weather: WeatherName | None = None
-    photographs: str = "builtin"
-    levels: tuple[LevelName, ...] = Field(("light", "medium", "heavy"), min_length=1)
+    weather: str
+    levels: tuple[str, ...] = LEVELS
+    family: str = "falling"
     nested: bool = True
-    pairs: str | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> SourceConfig:
-        if (self.weather is None) == (self.pairs is None):
-            raise ManasError(f"the source for {self.task!r} needs either 'weather' or 'pairs'")
-        generated = {"photographs", "levels", "nested"} & self.model_fields_set
-        if self.pairs is not None and generated:
-            raise ManasError(
-                f"{', '.join(sorted(generated))} is for generated weather, not for pairs; leave it out"
-            )
-        if len(set(self.levels)) != len(self.levels):
-            raise ManasError(f"a level is named twice in {', '.join(self.levels)}; name each once")
-        return self
-
-    def open(self, versions: int, cache: ImageCache) -> Source:
-        """The source, for training, with `versions` degradations a background."""
-        if self.weather is None:
-            assert self.pairs is not None  # as the validator saw to
-            return PairedSource(paired_scenes(Path(self.pairs)), versions, self.pairs, cache)
-        builtin = self.photographs == "builtin"
-        found = builtin_photographs("training") if builtin else photographs_in(Path(self.photographs))
-        _require_levels(len(self.levels), versions, f"the generated {self.weather}")
-        photographs = list(found.values())
-        return GeneratedSource(photographs, self.weather, self.levels, versions, cache, nested=self.nested)
-
-
-class ImageCache:
-    """Decoded images by path, the least recently used dropped beyond a budget of bytes.
-
-    A process that receives one begins with it empty.
-    """
-
-    def __init__(self, budget: int):
-        self.budget = budget
-        self.images: OrderedDict[Path, np.ndarray] = OrderedDict()
-        self.used = 0
-
-    def read(self, path: Path) -> np.ndarray:
-        """(H, W, 3) uint8"""
-        if path in self.images:
-            self.images.move_to_end(path)
-            return self.images[path]
-        image = read_image(path)
-        self.images[path] = image
-        self.used += image.nbytes
-        while self.used > self.budget and len(self.images) > 1:
-            self.used -= self.images.popitem(last=False)[1].nbytes
-        return image
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"budget": self.budget, "images": OrderedDict(), "used": 0}
+    capture: Capture = Capture()
 
 
 class GeneratedSource:
@@ -121,17 +55,15 @@ class GeneratedSource:
     def __init__(
         self,
         photographs: Sequence[Path],
-        weather: str,
-        levels: Sequence[str],
+        generation: Generation,
         versions: int,
-        cache: ImageCache,
-        *,
-        nested: bool,
+        cache: Cache,
+        notes: tuple[str, ...] = (),
     ):
-        self.photographs = photographs
+        _require_levels(len(generation.levels), versions, f"the generated {generation.weather}")
+        self.photographs, self.notes = photographs, notes
         self.identities = [identity(path) for path in photographs]
-        self.weather, self.levels, self.versions, self.nested = weather, levels, versions, nested
-        self.cache = cache
+        self.generation, self.versions, self.cache = generation, versions, cache
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         path = self.photographs[index]
@@ -139,38 +71,47 @@ class GeneratedSource:
         top, left = _corner(image, patch, rng, path)
         clean = _as_float(image[top : top + patch, left : left + patch])
         clean = _augmented(clean[None], rng)[0] if augment else clean
-        levels = _drawn(self.levels, self.versions, rng)
-        depth = depth_ramp(image.shape[0], self.weather)[top : top + patch]
-        seed = int(rng.integers(1 << 63))
-        fallen = degrade(clean, self.weather, levels, seed=seed, nested=self.nested, depth=depth)
-        return Crop(clean, fallen.degraded)
+        fall = self.generation
+        fallen = degrade(
+            clean,
+            fall.weather,
+            _drawn(fall.levels, self.versions, rng),
+            seed=int(rng.integers(1 << 63)),
+            family=fall.family,
+            nested=fall.nested,
+            depth=depth_ramp(image.shape[0], fall.weather)[top : top + patch],
+            # Between particles as on a small picture and those of the whole photograph: a crop of a large
+            # photograph stands for both.
+            scale=scale_of(*image.shape[:2]) ** rng.random(),
+        )
+        return Crop(clean, fall.capture.of(fallen.degraded, rng))
 
 
 class PairedSource:
-    """Clean and degraded files of the same scenes."""
+    """Clean and degraded pictures of the same scenes."""
 
-    def __init__(self, scenes: Sequence[Scene], versions: int, where: str, cache: ImageCache):
-        _require_levels(min(len(scene.degraded) for scene in scenes), versions, where)
-        self.scenes = scenes
-        self.identities = [identity(scene.clean) for scene in scenes]
-        self.versions = versions
-        self.cache = cache
+    def __init__(self, archive: Archive, versions: int, cache: Cache):
+        fewest = min(archive.scenes, key=lambda scene: len(scene.degraded))
+        _require_levels(len(fewest.degraded), versions, f"{archive.root}: scene {fewest.name!r}")
+        self.scenes, self.notes = archive.scenes, archive.notes
+        self.identities = [identity(scene.clean.path) for scene in self.scenes]
+        self.versions, self.cache = versions, cache
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         scene = self.scenes[index]
-        clean = self.cache.read(scene.clean)
+        clean = scene.clean.read(self.cache.read)
         top, left = _corner(clean, patch, rng, scene.clean)
-        paths = [scene.degraded[level] for level in _drawn(tuple(scene.degraded), self.versions, rng)]
-        images = [clean, *(self._like(clean, path, scene) for path in paths)]
+        pictures = [scene.degraded[level] for level in _drawn(tuple(scene.degraded), self.versions, rng)]
+        images = [clean, *(self._like(clean, picture, scene) for picture in pictures)]
         crops = np.stack([image[top : top + patch, left : left + patch] for image in images])
         crops = _as_float(_augmented(crops, rng) if augment else crops)
         return Crop(crops[0], crops[1:])
 
-    def _like(self, clean: np.ndarray, path: Path, scene: Scene) -> np.ndarray:
-        image = self.cache.read(path)
+    def _like(self, clean: np.ndarray, picture: Picture, scene: Scene) -> np.ndarray:
+        image = picture.read(self.cache.read)
         if image.shape != clean.shape:
             raise ManasError(
-                f"{path}: {image.shape[1]}x{image.shape[0]}, but its clean image {scene.clean} is "
+                f"{picture}: {image.shape[1]}x{image.shape[0]}, but its clean image {scene.clean} is "
                 f"{clean.shape[1]}x{clean.shape[0]}; pairs must have one size"
             )
         return image
@@ -199,11 +140,13 @@ def _drawn(levels: Sequence[str], count: int, rng: np.random.Generator) -> list[
     return [levels[place] for place in sorted(rng.permutation(len(levels))[:count])]
 
 
-def _corner(image: np.ndarray, patch: int, rng: np.random.Generator, path: Path) -> tuple[int, int]:
+def _corner(
+    image: np.ndarray, patch: int, rng: np.random.Generator, picture: Picture | Path
+) -> tuple[int, int]:
     height, width = image.shape[:2]
     if min(height, width) < patch:
         raise ManasError(
-            f"{path}: {width}x{height} is smaller than the crops of {patch}; lower data.patch or "
+            f"{picture}: {width}x{height} is smaller than the crops of {patch}; lower data.patch or "
             "data.validation_patch"
         )
     return int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))

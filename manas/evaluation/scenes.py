@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from manas.data.archives import paired_scenes
+from manas.data.archives import read_archive
+from manas.data.cache import ImageCache
 from manas.data.images import read_image
 from manas.data.photographs import builtin_photographs, photographs_in
 from manas.data.weather import LEVELS, WEATHERS, degrade
@@ -40,14 +41,14 @@ def generated_scenes(
 
 
 def scenes_of_pairs(root: Path) -> Iterator[DegradedScene]:
-    """Every pair of a folder of pairs (`manas.data.archives.paired_scenes`)."""
-    for scene in paired_scenes(root):
-        clean = read_image(scene.clean)
-        for level, path in scene.degraded.items():
-            degraded = read_image(path)
-            if degraded.shape != clean.shape:
-                raise ManasError(f"{path}: not of the size of its clean image {scene.clean}")
-            yield DegradedScene(root.resolve().name, level, scene.name, degraded, clean)
+    """Every pair of a data set in any layout (`manas.data.archives.read_archive`)."""
+    cache = ImageCache(0)  # keeps the last file: both halves of one are decoded once
+    archive = read_archive(root)
+    group = archive.root.resolve().name
+    for scene in archive.scenes:
+        clean = scene.clean.read(cache.read)
+        for level, picture in scene.degraded.items():
+            yield DegradedScene(group, level, scene.name, picture.read(cache.read), clean)
 
 
 def scenes_for(

@@ -42,6 +42,10 @@ class Progress:
         """One more step is done."""
         self.bar.advance(self.task)
 
+    def reach(self, done: int, total: int) -> None:
+        """So many steps of so many are done: for work whose length is not known beforehand."""
+        self.bar.update(self.task, completed=done, total=total)
+
     def say(self, text: str) -> None:
         """A line that stays."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -74,6 +74,8 @@ class SupernetSearch(ABC):
             Tracker(self.setting.directory.path, step=start, enabled=first) as tracker,
             Progress("search", config.total_steps, done=start, enabled=first) as progress,
         ):
+            for note in backgrounds.notes:
+                progress.say(note)
             for step in range(start, config.total_steps):
                 if self.ended:
                     break

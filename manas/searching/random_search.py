@@ -43,6 +43,8 @@ class RandomSearch:
             Tracker(self.setting.directory.path, step=sum(steps[:done]), enabled=first) as tracker,
             Progress("search", sum(steps), done=sum(steps[:done]), enabled=first) as progress,
         ):
+            for note in self.setting.backgrounds.notes:
+                progress.say(note)
             for candidate in range(done, len(steps)):
                 self._train(candidate, steps, tracker, progress)
             best = self._best()

@@ -17,7 +17,7 @@ from manas.architecture.genotype import Genotype
 from manas.config import Configuration, read_config
 from manas.data.dataset import Backgrounds, Batch, DataConfig
 from manas.data.images import write_image
-from manas.data.sources import SourceConfig
+from manas.data.source_config import SourceConfig
 from manas.device import DeviceName, place
 from manas.errors import ManasError
 from manas.reporting.progress import Progress
@@ -136,6 +136,8 @@ class _Retraining:
             Tracker(self.directory.path, step=start, enabled=first) as tracker,
             Progress("retrain", self.total, done=start, enabled=first) as progress,
         ):
+            for note in self.backgrounds.notes:
+                progress.say(note)
             for step in range(start, self.total):
                 terms = self._step(next(batches), step)
                 progress.advance()

@@ -1,132 +1,185 @@
-"""Folders of pairs: which layouts are understood, and what is refused."""
+"""Every published layout in small: recognised, paired, loaded; and what is broken is named."""
 
+import numpy as np
 import pytest
+from data.layouts import MINIATURES, content, picture
 
-from manas.data.archives import paired_scenes, pairing_key
+from manas.data.archives import inspect_archive, read_archive
+from manas.data.cache import ImageCache
+from manas.data.images import read_image, write_image
+from manas.data.source_config import SourceConfig
 from manas.errors import ManasError
 
 
-def touch(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
+def shown(picture):
+    return content(picture.read())
 
 
-def described(root):
-    """Scenes as {name: (clean file, {level: degraded file})}, files relative to the root."""
-    return {
-        scene.name: (
-            scene.clean.relative_to(root).as_posix(),
-            {level: path.relative_to(root).as_posix() for level, path in scene.degraded.items()},
-        )
-        for scene in paired_scenes(root)
-    }
+def scene_numbers(archive):
+    return [int("".join(filter(str.isdigit, scene.name))) for scene in archive.scenes]
 
 
-def test_levels_beside_clean(tmp_path):
-    touch(
-        tmp_path, *(f"{folder}/{n}.png" for folder in ("clean", "light", "medium", "fog") for n in ("a", "b"))
-    )
-    assert described(tmp_path) == {
-        n: (f"clean/{n}.png", {level: f"{level}/{n}.png" for level in ("fog", "light", "medium")})
-        for n in ("a", "b")
-    }
+@pytest.mark.parametrize("name", MINIATURES)
+class TestEveryLayout:
+    def test_is_recognised_and_paired(self, name, tmp_path):
+        miniature = MINIATURES[name]()
+        archive = read_archive(miniature.write(tmp_path))
+        assert archive.layout == miniature.layout
+        assert archive.levels == miniature.levels
+        assert scene_numbers(archive) == list(miniature.scenes)
+        for number, scene in zip(miniature.scenes, archive.scenes, strict=True):
+            assert shown(scene.clean) == (number % 50, 0)
+            assert list(scene.degraded) == list(miniature.levels)
+            for place, degraded in enumerate(scene.degraded.values(), 1):
+                assert shown(degraded) == (number % 50, place)
+            assert [shown(mask) for mask in scene.masks.values()] in ([], [(number % 50, 2)])
+
+    def test_is_forced_by_name(self, name, tmp_path):
+        miniature = MINIATURES[name]()
+        root = miniature.write(tmp_path)
+        assert read_archive(root, layout=miniature.layout) == read_archive(root)
+
+    def test_is_loaded(self, name, tmp_path):
+        miniature = MINIATURES[name]()
+        source = SourceConfig(task="derain", pairs=str(miniature.write(tmp_path)))
+        opened = source.open(len(miniature.levels), ImageCache(1 << 24))
+        for index, number in enumerate(miniature.scenes):
+            crop = opened.crop(index, 32, np.random.default_rng(0), augment=False)
+            assert content(255 * crop.clean) == (number % 50, 0)
+            assert [content(255 * each) for each in crop.degraded] == [
+                (number % 50, place) for place in range(1, len(miniature.levels) + 1)
+            ]
 
 
-@pytest.mark.parametrize(
-    ("clean", "degraded"),
-    [("target", "input"), ("norain", "rain"), ("gt", "lq"), ("GT", "Snow"), ("ground_truth", "rainy_image")],
-)
-def test_published_folder_names(clean, degraded, tmp_path):
-    touch(tmp_path, f"{clean}/1.png", f"{degraded}/1.png", "masks/1.png")
-    assert described(tmp_path) == {"1": (f"{clean}/1.png", {degraded.lower(): f"{degraded}/1.png"})}
+def removed(path):
+    path.unlink()
 
 
-@pytest.mark.parametrize(
-    ("clean", "degraded", "key"),
-    [
-        ("001", "1", "1"),
-        ("norain-001", "rain-001", "1"),
-        ("norain-12", "norain-12x2", "12"),
-        ("no-rain-7", "rain-7", "7"),
-        ("0042", "0042_s80_a04", "42"),
-        ("Street", "street", "street"),
-        ("scene_a", "scene_a", "scene_a"),
-        ("0", "000", "0"),
-    ],
-)
-def test_names_pair_across_prefixes_marks_and_number_formats(clean, degraded, key, tmp_path):
-    touch(tmp_path, f"target/{clean}.png", f"input/{degraded}.jpg")
-    assert described(tmp_path) == {key: (f"target/{clean}.png", {"input": f"input/{degraded}.jpg"})}
+def renamed(path):
+    path.rename(path.with_name(f"other_{path.name}"))
 
 
-@pytest.mark.parametrize("stem", ["rainbow", "x2y", "1x3", "s80_a04", "1_2", "rain"])
-def test_other_names_are_kept(stem):
-    assert pairing_key(stem) == stem
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-200])
 
 
-def test_folders_below_are_kept_apart(tmp_path):
-    touch(tmp_path, *(f"{kind}/{place}/1.png" for kind in ("target", "input") for place in ("north", "south")))
-    assert described(tmp_path) == {
-        f"{place}/1": (f"target/{place}/1.png", {"input": f"input/{place}/1.png"})
-        for place in ("north", "south")
-    }
+def emptied(path):
+    path.write_bytes(b"")
 
 
-def test_names_pair_in_folders_below(tmp_path):
-    touch(tmp_path, "norain/north/norain-001.png", "rain/north/rain-1.png")
-    assert len(paired_scenes(tmp_path)) == 1
+def cropped(path):
+    write_image(path, read_image(path)[:-8])
 
 
-def refused(root, *parts):
+def no_image(path):
+    path.write_text("no image")
+
+
+def load(root):
+    """All of it, as a training would."""
+    levels = read_archive(root).levels
+    source = SourceConfig(task="derain", pairs=str(root)).open(len(levels), ImageCache(0))
+    for index in range(len(source.identities)):
+        source.crop(index, 16, np.random.default_rng(index), augment=False)
+
+
+PAIRED = [name for name, miniature in MINIATURES.items() if miniature().layout != "halves"]
+SAYS = {
+    removed: "no partner|no such file",
+    renamed: "no partner|no such file|neither|does not end",
+    truncated: "cannot read",
+    emptied: "it is empty",
+    cropped: "pairs must have one size",
+    no_image: "cannot read it as an image",
+}
+
+
+@pytest.mark.parametrize("fault", SAYS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("name", PAIRED)
+def test_a_broken_file_is_named(name, fault, tmp_path):
+    root = MINIATURES[name]().write(tmp_path)
+    scene = read_archive(root).scenes[1]
+    *_, broken = scene.degraded.values()
+    fault(broken.path)
+    with pytest.raises(ManasError, match=SAYS[fault]) as error:
+        load(root)
+    gone = scene.clean.path if fault is removed and not root.suffix else broken.path
+    assert gone.name in str(error.value)
+
+
+@pytest.mark.parametrize("fault", [truncated, emptied, no_image], ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("name", ["rain800 left", "rain800 right"])
+def test_a_broken_file_of_halves_is_named(name, fault, tmp_path):
+    root = MINIATURES[name]().write(tmp_path)
+    fault(tmp_path / "2.jpg")
+    with pytest.raises(ManasError, match=rf"2\.jpg.*{SAYS[fault]}"):
+        load(root)
+
+
+def test_the_half_is_named_where_it_is_read(tmp_path):
+    root = MINIATURES["did_mdn"]().write(tmp_path)
+    source = SourceConfig(task="derain", pairs=str(root)).open(3, ImageCache(0))
+    truncated(tmp_path / "Rain_Heavy" / "train2018new" / "2.jpg")
+    with pytest.raises(ManasError, match=r"2\.jpg \(left half\): cannot read"):
+        source.crop(1, 16, np.random.default_rng(0), augment=False)
+
+
+def test_halves_of_odd_width(tmp_path):
+    root = MINIATURES["rain800 left"]().write(tmp_path)
+    write_image(tmp_path / "2.jpg", read_image(tmp_path / "2.jpg")[:, :-1])
+    with pytest.raises(ManasError, match=r"1 odd_width: \S+2\.jpg: 63x32 is odd in width"):
+        read_archive(root)
+    assert scene_numbers(read_archive(root, allow=["odd_width"])) == [1, 3, 10]
+
+
+def test_problems_are_counted_capped_and_allowed(tmp_path):
+    root = MINIATURES["levels"]().write(tmp_path)
+    for n in range(20, 25):
+        write_image(root / "light" / f"{n}.png", picture(n, 1))
+    emptied(root / "heavy" / "02.tiff")
     with pytest.raises(ManasError) as error:
-        paired_scenes(root)
-    for part in parts:
-        assert str(part) in str(error.value)
+        read_archive(root)
+    said = str(error.value)
+    assert said.startswith(f"{root}: 5 unmatched, 1 unreadable: ")
+    assert [f"{n}.png" in said for n in range(20, 25)] == [True] * 3 + [False] * 2
+    assert "and 2 more" in said
+    assert "allow [unmatched, unreadable]" in said
+    assert "\n" not in said
+    with pytest.raises(ManasError, match="1 unreadable: "):
+        read_archive(root, allow=["unmatched"])
+    archive = read_archive(root, allow=["unmatched", "unreadable"])
+    assert [len(scene.degraded) for scene in archive.scenes] == [4, 3, 4]
+    assert archive.notes == ("allowed: 5 unmatched, 1 unreadable",)
+    with pytest.raises(ManasError, match="scene '2' has 3 .* but data.versions is 4; set data.versions=3"):
+        SourceConfig(task="x", pairs=str(root), allow=["unmatched", "unreadable"]).open(4, ImageCache(0))
 
 
-class TestRefused:
-    def test_missing_folder(self, tmp_path):
-        refused(tmp_path / "none", tmp_path / "none", "no such folder", "give a folder")
+def test_an_unsound_clean_picture_takes_its_scene_along(tmp_path):
+    root = MINIATURES["levels"]().write(tmp_path)
+    emptied(root / "Clean" / "002.PNG")
+    assert scene_numbers(read_archive(root, allow=["unreadable"])) == [1, 10]
 
-    def test_file(self, tmp_path):
-        touch(tmp_path, "a.png")
-        refused(tmp_path / "a.png", "no such folder")
 
-    def test_no_clean_folder(self, tmp_path):
-        touch(tmp_path, "rain/1.png")
-        refused(tmp_path, tmp_path, "no folder of clean images", "clean", "norain")
+def test_duplicates_keep_the_first(tmp_path):
+    root = MINIATURES["rain12"]().write(tmp_path)
+    write_image(root / "target" / "002.png", picture(30))
+    archive = inspect_archive(root)
+    (problem,) = archive.problems
+    assert (problem.kind, problem.path.name) == ("duplicate", "2.png")
+    assert "002.png" in problem.message
+    assert "keep one" in problem.message
+    assert shown(archive.scenes[1].clean) == (30, 0)
 
-    def test_no_degraded_folder(self, tmp_path):
-        touch(tmp_path, "target/1.png", "anything/1.png")
-        refused(tmp_path, tmp_path, "no degraded images beside 'target'", "'input'")
 
-    def test_degraded_image_without_clean_one(self, tmp_path):
-        touch(tmp_path, "clean/1.png", "light/1.png", "light/2.png", "light/3.png")
-        refused(tmp_path, tmp_path / "light" / "2.png", tmp_path / "clean", "2 such files")
+def test_what_nothing_is_left_of_is_refused(tmp_path):
+    root = MINIATURES["rain12"]().write(tmp_path)
+    for path in (root / "target").iterdir():
+        emptied(path)
+    with pytest.raises(ManasError, match="no pair is left"):
+        read_archive(root, allow=["unreadable"])
 
-    def test_clean_image_without_degraded_one(self, tmp_path):
-        touch(tmp_path, "clean/1.png", "clean/2.png", "light/1.png", "light/2.png", "heavy/1.png")
-        refused(tmp_path, tmp_path / "clean" / "2.png", tmp_path / "heavy", "1 such files")
 
-    def test_the_folder_is_named_as_it_is_on_disk(self, tmp_path):
-        touch(tmp_path, "Clean/1.png", "Clean/2.png", "Light/1.png")
-        refused(tmp_path, tmp_path / "Clean" / "2.png", tmp_path / "Light")
-
-    @pytest.mark.parametrize("names", [("001.png", "1.png"), ("rain-3.png", "3x2.png")])
-    def test_two_files_with_one_key(self, names, tmp_path):
-        touch(tmp_path, "input/1.png", *(f"target/{name}" for name in names))
-        refused(tmp_path, *names, "keep one")
-
-    def test_two_files_that_differ_in_their_suffix(self, tmp_path):
-        touch(tmp_path, "input/1.png", "target/1.png", "target/1.jpg")
-        refused(tmp_path, "1.jpg", "1.png", "rename one")
-
-    @pytest.mark.parametrize("empty", ["clean", "light"])
-    def test_folder_without_images(self, empty, tmp_path):
-        touch(tmp_path, "clean/1.png", "light/1.png")
-        (tmp_path / empty / "1.png").unlink()
-        (tmp_path / empty / "notes.txt").touch()
-        refused(tmp_path, tmp_path / empty, "no image")
+def test_an_unknown_kind_to_allow(tmp_path):
+    root = MINIATURES["rain12"]().write(tmp_path)
+    with pytest.raises(ManasError, match="no problem is of kind 'unmatchd'; did you mean 'unmatched'"):
+        read_archive(root, allow=["unmatchd"])

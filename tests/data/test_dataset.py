@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from manas.data.dataset import Backgrounds, Crops, DataConfig, Key, Stream, partition
 from manas.data.images import write_image
-from manas.data.sources import Crop, SourceConfig
+from manas.data.source_config import SourceConfig
+from manas.data.sources import Crop
 from manas.errors import ManasError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -18,8 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 class TestStream:
     LENGTHS = (3, 5, 2)
 
-    def keys(self, count, **options):
-        return list(islice(Stream(self.LENGTHS, seed=4, **options), count))
+    def keys(self, count, *, weights=(1, 1, 1), **options):
+        return list(islice(Stream(self.LENGTHS, weights, seed=4, **options), count))
 
     def test_every_source_once_a_block(self):
         keys = self.keys(60)
@@ -30,7 +31,7 @@ class TestStream:
     @pytest.mark.parametrize("sources", range(1, 4))
     def test_every_rank_meets_every_source(self, ranks, sources):
         for rank in range(ranks):
-            keys = islice(Stream([7] * sources, seed=0, start=rank, step=ranks), 40)
+            keys = islice(Stream([7] * sources, [1] * sources, seed=0, start=rank, step=ranks), 40)
             assert {key.source for key in keys} == set(range(sources))
 
     def test_each_epoch_of_a_source_is_a_permutation(self):
@@ -45,11 +46,25 @@ class TestStream:
                 orders.add(tuple(key.background for key in part))
             assert len(orders) > 1  # another order each time
 
+    @pytest.mark.parametrize("weights", [(2, 1, 1), (1, 3, 5), (4, 1, 7)])
+    def test_a_turn_holds_each_source_as_often_as_its_weight(self, weights):
+        turn, turns = sum(weights), 60
+        keys = self.keys(turn * turns, weights=weights)
+        for start in range(0, len(keys), turn):
+            sources = [key.source for key in keys[start : start + turn]]
+            assert [sources.count(source) for source in range(3)] == list(weights)
+        for source, length in enumerate(self.LENGTHS):  # and each goes through its own in whole epochs
+            drawn = sorted(key[1:] for key in keys if key.source == source)
+            whole = weights[source] * turns // length
+            assert drawn[: whole * length] == [(e, b) for e in range(whole) for b in range(length)]
+
     def test_a_key_is_a_function_of_seed_and_position(self):
-        stream, keys = Stream(self.LENGTHS, seed=4), self.keys(50)
+        stream, keys = Stream(self.LENGTHS, (1, 1, 1), seed=4), self.keys(50)
         for position in (49, 0, 17, 3, 17):
-            assert stream.key(position) == Stream(self.LENGTHS, seed=4).key(position) == keys[position]
-        assert list(islice(Stream(self.LENGTHS, seed=5), 50)) != keys
+            assert (
+                stream.key(position) == Stream(self.LENGTHS, (1, 1, 1), seed=4).key(position) == keys[position]
+            )
+        assert list(islice(Stream(self.LENGTHS, (1, 1, 1), seed=5), 50)) != keys
 
     @pytest.mark.parametrize("ranks", [2, 3, 4])
     def test_ranks_share_one_stream(self, ranks):
@@ -265,6 +280,51 @@ def test_a_crop_is_a_function_of_its_whole_key():
     assert bits(one) == bits(crops()[Key(0, 0, 1)])
     others = [crops()[Key(0, 1, 1)], crops()[Key(0, 0, 0)], crops()[Key(1, 0, 0)], crops(1)[Key(0, 0, 1)]]
     assert len({bits(other)[0] for other in [one, *others]}) == 5
+
+
+class TestCleanShare:
+    def samples(self, share, draws=300):
+        crops = Crops([Told()], [[0, 1, 2]], [5], patch=8, seed=0, augment=True, clean_share=share)
+        return [crops[Key(0, epoch, place)] for epoch in range(draws // 3) for place in range(3)]
+
+    def test_clean_samples_are_the_clean_crop_for_no_task(self):
+        for sample in self.samples(0.3):
+            assert sample.degraded.shape == (2, 3, 8, 8)
+            assert sample.task in (5, -1)
+            assert (sample.task == -1) == all(torch.equal(version, sample.clean) for version in sample.degraded)
+
+    @pytest.mark.parametrize("share", [0.1, 0.5])
+    def test_they_are_the_share(self, share):
+        clean = np.mean([sample.task.item() == -1 for sample in self.samples(share, 900)])
+        assert clean == pytest.approx(share, abs=0.05)
+
+    def test_the_degraded_ones_are_what_they_were(self):
+        without, with_clean = self.samples(0), self.samples(0.4)
+        assert all(sample.task == 5 for sample in without)
+        pairs = [(a, b) for a, b in zip(without, with_clean, strict=True) if b.task == 5]
+        assert 100 < len(pairs) < 250
+        assert all(bits(a) == bits(b) for a, b in pairs)
+
+    def test_validation_has_none(self, folders):
+        data = backgrounds(folders, clean_share=0.9, validation_images=4)
+        assert all(batch.task.min() >= 0 for batch in data.validation("kept"))
+        assert any(batch.task.min() < 0 for batch in islice(data.batches("kept"), 4))
+
+
+def test_a_folder_of_decoded_images_changes_no_batch(folders, tmp_path):
+    batches = [
+        next(backgrounds(folders, workers=workers, cache_folder=cache).batches("kept"))
+        for workers, cache in ((0, None), (0, str(tmp_path / "cache")), (1, str(tmp_path / "cache")))
+    ]
+    assert bits(batches[0]) == bits(batches[1]) == bits(batches[2])
+    assert list((tmp_path / "cache").glob("*/*.npy"))
+
+
+def test_weights_mix_the_sources(folders):
+    heavy, light = config(folders).sources[0].model_copy(update={"weight": 3}), config(folders).sources[1]
+    data = backgrounds(folders, sources=(heavy, light), batch=4)
+    for batch in islice(data.batches("kept"), 6):
+        assert sorted(batch.task.tolist()) == sorted([TASKS.index(heavy.task)] * 3 + [TASKS.index(light.task)])
 
 
 def test_a_source_without_tower_is_named(folders):

@@ -1,15 +1,18 @@
 """Sources: crops that belong together, and what is refused."""
 
-import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from data.layouts import MINIATURES, content, folders, outdoor_rain, picture
 from pydantic import ValidationError
 
-from manas.data.archives import paired_scenes
-from manas.data.images import write_image
-from manas.data.photographs import TRAINING
-from manas.data.sources import GeneratedSource, ImageCache, PairedSource, SourceConfig
+from manas.data.archives import Archive, Picture, Scene, read_archive
+from manas.data.cache import ImageCache
+from manas.data.images import read_image, write_image
+from manas.data.photographs import TRAINING, builtin_photographs
+from manas.data.source_config import SourceConfig
+from manas.data.sources import GeneratedSource, PairedSource
 from manas.data.weather import degrade
 from manas.errors import ManasError
 
@@ -34,7 +37,7 @@ CACHE = ImageCache(1 << 24)
 
 
 def paired(root, versions=3):
-    return PairedSource(paired_scenes(root), versions, str(root), CACHE)
+    return PairedSource(read_archive(root), versions, CACHE)
 
 
 def rng(seed):
@@ -49,7 +52,7 @@ def test_clean_and_all_versions_share_crop_and_augmentation(pairs):
         assert crop.degraded.shape == (3, 16, 16, 3)
         assert crop.clean.dtype == crop.degraded.dtype == np.float32
         apart = (crop.degraded - crop.clean) * 255
-        for level, difference in zip(sorted(STEPS), apart, strict=True):
+        for level, difference in zip(STEPS, apart, strict=True):
             np.testing.assert_allclose(difference, STEPS[level], atol=1e-3)
 
 
@@ -59,7 +62,7 @@ def test_versions_are_drawn_without_repetition(pairs):
     for seed in range(30):
         crop = source.crop(0, 16, rng(seed), augment=False)
         seen.add(tuple(np.rint((crop.degraded - crop.clean)[:, 0, 0, 0] * 255).astype(int)))
-    assert seen == {(33, 7), (33, 20), (7, 20)}  # heavy, light, medium: in the order of the folders
+    assert seen == {(7, 20), (7, 33), (20, 33)}  # the lightest first
 
 
 def symmetries(image):
@@ -70,7 +73,7 @@ def symmetries(image):
 
 def test_all_eight_augmentations_occur_and_no_other(pairs):
     source = paired(pairs)
-    clean = source.cache.read(source.scenes[1].clean)
+    clean = source.scenes[1].clean.read()
     whole = {image.tobytes() for image in symmetries(clean[:18, :18])}
     assert len(whole) == 8
     found = set()
@@ -116,7 +119,121 @@ def test_pairs_of_two_sizes_are_named(pairs, tmp_path):
     for kind, height in (("clean", 20), ("light", 21)):
         write_image(tmp_path / kind / "a.png", np.zeros((height, 20, 3), np.uint8))
     with pytest.raises(ManasError, match=r"light.a\.png: 20x21, but its clean image .*clean.a\.png is 20x20"):
-        paired(tmp_path, versions=1).crop(0, 16, rng(0), augment=True)
+        opened_before_it_changed(tmp_path).crop(0, 16, rng(0), augment=True)
+
+
+def opened_before_it_changed(root):
+    """A source of one pair whose sizes nobody has looked at."""
+    clean, light = (Picture(root / kind / "a.png") for kind in ("clean", "light"))
+    return PairedSource(Archive("folders", root, (Scene("a", clean, {"light": light}),)), 1, CACHE)
+
+
+def test_both_halves_of_a_file_are_decoded_once(tmp_path, monkeypatch):
+    source = SourceConfig(task="derain", pairs=str(MINIATURES["did_mdn"]().write(tmp_path)))
+    source = source.open(3, ImageCache(1 << 24))
+    reads = []
+    monkeypatch.setattr("manas.data.cache.read_image", lambda path: reads.append(path) or read_image(path))
+    for seed in range(4):
+        source.crop(0, 16, rng(seed), augment=True)
+    assert sorted(path.parts[-3] for path in reads) == ["Rain_Heavy", "Rain_Light", "Rain_Medium"]
+
+
+class TestPairsConfig:
+    """What a source of pairs passes on to `read_archive`."""
+
+    def scenes(self, root, **options):
+        return SourceConfig(task="derain", pairs=str(root), **options).open(1, CACHE).scenes
+
+    def test_options_of_the_archive(self, tmp_path):
+        halved = MINIATURES["rain800 left"]().write(tmp_path / "halves")
+        assert {s.clean.half for s in self.scenes(halved, side="right")} == {"left"}
+        assert {s.clean.half for s in self.scenes(halved, layout="did_mdn")} == {"right"}
+        levels = MINIATURES["levels"]().write(tmp_path / "levels")
+        assert [list(s.degraded) for s in self.scenes(levels, levels=["heavy"])] == [["heavy"]] * 3
+        (levels / "heavy" / "02.tiff").unlink()
+        assert len(self.scenes(levels, levels=["heavy"], allow=["unmatched"])) == 2
+        outdoor = outdoor_rain(300, 301).write(tmp_path / "outdoor")
+        assert [len(self.scenes(outdoor, exclusions=on)) for on in (True, False)] == [1, 2]
+
+    def test_folders_by_level(self, pairs):
+        folders = {"clean": str(pairs / "clean"), "heavy": str(pairs / "heavy")}
+        source = SourceConfig(task="derain", pairs=folders).open(1, CACHE)
+        crop = source.crop(0, 16, rng(0), augment=True)
+        np.testing.assert_allclose(255 * (crop.degraded - crop.clean), STEPS["heavy"], atol=1e-3)
+
+    @pytest.mark.parametrize(
+        ("option", "message"),
+        [({"levels": ["hevy"]}, "level 'hevy'; did you mean 'heavy'"), ({"layout": "flat"}, "called 'flat'; ")],
+    )
+    def test_unknown_names(self, option, message, pairs):
+        with pytest.raises(ManasError, match=message):
+            self.scenes(pairs, **option)
+
+
+class TestExclude:
+    """Backgrounds that another set has are left out, whatever finds them."""
+
+    @pytest.fixture
+    def root(self, tmp_path, monkeypatch):
+        """Pairs of the scenes 1, 2 and 10; two pictures match if they show one scene."""
+
+        def matches(of, among):
+            return [
+                SimpleNamespace(first=one, second=two) for one in of for two in among if of[one] == among[two]
+            ]
+
+        monkeypatch.setattr("manas.data.signature.signature", content)
+        monkeypatch.setattr("manas.data.matching.matches", matches)
+        return MINIATURES["rain12"]().write(tmp_path / "own")
+
+    def left(self, root, *others):
+        source = SourceConfig(task="derain", pairs=str(root), exclude=[str(other) for other in others])
+        return [scene.name for scene in source.open(1, CACHE).scenes]
+
+    def test_backgrounds_of_another_set(self, root, tmp_path):
+        other = folders("", "gt/{}.png", "in/{}.png", numbers=(2, 3)).write(tmp_path / "other")
+        assert self.left(root, other) == ["1", "10"]
+
+    def test_photographs_and_several_sets(self, root, tmp_path):
+        write_image(tmp_path / "photographs" / "x.png", picture(1))
+        for name in ("one", "two"):
+            folders("", "gt/{}.png", "in/{}.png", numbers=(2,)).write(tmp_path / "sets" / name)
+        assert self.left(root, tmp_path / "photographs", tmp_path / "sets") == ["10"]
+
+    def test_the_test_backgrounds_of_a_set_count(self, root, tmp_path):
+        other = outdoor_rain(310, 400).write(tmp_path / "other")
+        assert self.left(root, other) == ["1", "2"]
+
+    def test_nothing_left(self, root):
+        with pytest.raises(ManasError, match="all of its backgrounds are in .*; exclude another set"):
+            self.left(root, root)
+
+    def test_a_missing_folder(self, root, tmp_path):
+        with pytest.raises(ManasError, match="none: no such folder"):
+            self.left(root, tmp_path / "none")
+
+
+def test_photographs_are_excluded_too(pairs, tmp_path):
+    config = {"task": "x", "weather": "rain", "photographs": str(pairs / "clean")}
+    write_image(tmp_path / "test" / "copy.png", read_image(pairs / "clean" / "1.png"))
+    source = SourceConfig(**config, exclude=[str(tmp_path / "test")]).open(3, CACHE)
+    assert [path.name for path in source.photographs] == ["2.png"]
+    assert source.notes == (f"left out 1 backgrounds that are in {tmp_path / 'test'}",)
+    with pytest.raises(ManasError, match="clean: all of its backgrounds are in"):
+        SourceConfig(**config, exclude=[str(pairs)]).open(3, CACHE)
+
+
+def test_a_background_is_excluded_by_what_it_shows(tmp_path):
+    """With the signatures that are used: re-encoded, and under another name."""
+    for name, path in builtin_photographs("training").items():
+        image = read_image(path)[:256, :256]
+        write_image(tmp_path / "own" / "gt" / f"{name}.png", image)
+        write_image(tmp_path / "own" / "input" / f"{name}.png", image)
+    astronaut = read_image(tmp_path / "own" / "gt" / "astronaut.png")
+    write_image(tmp_path / "photographs" / "1.jpg", astronaut)
+    config = SourceConfig(task="x", pairs=str(tmp_path / "own"), exclude=[str(tmp_path / "photographs")])
+    scenes = config.open(1, CACHE).scenes
+    assert {scene.name for scene in scenes} == set(TRAINING) - {"astronaut"}
 
 
 @pytest.mark.parametrize(
@@ -204,6 +321,13 @@ class TestSourceConfig:
             {"weather": "hail"},
             {"weather": "rain", "levels": []},
             {"weather": "rain", "levels": ["huge"]},
+            {"weather": "rain", "layout": "did_mdn"},
+            {"weather": "rain", "exclusions": False},
+            {"weather": None, "pairs": "a", "photographs": "b"},
+            {"weather": None, "pairs": "a", "nested": False},
+            {"weather": None, "pairs": "a", "levels": []},
+            {"weather": None, "pairs": "a", "allow": ["everything"]},
+            {"weather": None, "pairs": "a", "side": "top"},
             {"x": 1},
         ],
     )
@@ -211,31 +335,19 @@ class TestSourceConfig:
         with pytest.raises(ValidationError):
             SourceConfig(**{"task": "derain", "weather": "rain"} | wrong)
 
+    def test_what_is_written_whole_reads_back(self):
+        for config in ({"weather": "rain", "capture": {"jpeg": [80, 90]}}, {"pairs": "a", "side": "left"}):
+            source = SourceConfig(task="derain", **config)
+            assert SourceConfig(**source.model_dump(mode="json")) == source
+
+    def test_foreign_fields_and_unknown_levels_are_named(self):
+        with pytest.raises(ValidationError, match="layout, side is for pairs, not for generated weather"):
+            SourceConfig(task="derain", weather="rain", layout="did_mdn", side="left")
+        with pytest.raises(ValidationError, match="nested is for generated weather, not for pairs"):
+            SourceConfig(task="derain", pairs="a", nested=False)
+        with pytest.raises(ValidationError, match="'hevy'; did you mean 'heavy'"):
+            SourceConfig(task="derain", weather="rain", levels=["light", "hevy"])
+
     def test_levels_are_named_once(self):
         with pytest.raises(ValidationError):
             SourceConfig(task="derain", weather="rain", levels=["light", "light"])
-
-
-class TestImageCache:
-    def test_reads_each_file_once_within_its_budget(self, pairs, monkeypatch):
-        reads = []
-        from manas.data import sources
-
-        read = sources.read_image
-        monkeypatch.setattr(sources, "read_image", lambda path: reads.append(path) or read(path))
-        one, two = pairs / "clean" / "1.png", pairs / "clean" / "2.png"
-        cache = ImageCache(1 << 24)
-        for path in (one, two, one, two):
-            assert np.array_equal(cache.read(path), read(path))
-        assert reads == [one, two]
-        small = ImageCache(budget=1)
-        for path in (one, one, two, one):
-            small.read(path)
-        assert reads[2:] == [one, two, one]
-        assert small.used == small.read(one).nbytes
-
-    def test_pictures_do_not_travel_to_workers(self, pairs):
-        cache = ImageCache(budget=123)
-        cache.read(pairs / "clean" / "1.png")
-        arrived = pickle.loads(pickle.dumps(cache))
-        assert (arrived.budget, len(arrived.images), arrived.used) == (123, 0, 0)

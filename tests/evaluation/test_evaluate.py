@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data.layouts import MINIATURES, content
 
+from manas.data.cache import ImageCache
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs, photographs_in
-from manas.data.sources import ImageCache, SourceConfig, identity
+from manas.data.source_config import SourceConfig
+from manas.data.sources import identity
 from manas.errors import ManasError
 from manas.evaluation.evaluate import Evaluation, ImageScores, evaluate, table
 from manas.evaluation.metrics import Scores, protocol_named
@@ -178,10 +181,10 @@ class TestPairs:
                 write_image(tmp_path / level / path.name, read_image(path) + np.uint8(more))
         scenes = list(scenes_of_pairs(tmp_path))
         assert [(s.name, s.level) for s in scenes] == [
-            ("a", "heavy"),
             ("a", "light"),
-            ("b", "heavy"),
+            ("a", "heavy"),
             ("b", "light"),
+            ("b", "heavy"),
         ]
         assert {s.group for s in scenes} == {tmp_path.name}
         for scene in scenes:
@@ -189,10 +192,21 @@ class TestPairs:
             np.testing.assert_array_equal(scene.degraded, scene.clean + np.uint8(more))
         assert all(map(equal, scenes, scenes_for(tmp_path)))
 
+    def test_halves_of_a_file_are_decoded_once(self, tmp_path, monkeypatch):
+        reads = []
+        monkeypatch.setattr("manas.data.cache.read_image", lambda path: reads.append(path) or read_image(path))
+        root = MINIATURES["did_mdn"]().write(tmp_path / "set")
+        scenes = list(scenes_of_pairs(root))
+        assert len(reads) == len(set(reads)) == len(scenes) == 9
+        for place, scene in enumerate(scenes):
+            assert scene.group == "set"
+            assert content(scene.clean) == (int(scene.name), 0)
+            assert content(scene.degraded) == (int(scene.name), place % 3 + 1)
+
     def test_sizes_that_differ(self, clean, tmp_path):
         for path in clean.iterdir():
             write_image(tmp_path / "light" / path.name, np.zeros((5, 5, 3), np.uint8))
-        with pytest.raises(ManasError, match="not of the size of its clean image"):
+        with pytest.raises(ManasError, match=r"2 size: \S+a\.png: 5x5, but its clean image \S+ is 24x20"):
             list(scenes_of_pairs(tmp_path))
 
 

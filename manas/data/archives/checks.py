@@ -1,0 +1,126 @@
+"""What headers tell: files that are no images, odd halves, pairs of two sizes. Nothing is decoded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, UnidentifiedImageError
+
+from manas.data.archives.index import Picture, Problem, Scene
+
+Size = tuple[int, int]
+
+_ORIENTATION = 0x0112
+_TURNED = range(5, 9)
+
+
+class Checked(NamedTuple):
+    """Scenes without the pictures that have a problem, the problems, and the sizes of the files looked at."""
+
+    scenes: list[Scene]
+    problems: list[Problem]
+    sizes: dict[Path, Size]
+
+
+def check_sizes(scenes: Sequence[Scene]) -> Checked:
+    """Opens the header of every file of the scenes, once.
+
+    A file that is truncated further on is found when it is decoded, not here.
+    """
+    sizes, problems = _sizes_of({picture.path for picture in _pictures(scenes)})
+    for path in sorted({picture.path for picture in _pictures(scenes) if picture.half}):
+        if path in sizes and sizes[path][0] % 2:
+            problems.append(_odd_width(path, sizes.pop(path)))
+    sound = []
+    for scene in scenes:
+        if scene.clean.path in sizes:
+            fitting, wrong = _fitting(scene, sizes)
+            problems += wrong
+            sound += [fitting] if fitting.degraded else []
+    return Checked(sound, problems, {picture.path: sizes[picture.path] for picture in _pictures(sound)})
+
+
+def size_of(picture: Picture, sizes: Mapping[Path, Size]) -> Size:
+    """(width, height) of a picture, from those of the files."""
+    width, height = sizes[picture.path]
+    return (width // 2 if picture.half else width, height)
+
+
+def _pictures(scenes: Iterable[Scene]) -> Iterator[Picture]:
+    for scene in scenes:
+        yield scene.clean
+        yield from scene.degraded.values()
+        yield from scene.masks.values()
+
+
+def _sizes_of(paths: Iterable[Path]) -> tuple[dict[Path, Size], list[Problem]]:
+    sizes: dict[Path, Size] = {}
+    problems: list[Problem] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about odd metadata and then reads the picture
+        for path in sorted(paths):
+            try:
+                sizes[path] = _size_in_header(path)
+            except Exception as error:  # Pillow raises whatever a malformed file makes it trip over
+                reason = (
+                    "it is empty" if isinstance(error, UnidentifiedImageError) and _is_empty(path) else error
+                )
+                problems.append(_unreadable(path, reason))
+    return sizes, problems
+
+
+def _size_in_header(path: Path) -> Size:
+    with Image.open(path) as picture:
+        width, height = picture.size
+        # Of a TIFF, Pillow gives the upright size; of a PNG without the chunk, it would decode the pixels to
+        # look for it behind them.
+        tells = picture.format not in ("TIFF", "PNG") or (picture.format == "PNG" and "exif" in picture.info)
+        turned = tells and picture.getexif().get(_ORIENTATION) in _TURNED
+        return (height, width) if turned else (width, height)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.stat().st_size == 0
+
+
+def _unreadable(path: Path, reason: object) -> Problem:
+    return Problem(
+        "unreadable", path, f"cannot read it as an image ({reason}); replace the file or leave it out"
+    )
+
+
+def _odd_width(path: Path, size: Size) -> Problem:
+    message = f"{size[0]}x{size[1]} is odd in width, so it has no two halves; replace the file or leave it out"
+    return Problem("odd_width", path, message)
+
+
+def _fitting(scene: Scene, sizes: Mapping[Path, Size]) -> tuple[Scene, list[Problem]]:
+    """The scene with those pictures that are sound and of the clean one's size."""
+    expected = size_of(scene.clean, sizes)
+    problems = []
+    for picture in (*scene.degraded.values(), *scene.masks.values()):
+        if picture.path in sizes and size_of(picture, sizes) != expected:
+            problems.append(other_size(picture, size_of(picture, sizes), scene.clean, expected))
+
+    def fits(pictures: Mapping[str, Picture]) -> dict[str, Picture]:
+        return {
+            level: picture
+            for level, picture in pictures.items()
+            if picture.path in sizes and size_of(picture, sizes) == expected
+        }
+
+    return replace(scene, degraded=fits(scene.degraded), masks=fits(scene.masks)), problems
+
+
+def other_size(picture: Picture, own: Size, clean: Picture, expected: Size) -> Problem:
+    """That a picture has not the size of its clean one."""
+    message = f"{_times(own)}, but its clean image {clean} is {_times(expected)}; pairs must have one size"
+    return Problem("size", picture.path, message)
+
+
+def _times(size: Size) -> str:
+    return "{}x{}".format(*size)

@@ -1,0 +1,119 @@
+"""Pictures that play a part in a scene -> scenes, and what finds no partner."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from manas.data.archives.index import Picture, Problem, Scene, level_order, natural_order
+from manas.data.archives.names import Role
+from manas.errors import ManasError, nearest
+
+
+class Part(NamedTuple):
+    """The part that a picture plays: which, in which scene, at which level."""
+
+    role: Role
+    key: str
+    picture: Picture
+    level: str = ""  # of a clean picture: empty, unless every level brings its own
+
+
+class Reading(NamedTuple):
+    """What a layout reads.
+
+    Attributes:
+        parts: of all scenes, in the order of their files.
+        problems: files that play no part.
+        notes: what was decided.
+        complete: whether every scene must have every level.
+    """
+
+    parts: Sequence[Part]
+    problems: Sequence[Problem] = ()
+    notes: Sequence[str] = ()
+    complete: bool = True
+
+
+def of_levels(parts: Iterable[Part], levels: Collection[str], where: str) -> list[Part]:
+    """The parts without the degraded pictures of other levels.
+
+    The clean ones stay, whichever level brings them: a background is the same file whatever is chosen.
+
+    Raises:
+        ManasError: for a level that no picture has.
+    """
+    parts = list(parts)
+    found = sorted({part.level for part in parts if part.role == "degraded"}, key=level_order)
+    for level in levels:
+        if level not in found:
+            raise ManasError(f"{where}: no degraded images of level {level!r}; {nearest(level, found)}")
+    return [part for part in parts if part.role == "clean" or part.level in levels]
+
+
+def pair(parts: Iterable[Part], *, complete: bool = True) -> tuple[list[Scene], list[Problem]]:
+    """Scenes in the natural order of their names, and the files that are left over.
+
+    Where several levels bring a clean picture, it is that of the lightest.
+    """
+    unique, problems = _without_duplicates(parts)
+    by_role: dict[Role, dict[str, dict[str, Picture]]] = {"clean": {}, "degraded": {}, "mask": {}}
+    folders: dict[tuple[Role, str], Path] = {}
+    for role, key, picture, level in unique:
+        by_role[role].setdefault(key, {})[level] = picture
+        folders.setdefault((role, level), picture.path.parent)
+    clean, degraded = by_role["clean"], by_role["degraded"]
+    clean_folder = next((folder for (role, _), folder in folders.items() if role == "clean"), None)
+    levels = {level: folder for (role, level), folder in folders.items() if role == "degraded"}
+    for key in degraded.keys() - clean.keys():
+        problems += [_alone(picture, str(clean_folder or "the set")) for picture in degraded[key].values()]
+    for key, pictures in clean.items():
+        own = degraded.get(key, {})
+        missing = [level for level in levels if level not in own] if complete or not own else []
+        if missing or not own:
+            problems.append(_alone(_lightest(pictures), _described(missing, levels)))
+    scenes = [
+        Scene(key, _lightest(clean[key]), _ordered(degraded[key]), _ordered(by_role["mask"].get(key, {})))
+        for key in sorted(clean.keys() & degraded.keys(), key=natural_order)
+    ]
+    return scenes, problems
+
+
+def _without_duplicates(parts: Iterable[Part]) -> tuple[list[Part], list[Problem]]:
+    unique: dict[tuple[Role, str, str], Part] = {}
+    problems: dict[Path, Problem] = {}
+    for part in parts:
+        first = unique.setdefault((part.role, part.key, part.level), part)
+        if first.picture != part.picture:
+            message = f"has the same name as {first.picture.path} but for its number format or suffix; keep one"
+            problems[part.picture.path] = Problem("duplicate", part.picture.path, message)
+    return list(unique.values()), list(problems.values())
+
+
+def _alone(picture: Picture, where: str) -> Problem:
+    return Problem("unmatched", picture.path, f"no partner in {where}; pairs share a name")
+
+
+def _described(missing: Sequence[str], levels: dict[str, Path]) -> str:
+    """The folders of the missing levels, and which level of a folder that holds several."""
+    by_folder: dict[Path, list[str]] = defaultdict(list)
+    for level in missing:
+        by_folder[levels[level]].append(level)
+    shared = list(levels.values())
+    named = [
+        f"{folder} (level {', '.join(sorted(those, key=level_order))})"
+        if shared.count(folder) > 1
+        else str(folder)
+        for folder, those in by_folder.items()
+    ]
+    return " or ".join(named) or "the set"
+
+
+def _lightest(pictures: dict[str, Picture]) -> Picture:
+    return pictures[min(pictures, key=level_order)]
+
+
+def _ordered(pictures: dict[str, Picture]) -> dict[str, Picture]:
+    return {level: pictures[level] for level in sorted(pictures, key=level_order)}

@@ -1,0 +1,192 @@
+"""A data set of generated weather on a folder of photographs, reproducible bit for bit from its manifest."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import Field, model_validator
+
+import manas
+from manas.config import Configuration, read_config
+from manas.data.images import read_image, write_image
+from manas.data.photographs import photographs_in
+from manas.data.weather import LEVELS, Capture, Weather, degrade
+from manas.data.weather.scene import climates_of
+from manas.errors import ManasError
+from manas.files import building
+
+MANIFEST = "manifest.json"
+FORMAT = "manas.synthesis/1"
+
+LevelName = Literal["light", "medium", "heavy"]
+
+
+class SynthesisConfig(Configuration):
+    """What is written.
+
+    Attributes:
+        weather: rain or snow.
+        levels: some of light, medium, heavy.
+        family: ``falling``, ``crossing`` or ``mixed`` (`manas.data.weather.degrade`).
+        nested: a heavier level holds the particles of the lighter ones; else each is a draw of its own.
+        seed: with the name of a photograph, it determines what falls on it.
+        capture: sensor noise and JPEG marks on the degraded pictures.
+        long_side: larger photographs are scaled down to it; kept as they are without it.
+        layout: ``levels``: clean/ and a folder a level, PNG. ``did_mdn``: that of DID-MDN, files of two halves,
+            degraded left, as JPEG of quality 95.
+        masks: also writes the layers of streaks or flakes, to masks/LEVEL/, grey PNG.
+    """
+
+    weather: Literal["rain", "snow"] = "rain"
+    levels: tuple[LevelName, ...] = Field(("light", "medium", "heavy"), min_length=1)
+    family: str = "falling"
+    nested: bool = True
+    seed: int = Field(0, ge=0)
+    capture: Capture = Capture()
+    long_side: int | None = Field(None, ge=16)
+    layout: Literal["levels", "did_mdn"] = "levels"
+    masks: bool = False
+
+    @model_validator(mode="after")
+    def _fitting(self) -> SynthesisConfig:
+        if len(set(self.levels)) != len(self.levels):
+            raise ManasError(f"a level is named twice in {', '.join(self.levels)}; name each once")
+        climates_of(self.weather, self.family)
+        if self.layout == "did_mdn" and (self.weather != "rain" or self.masks):
+            raise ManasError("the layout did_mdn is for rain without masks; take the layout levels")
+        return self
+
+
+def synthesize(
+    photographs: str | Path,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    after_each: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Path:
+    """Writes a data set with the weather of every level on every photograph of a folder; returns `out`.
+
+    The folder appears when all is written. `out/manifest.json` holds the options and, for each scene, the
+    photograph, its size and the seed. The same photographs, options and version give the same bytes; a scene
+    depends on the name of its photograph and not on the others.
+
+    Args:
+        photographs: a folder, read with those below it.
+        out: a new folder; with `overwrite`, one that an earlier call wrote.
+        after_each: called with the numbers of scenes written and of all, after each.
+        options: `SynthesisConfig`'s, such as ``weather="snow"``.
+
+    Raises:
+        ManasError: for options that do not fit, a folder without photographs, a file that cannot be read, or
+            a folder `out` that is in use.
+    """
+    config = read_config(SynthesisConfig, options)
+    found = photographs_in(Path(photographs))
+    out = Path(out)
+    _check_target(out, overwrite)
+    _check_apart(Path(photographs), out)
+    with building(out) as folder:
+        scenes = {}
+        for place, (name, path) in enumerate(found.items(), start=1):
+            scenes[name] = _write_scene(folder, place, name, path, config)
+            if after_each:
+                after_each(place, len(found))
+        _write_manifest(folder / MANIFEST, config, scenes)
+    return out
+
+
+def scene_seed(seed: int, name: str, weather: str) -> list[int]:
+    """The seed of the weather on one photograph: a function of its name, and not of the other photographs."""
+    return [seed, zlib.crc32(name.encode()), zlib.crc32(weather.encode())]
+
+
+def _write_scene(folder: Path, place: int, name: str, path: Path, config: SynthesisConfig) -> dict[str, Any]:
+    clean = _scaled(read_image(path), config.long_side)
+    seed = scene_seed(config.seed, name, config.weather)
+    fallen = degrade(
+        clean.astype(np.float32) / np.float32(255),
+        config.weather,
+        config.levels,
+        seed=seed,
+        family=config.family,
+        nested=config.nested,
+    )
+    degraded = config.capture.of(fallen.degraded, np.random.default_rng([*seed, len(LEVELS)]))
+    write = _write_halves if config.layout == "did_mdn" else _write_levels
+    stem = str(place) if config.layout == "did_mdn" else name
+    write(folder, stem, clean, _as_bytes(degraded), config)
+    if config.masks:
+        _write_masks(folder, stem, fallen, config)
+    return {"photograph": path.name, "file": stem, "size": [clean.shape[1], clean.shape[0]], "seed": seed}
+
+
+def _write_levels(folder: Path, stem: str, clean: np.ndarray, degraded: np.ndarray, config: SynthesisConfig):
+    write_image(_below(folder / "clean", stem, ".png"), clean)
+    for level, image in zip(config.levels, degraded, strict=True):
+        write_image(_below(folder / level, stem, ".png"), image)
+
+
+def _write_halves(folder: Path, stem: str, clean: np.ndarray, degraded: np.ndarray, config: SynthesisConfig):
+    for level, image in zip(config.levels, degraded, strict=True):
+        halves = np.concatenate([image, clean], axis=1)
+        write_image(folder / f"Rain_{level.capitalize()}" / "train2018new" / f"{stem}.jpg", halves)
+
+
+def _write_masks(folder: Path, stem: str, fallen: Weather, config: SynthesisConfig) -> None:
+    for level, opacity in zip(config.levels, _as_bytes(fallen.opacity), strict=True):
+        write_image(_below(folder / "masks" / level, stem, ".png"), np.repeat(opacity[..., None], 3, axis=2))
+
+
+def _below(folder: Path, name: str, suffix: str) -> Path:
+    return folder / f"{name}{suffix}"  # with_suffix would cut a name that has a dot in it
+
+
+def _scaled(image: np.ndarray, long_side: int | None) -> np.ndarray:
+    height, width = image.shape[:2]
+    if long_side is None or max(height, width) <= long_side:
+        return image
+    factor = long_side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def _as_bytes(images: np.ndarray) -> np.ndarray:
+    return (images * 255 + 0.5).astype(np.uint8)
+
+
+def _write_manifest(path: Path, config: SynthesisConfig, scenes: dict[str, Any]) -> None:
+    versions = {"manas": manas.__version__, "numpy": np.__version__}
+    content = {"format": FORMAT, **versions, "options": config.model_dump(mode="json"), "scenes": scenes}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not _is_synthesis(out):
+        raise ManasError(f"{out}: exists and is no synthesised data set; give a new folder")
+    if not overwrite:
+        raise ManasError(f"{out}: holds a synthesised data set; give a new folder, or overwrite it")
+
+
+def _is_synthesis(folder: Path) -> bool:
+    """Whether its manifest is ours: a foreign folder with a file of that name is not to be replaced."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and str(content.get("format")).startswith("manas.synthesis/")
+
+
+def _check_apart(photographs: Path, out: Path) -> None:
+    """A synthesis among its photographs would be read as some of them, and one around them replace them."""
+    source, target = photographs.resolve(), out.resolve()
+    if source.is_relative_to(target) or target.is_relative_to(source):
+        raise ManasError(f"{out}: lies within {photographs}, or around it; give a folder beside it")

@@ -1,0 +1,133 @@
+"""The report of `manas data check`: what each set is, what is wrong with it, what two sets share."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+
+from rich.console import RenderableType
+
+from manas.data.archives import Archive
+from manas.data.archives.checks import size_of
+from manas.data.archives.layouts import LAYOUTS
+from manas.data.check import Check, Leaks
+from manas.data.matching import Match
+from manas.reporting.listing import bare_table, heading, lines, printable
+
+SHOWN = 10  # of a long list
+
+# Sets that PSNR tells apart: the inputs of Rain100H have 13.6 dB on average, those of Rain100L 26.9; nearly the
+# same have those of the new sets.
+_LIGHT_OR_HEAVY = re.compile(r"(Rain\d+)L or \1H")
+_LEAST_LIGHT = 20.0
+
+
+def data_report(check: Check, protocol: str, shown: int | None = SHOWN) -> Iterator[RenderableType]:
+    """The parts of the report on one set, from top to bottom.
+
+    Args:
+        check: what was found.
+        protocol: name of that of the scores.
+        shown: how many of a long list are named; all of them for None.
+    """
+    archive = check.archive
+    yield heading(str(archive.root))
+    looks = {layout.name: f"{layout.name}: {layout.looks}" for layout in LAYOUTS}
+    facts = {
+        "layout": looks.get(archive.layout, archive.layout),
+        "set": known_as(check),
+        "fingerprint": check.fingerprint.digest,
+        "backgrounds": f"{len(archive.scenes):,}",
+        "levels": f"{len(archive.levels)}: {', '.join(map(printable, archive.levels))}",
+        "sizes": sizes(check, shown),
+        "findings": findings(check),
+    }
+    yield from lines(facts)
+    for note in archive.notes:
+        yield from lines({"note": printable(note)})
+    if check.scores:
+        yield heading(
+            f"input against target, protocol {protocol}, {check.scored:,} of {len(archive.scenes):,} scenes"
+        )
+        yield bare_table(["  level", "images", "PSNR dB", "SSIM", ""], _score_rows(check))
+    yield from _problems(check, shown)
+    if check.twice:
+        yield heading(f"pairs of scenes that have one background: {len(check.twice):,}")
+        yield _matches(check.twice, archive, archive, shown)
+
+
+def leak_report(shared: Sequence[Leaks], shown: int | None = SHOWN) -> Iterator[RenderableType]:
+    """The backgrounds that any two of several sets share, `shown` of a long list."""
+    if not shared:
+        yield heading("no background is in two of the sets")
+    for one, other, matches in shared:
+        first, second = one.archive, other.archive
+        ours, theirs = len({match.first for match in matches}), len({match.second for match in matches})
+        yield heading(f"backgrounds in two sets: {ours:,} of {first.root}, {theirs:,} of {second.root}")
+        yield _matches(matches, first, second, shown)
+        remedy = f"to train on the one without them, give its source exclude: [{second.root}]"
+        yield from lines({"": printable(remedy)})
+
+
+def known_as(check: Check) -> str:
+    """Which published set it is; the score of its inputs tells Rain100L from Rain100H."""
+    known = check.fingerprint.known or "not one that is known by its layout, numbers and sizes"
+    either = _LIGHT_OR_HEAVY.search(known)
+    psnr = next((scores.psnr for scores in check.scores.values()), math.inf)
+    if not either or math.isinf(psnr):
+        return known
+    name = either[1] + ("L" if psnr > _LEAST_LIGHT else "H")
+    return f"{known.replace(either[0], name)}, by the {psnr:.1f} dB of its inputs"
+
+
+def sizes(check: Check, shown: int | None = SHOWN) -> str:
+    """The sizes of the clean pictures, the most frequent first."""
+    counts = Counter(size_of(scene.clean, check.archive.sizes) for scene in check.archive.scenes)
+    named = [f"{width}x{height} ({count:,})" for (width, height), count in counts.most_common()]
+    return ", ".join(_capped(named, shown))
+
+
+def findings(check: Check) -> str:
+    """What is wrong, in one line."""
+    counts = Counter(problem.kind for problem in check.problems)
+    found = [f"{count:,} {kind}" for kind, count in counts.items()]
+    pairs = "pair" if len(check.twice) == 1 else "pairs"
+    found += [f"{len(check.twice):,} {pairs} of scenes with one background"] if check.twice else []
+    return ", ".join(found) or "none"
+
+
+def _score_rows(check: Check) -> Iterator[list[str]]:
+    for level in check.archive.levels:
+        if level in check.scores:
+            images, identical, psnr, ssim = check.scores[level]
+            remark = f"{identical} identical to the target, left out of the PSNR" if identical else ""
+            yield [f"  {printable(level)}", f"{images:,}", f"{psnr:.2f}", f"{ssim:.4f}", remark]
+
+
+def _problems(check: Check, shown: int | None) -> Iterator[RenderableType]:
+    for kind, count in Counter(problem.kind for problem in check.problems).items():
+        yield heading(f"{count:,} {kind}")
+        named = [printable(str(problem)) for problem in check.problems if problem.kind == kind]
+        for line in _capped(named, shown):
+            yield from lines({"": line})
+
+
+def _matches(matches: Sequence[Match], one: Archive, other: Archive, shown: int | None) -> RenderableType:
+    ours, theirs = _clean_files(one), _clean_files(other)
+    rows = [[f"  {ours[m.first]}", theirs[m.second], m.kind, f"{m.score:.3f}"] for m in matches[:shown]]
+    rows += [[f"  and {len(matches) - len(rows):,} more", "", "", ""]] if len(matches) > len(rows) else []
+    return bare_table(["  clean picture", "clean picture", "", "score"], rows)
+
+
+def _clean_files(archive: Archive) -> dict[Hashable, str]:
+    """The clean picture of each scene, as a path within the set."""
+    folder = archive.root.parent if archive.layout == "list" else archive.root
+    return {scene.name: printable(os.path.relpath(scene.clean.path, folder)) for scene in archive.scenes}
+
+
+def _capped(values: Sequence[str], shown: int | None) -> list[str]:
+    kept = list(values[:shown])
+    return [*kept, f"and {len(values) - len(kept):,} more"] if len(values) > len(kept) else kept
