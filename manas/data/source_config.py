@@ -75,9 +75,7 @@ class SourceConfig(BaseModel):
             if getattr(self, name) != fields[name].default  # a written configuration names all of them
         ]
         if foreign:
-            raise ManasError(
-                f"{', '.join(foreign)} is for {kinds[0]}, not for {kinds[1]}; leave it out"
-            )
+            raise ManasError(f"{', '.join(foreign)} is for {kinds[0]}, not for {kinds[1]}; leave it out")
         return self
 
     @model_validator(mode="after")
