@@ -72,6 +72,12 @@ def retrain(
         list[str] | None,
         typer.Option(metavar="[TASK=]PATH", help="Genotype of a task; or one of a whole network."),
     ] = None,
+    init: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[TASK=]PATH", help="Model file to begin with: of a task's tower, or of the whole."
+        ),
+    ] = None,
     set: Overrides = None,
     space: Space = None,
     resume: Resume = False,
@@ -82,7 +88,7 @@ def retrain(
     from manas.training.retrain import RetrainConfig
     from manas.training.retrain import retrain as run
 
-    overrides = [*(set or ()), *_genotype_overrides(genotype or [])]
+    overrides = [*(set or ()), *_by_task("genotype", genotype or []), *_by_task("init", init or [])]
     overrides += [f"space={space}"] if space else []
     settings = read_config(RetrainConfig, config, overrides)
     say(str(run(settings, resume=resume, overwrite=overwrite)))
@@ -98,6 +104,22 @@ def export(
     from manas.searching.export import genotype_from
 
     say(str(genotype_from(source, space=space_class_of(space)).write(out)))
+
+
+@app.command(name="import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="State dict that torch.save wrote, such as DRN's net_latest.pth.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Model file to write (.safetensors).")],
+    space: Annotated[str, typer.Option(help="Preset, YAML file or package.module:Class of the tower.")],
+    task: Annotated[str, typer.Option(help="What the tower is for.")] = "derain",
+) -> None:
+    """Write the model file of a tower with weights that another program trained."""
+    from manas.architecture.finding import load_space
+    from manas.foreign_weights import import_weights
+
+    say(str(import_weights(file, out, load_space(space), task)))
 
 
 @app.command()
@@ -189,13 +211,14 @@ def main(arguments: list[str] | None = None) -> None:
         raise
 
 
-def _genotype_overrides(given: list[str]) -> list[str]:
+def _by_task(option: str, given: list[str]) -> list[str]:
+    """Overrides for files that are given as task=file each, or as one file of a whole network."""
     by_task = [re.fullmatch(r"([a-z0-9_]+)=(.+)", text) for text in given]
     tasks = [match[1] for match in by_task if match]
     if len(set(tasks)) < len(tasks):
-        raise ManasError("--genotype: a task is given twice; give one file for each")
+        raise ManasError(f"--{option}: a task is given twice; give one file for each")
     if all(by_task):
-        return [f"genotype.{match[1]}={json.dumps(match[2])}" for match in by_task if match]
+        return [f"{option}.{match[1]}={json.dumps(match[2])}" for match in by_task if match]
     if len(given) > 1:
-        raise ManasError("--genotype: give either one file of a whole network, or task=file for every task")
-    return [f"genotype={json.dumps(given[0])}"]
+        raise ManasError(f"--{option}: give either one file of a whole network, or task=file for every task")
+    return [f"{option}={json.dumps(given[0])}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,9 +15,11 @@ from manas.errors import ManasError
 def synthesize(
     photographs: Annotated[Path, typer.Argument(metavar="PHOTOS", help="Folder of clean photographs.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write the data set to.")],
-    weather: Annotated[str, typer.Option(help="rain or snow.")] = "rain",
+    weather: Annotated[str, typer.Option(help="rain, snow or noise.")] = "rain",
     levels: Annotated[str, typer.Option(help="Some of light, medium, heavy.")] = "light,medium,heavy",
-    family: Annotated[str, typer.Option(help="Of rain: falling, crossing or mixed.")] = "falling",
+    family: Annotated[
+        str | None, typer.Option(help="Of rain: falling (unless given), crossing or mixed.")
+    ] = None,
     independent: Annotated[
         bool,
         typer.Option("--independent", help="Each level is a draw of its own, not the lighter one plus more."),
@@ -40,7 +42,13 @@ def synthesize(
 
     given = {"jpeg": jpeg, "noise": noise}
     capture = {name: _range(name, text) for name, text in given.items() if text is not None}
-    options = {"family": family, "nested": not independent, "seed": seed, "capture": capture, "masks": masks}
+    options: dict[str, Any] = {
+        "family": family,
+        "nested": not independent,
+        "seed": seed,
+        "capture": capture,
+        "masks": masks,
+    }
     options |= {
         "weather": weather,
         "levels": re.split(r"\s*,\s*", levels.strip()),

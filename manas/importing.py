@@ -38,7 +38,7 @@ def import_checkpoint(path: str | Path, space: SearchSpace, reading: str = "sear
     """
     if reading not in get_args(Reading):
         raise ManasError(f"no reading {reading!r} of a checkpoint; {nearest(reading, get_args(Reading))}")
-    content = _content(Path(path))
+    content = content_of(Path(path))
     try:
         probabilities = space.imported(content, reading)  # type: ignore[arg-type]
     except ManasError as error:
@@ -49,7 +49,8 @@ def import_checkpoint(path: str | Path, space: SearchSpace, reading: str = "sear
     return Genotype(space=space, choices=select(space, probabilities), provenance=provenance | shared)
 
 
-def _content(path: Path) -> Mapping[str, Any]:
+def content_of(path: Path) -> Mapping[str, Any]:
+    """The mapping that a file of `torch.save` holds; ManasError for any other, or where it asks for code."""
     try:
         with warnings.catch_warnings():  # about pickles that are then refused
             warnings.simplefilter("ignore")
@@ -67,6 +68,6 @@ def _complaint(error: Exception) -> str:
     if ASKS_FOR_CODE.search(str(error)):
         return (
             "refused, since reading it would run code from the file; where you trust it, load it yourself and "
-            "torch.save a dict of the two tensors arch_param and auto_param alone"
+            "torch.save a dict of its tensors alone, of a search arch_param and auto_param"
         )
     return "damaged or not a checkpoint; give a file that torch.save wrote, with its own pickle protocol"

@@ -92,7 +92,7 @@ BAD_SETTINGS = {
     "two kinds of source": (sources(RAIN | {"pairs": "x"}), ["'derain'", "either 'weather' or 'pairs'"]),
     "unknown weather": (
         sources({"task": "derain", "weather": "hail"}),
-        ["sources.0.weather", "'rain' or 'snow'"],
+        ["sources.0.weather", "'rain', 'snow' or 'noise'"],
     ),
     "override without value": ("epochs", ["--set epochs", "key=value"]),
     "override that is no YAML": ("epochs=[", ["--set epochs=[", "YAML"]),

@@ -442,7 +442,7 @@ class TestSynthesize:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (["--weather", "hail"], ["weather", "'rain' or 'snow'", "'hail'"]),
+            (["--weather", "hail"], ["weather", "'rain', 'snow' or 'noise'", "'hail'"]),
             (["--levels", "light,hevy"], ["levels.1", "'light', 'medium' or 'heavy'", "'hevy'"]),
             (["--levels", "light,light"], ["named twice"]),
             (["--levels", ""], ["levels.0"]),

@@ -8,9 +8,12 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
+import yaml
+from data.layouts import did_mdn, folders, one_folder, picture
 
 import manas
 from manas.cli import main
+from manas.data.dataset import Backgrounds, DataConfig
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs
 from manas.data.weather import degrade
@@ -103,6 +106,22 @@ def sets(tmp_path, monkeypatch):
         rain = degrade(clean.astype(np.float32) / 255, "rain", ("medium",), seed=place).degraded[0]
         write_image(Path("data/test/target") / name, clean)
         write_image(Path("data/test/input") / name, (rain * 255 + 0.5).astype(np.uint8))
+
+
+def test_the_sources_that_are_shown_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    did_mdn().write(Path("data/DID-MDN-training"))
+    one_folder("norain-{}.png", "rain-{}.png").write(Path("data/RainTrainH"))
+    folders("folders", "target/{}.png", "input/{}.png", numbers=(2, 30)).write(Path("data/Rain100H"))
+    for number in (4, 5):
+        write_image(Path("data/photographs") / f"{number}.png", picture(number))
+    shown = yaml.safe_load(re.search(r"```yaml\n(data:.*?)```", README, re.S).group(1))["data"]
+    shown |= {"cache_folder": "decoded", "patch": 16, "validation_patch": 16, "workers": 0}
+    data = Backgrounds(DataConfig(**shown), ["derain", "desnow"], seed=0, held_share=0.4)
+    assert [len(source.identities) for source in data.sources] == [3, 2, 2]
+    assert data.notes == ["data.sources.1: left out 1 backgrounds that are in data/Rain100H"]
+    next(data.batches("kept"))
+    assert list(Path("decoded").glob("*/*.npy"))
 
 
 def test_the_reports_on_data_are_what_is_printed(sets, capsys):

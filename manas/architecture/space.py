@@ -123,6 +123,13 @@ class SearchSpace(BaseModel):
         """
         raise ManasError(f"no importer for the space {kind_of(type(self))!r}; give a space that has one")
 
+    def renamed(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A state dict with the names of this space's network, where it has those of another program's.
+
+        As it is, unless a space overrides this.
+        """
+        return dict(state)
+
     def inherit(self, supernet: nn.Module, genotype: Genotype | Mapping[str, str]) -> nn.Module:
         """The derived network with the supernet's weights and buffers, of its type and on its device."""
         choices = self._choices_in(genotype)

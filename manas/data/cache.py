@@ -11,10 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from manas.data.images import read_image
+from manas.errors import ManasError
 from manas.files import replacing
 
 _HEADER = 128  # bytes of a .npy file before its pixels
-_RECOUNT = 64  # files written by this process after which those of the others are counted, too
+_PARTS = 64  # of the budget; after each that this process has filled, the files of the others are counted, too
 
 
 class Cache(Protocol):
@@ -27,7 +28,7 @@ class Cache(Protocol):
 class ImageCache:
     """Decoded images by path, the least recently used dropped beyond a budget of bytes.
 
-    A process that receives one begins with it empty.
+    It is pickled empty: a process to which it is sent decodes for itself.
     """
 
     def __init__(self, budget: int):
@@ -56,8 +57,8 @@ class ImageStore:
 
     All processes, ranks and later runs share the folder; the operating system keeps what is used in memory. An
     image is known by path, size and time of its file, so that a changed file is decoded again. What does not
-    fit in the budget is decoded each time. Several processes that write at once may exceed the budget by the
-    64 images that each writes before it counts again.
+    fit in the budget is decoded each time; nothing is ever removed. Several processes that write at once may
+    exceed the budget by the 64th of it that each writes before it counts again.
 
     Args:
         folder: made when the first image is stored.
@@ -70,7 +71,11 @@ class ImageStore:
         self.written = 0
 
     def read(self, path: Path) -> np.ndarray:
-        """(H, W, 3) uint8, not writeable where it is mapped."""
+        """(H, W, 3) uint8, not writeable where it is mapped.
+
+        Raises:
+            ManasError: if the file cannot be decoded, or the folder not be written.
+        """
         stored = self._place(path)
         with suppress(OSError, ValueError, EOFError):  # not there, or cut off when its disk was full
             return np.load(stored, mmap_mode="r")
@@ -89,13 +94,24 @@ class ImageStore:
         return self.folder / digest[:2] / f"{digest}.npy"
 
     def _used(self) -> int:
-        if self.used is None or self.written >= _RECOUNT:
-            self.used = sum(file.stat().st_size for file in self.folder.glob("*/*.npy"))
-            self.written = 0
+        if self.used is None or self.written >= self.budget // _PARTS:
+            self.used, self.written = sum(map(_size, self.folder.glob("*/*.npy"))), 0
         return self.used
 
     def _store(self, place: Path, image: np.ndarray) -> None:
-        used = self._used()
-        with replacing(place) as unfinished:
-            np.save(unfinished, image)
-        self.used, self.written = used + image.nbytes + _HEADER, self.written + 1
+        used, size = self._used(), image.nbytes + _HEADER
+        try:
+            with replacing(place) as unfinished:
+                np.save(unfinished, image)
+        except OSError as error:  # a worker would wrap it in a traceback
+            raise ManasError(
+                f"data.cache_folder: {self.folder} cannot be written ({error.strerror or error}); give a "
+                "folder with room, or a smaller data.cache_megabytes"
+            ) from error
+        self.used, self.written = used + size, self.written + size
+
+
+def _size(file: Path) -> int:
+    with suppress(FileNotFoundError):  # unfinished a moment ago, and renamed since by the process that wrote it
+        return file.stat().st_size
+    return 0

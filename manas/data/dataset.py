@@ -8,8 +8,6 @@ and a resumed run goes on exactly.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from manas.data.cache import ImageCache, ImageStore
 from manas.data.source_config import SourceConfig
 from manas.data.sources import Source
+from manas.data.stream import Key, Stream, partition
 from manas.errors import ManasError, nearest
 
 Part = Literal["kept", "held"]
@@ -82,14 +81,6 @@ class DataConfig(BaseModel):
         return tuple(dict.fromkeys(source.task for source in self.sources))
 
 
-class Key(NamedTuple):
-    """One draw: a background of a source, for the time `epoch`."""
-
-    source: int
-    epoch: int
-    background: int
-
-
 class Crops(Dataset):
     """Crops of chosen backgrounds, by `Key`.
 
@@ -135,37 +126,6 @@ class Crops(Dataset):
         return self.clean_share > np.random.default_rng([self.seed, key.source, key.epoch, index, 1]).random()
 
 
-class Stream:
-    """The endless global stream of keys from the position `start` on, every `step`-th of them.
-
-    In every turn of `sum(weights)` positions each source has as many as its weight; a source goes through its
-    backgrounds in an order that changes with every epoch.
-    """
-
-    def __init__(
-        self, lengths: Sequence[int], weights: Sequence[int], *, seed: int, start: int = 0, step: int = 1
-    ):
-        self.lengths, self.weights, self.seed, self.start, self.step = lengths, weights, seed, start, step
-        # A turn has a slot for every unit of weight: the source and its how-manieth slot.
-        self.slots = [(source, unit) for source, weight in enumerate(weights) for unit in range(weight)]
-
-    def __iter__(self) -> Iterator[Key]:
-        return (self.key(position) for position in count(self.start, self.step))
-
-    def key(self, position: int) -> Key:
-        """The key at a position, a pure function of it."""
-        turn, place = divmod(position, len(self.slots))
-        # In an order that changes, so that every rank meets every source, however many ranks there are.
-        source, unit = self.slots[_order((self.seed, turn), len(self.slots))[place]]
-        epoch, place = divmod(turn * self.weights[source] + unit, self.lengths[source])
-        return Key(source, epoch, int(_order((self.seed, source, epoch), self.lengths[source])[place]))
-
-
-@lru_cache(maxsize=64)
-def _order(key: tuple[int, ...], length: int) -> np.ndarray:
-    return np.random.default_rng([*key, len(key)]).permutation(length)
-
-
 class Backgrounds:
     """The backgrounds of a configuration, parted by identity: no background is in two parts.
 
@@ -200,6 +160,8 @@ class Backgrounds:
         self.tasks = [tasks.index(source.task) for source in config.sources]
         cache = _cache(config)
         self.sources = [source.open(config.versions, cache) for source in config.sources]
+        for source in self.sources:
+            _check_backgrounds(source, config)
         self.notes = [
             f"data.sources.{place}: {note}"
             for place, source in enumerate(self.sources)
@@ -252,6 +214,18 @@ class Backgrounds:
             yield batch
 
 
+def _check_backgrounds(source: Source, config: DataConfig) -> None:
+    """Before the first step: a background that is smaller than the crops."""
+    largest = max(config.patch, config.validation_patch)
+    small = [name for name, size in source.sizes.items() if min(size) < largest]
+    if small:
+        width, height = source.sizes[small[0]]
+        raise ManasError(
+            f"{small[0]}: {width}x{height} is smaller than the crops of {largest} ({len(small)} such files); "
+            "lower data.patch or data.validation_patch, or leave them out"
+        )
+
+
 def _cache(config: DataConfig) -> ImageCache | ImageStore:
     budget = config.cache_megabytes * 2**20
     if config.cache_folder is not None:
@@ -273,28 +247,3 @@ def _check_sizes(config: DataConfig, multiple: int, world_size: int) -> None:
 def _collate(samples: list[Batch | ManasError]) -> Batch | ManasError:
     failed = next((sample for sample in samples if isinstance(sample, ManasError)), None)
     return failed or default_collate(samples)
-
-
-def partition(identities: Sequence[Sequence[str]], share: float, seed: int) -> set[str]:
-    """A seeded part of about `share` of each source's backgrounds, at least one, by identity.
-
-    Sources that share backgrounds agree on them.
-
-    Raises:
-        ManasError: for a source that cannot be parted.
-    """
-    rng = np.random.default_rng([seed, 0x5917])
-    held: set[str] = set()
-    seen: set[str] = set()
-    unique = [list(dict.fromkeys(names)) for names in identities]
-    for names in unique:
-        wanted = min(max(1, round(share * len(names))), len(names) - 1) - len(held.intersection(names))
-        new = [name for name in names if name not in seen]
-        held.update(new[place] for place in rng.permutation(len(new))[: max(wanted, 0)])
-        seen.update(names)
-    for place, names in enumerate(unique):
-        if not 0 < len(held.intersection(names)) < len(names):
-            raise ManasError(
-                f"data.sources.{place}: {len(names)} background(s) cannot be parted; give at least two"
-            )
-    return held

@@ -171,7 +171,8 @@ class _Index:
             number, asking = cell.flat[group[0]], group // cell.shape[1]
             held = slice(*self._bounds[number : number + 2])
             cosine = points.descriptors[asking] @ self._sorted[held].T
-            row, column = np.nonzero(cosine > _LEAST_COSINE)
+            # Of a matrix, numpy's nonzero takes ten times as long.
+            row, column = np.divmod(np.flatnonzero(cosine > _LEAST_COSINE), cosine.shape[1])
             hits.append((asking[row], self._order[held][column], cosine[row, column]))
         mine, other, cosine = (np.concatenate(parts) for parts in zip(*hits, strict=True))
         if owners is not None:

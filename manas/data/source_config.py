@@ -18,7 +18,7 @@ from manas.data.weather import LEVELS, Capture
 from manas.data.weather.scene import climates_of
 from manas.errors import ManasError, nearest
 
-WeatherName = Literal["rain", "snow"]
+WeatherName = Literal["rain", "snow", "noise"]
 
 _OF_WEATHER = ("photographs", "family", "nested", "capture")
 _OF_PAIRS = ("layout", "side", "allow", "exclusions")
@@ -117,5 +117,6 @@ class SourceConfig(BaseModel):
         )
         clean = {scene.name: scene.clean for scene in archive.scenes}
         left = excluding(clean, self.exclude, str(archive.root))
-        scenes = tuple(scene for scene in archive.scenes if scene.name in set(left.kept))
+        kept = set(left.kept)
+        scenes = tuple(scene for scene in archive.scenes if scene.name in kept)
         return PairedSource(replace(archive, scenes=scenes, notes=archive.notes + left.notes), versions, cache)

@@ -6,7 +6,7 @@ A source has backgrounds, known by an identity, and gives for each a clean crop 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from manas.data.archives import Archive, Picture, Scene
+from manas.data.archives.checks import Size, size_of, sizes_in_headers
 from manas.data.cache import Cache
 from manas.data.weather import LEVELS, Capture, degrade, depth_ramp, scale_of
 from manas.errors import ManasError
@@ -33,6 +34,7 @@ class Source(Protocol):
 
     identities: list[str]
     notes: tuple[str, ...]  # sentences on what was decided about its files
+    sizes: Mapping[str, Size]  # (width, height) of each background, by the name of its file
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         """A random crop of background `index` with its degraded versions."""
@@ -62,13 +64,17 @@ class GeneratedSource:
     ):
         _require_levels(len(generation.levels), versions, f"the generated {generation.weather}")
         self.photographs, self.notes = photographs, notes
+        sizes, problems = sizes_in_headers(photographs)
+        if problems:
+            raise ManasError(str(problems[0]))
+        self.sizes: Mapping[str, Size] = {str(path): size for path, size in sizes.items()}
         self.identities = [identity(path) for path in photographs]
         self.generation, self.versions, self.cache = generation, versions, cache
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         path = self.photographs[index]
         image = self.cache.read(path)
-        top, left = _corner(image, patch, rng, path)
+        top, left = _corner(image, patch, rng)
         clean = _as_float(image[top : top + patch, left : left + patch])
         clean = _augmented(clean[None], rng)[0] if augment else clean
         fall = self.generation
@@ -94,13 +100,18 @@ class PairedSource:
         fewest = min(archive.scenes, key=lambda scene: len(scene.degraded))
         _require_levels(len(fewest.degraded), versions, f"{archive.root}: scene {fewest.name!r}")
         self.scenes, self.notes = archive.scenes, archive.notes
+        self.sizes: Mapping[str, Size] = {
+            str(scene.clean): size_of(scene.clean, archive.sizes)
+            for scene in self.scenes
+            if scene.clean.path in archive.sizes
+        }
         self.identities = [identity(scene.clean.path) for scene in self.scenes]
         self.versions, self.cache = versions, cache
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         scene = self.scenes[index]
         clean = scene.clean.read(self.cache.read)
-        top, left = _corner(clean, patch, rng, scene.clean)
+        top, left = _corner(clean, patch, rng)
         pictures = [scene.degraded[level] for level in _drawn(tuple(scene.degraded), self.versions, rng)]
         images = [clean, *(self._like(clean, picture, scene) for picture in pictures)]
         crops = np.stack([image[top : top + patch, left : left + patch] for image in images])
@@ -140,15 +151,8 @@ def _drawn(levels: Sequence[str], count: int, rng: np.random.Generator) -> list[
     return [levels[place] for place in sorted(rng.permutation(len(levels))[:count])]
 
 
-def _corner(
-    image: np.ndarray, patch: int, rng: np.random.Generator, picture: Picture | Path
-) -> tuple[int, int]:
+def _corner(image: np.ndarray, patch: int, rng: np.random.Generator) -> tuple[int, int]:
     height, width = image.shape[:2]
-    if min(height, width) < patch:
-        raise ManasError(
-            f"{picture}: {width}x{height} is smaller than the crops of {patch}; lower data.patch or "
-            "data.validation_patch"
-        )
     return int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))
 
 

@@ -1,4 +1,4 @@
-"""A data set of generated weather on a folder of photographs, reproducible bit for bit from its manifest."""
+"""A data set of generated weather on a folder of photographs, reproducible from its manifest."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import PIL
+import torch
 from PIL import Image
 from pydantic import Field, model_validator
 
@@ -31,9 +33,10 @@ class SynthesisConfig(Configuration):
     """What is written.
 
     Attributes:
-        weather: rain or snow.
+        weather: rain, snow or noise.
         levels: some of light, medium, heavy.
-        family: ``falling``, ``crossing`` or ``mixed`` (`manas.data.weather.degrade`).
+        family: ``falling``, ``crossing`` or ``mixed`` (`manas.data.weather.degrade`); the weather's first
+            unless given.
         nested: a heavier level holds the particles of the lighter ones; else each is a draw of its own.
         seed: with the name of a photograph, it determines what falls on it.
         capture: sensor noise and JPEG marks on the degraded pictures.
@@ -43,9 +46,9 @@ class SynthesisConfig(Configuration):
         masks: also writes the layers of streaks or flakes, to masks/LEVEL/, grey PNG.
     """
 
-    weather: Literal["rain", "snow"] = "rain"
+    weather: Literal["rain", "snow", "noise"] = "rain"
     levels: tuple[LevelName, ...] = Field(("light", "medium", "heavy"), min_length=1)
-    family: str = "falling"
+    family: str | None = None
     nested: bool = True
     seed: int = Field(0, ge=0)
     capture: Capture = Capture()
@@ -74,8 +77,9 @@ def synthesize(
     """Writes a data set with the weather of every level on every photograph of a folder; returns `out`.
 
     The folder appears when all is written. `out/manifest.json` holds the options and, for each scene, the
-    photograph, its size and the seed. The same photographs, options and version give the same bytes; a scene
-    depends on the name of its photograph and not on the others.
+    photograph, its size and the seed. The same photographs, options and versions, which it names too, give the
+    same bytes on processors of one kind, and elsewhere the same pictures but for rounding; a scene depends on
+    the name of its photograph and not on the others.
 
     Args:
         photographs: a folder, read with those below it.
@@ -162,7 +166,12 @@ def _as_bytes(images: np.ndarray) -> np.ndarray:
 
 
 def _write_manifest(path: Path, config: SynthesisConfig, scenes: dict[str, Any]) -> None:
-    versions = {"manas": manas.__version__, "numpy": np.__version__}
+    versions = {
+        "manas": manas.__version__,
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+        "pillow": PIL.__version__,
+    }
     content = {"format": FORMAT, **versions, "options": config.model_dump(mode="json"), "scenes": scenes}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

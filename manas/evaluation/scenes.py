@@ -14,8 +14,10 @@ from manas.data.archives import read_archive
 from manas.data.cache import ImageCache
 from manas.data.images import read_image
 from manas.data.photographs import builtin_photographs, photographs_in
-from manas.data.weather import LEVELS, WEATHERS, degrade
+from manas.data.weather import LEVELS, degrade
 from manas.errors import ManasError
+
+DEFAULT = ("rain", "snow")
 
 
 class DegradedScene(NamedTuple):
@@ -60,7 +62,7 @@ def scenes_for(
 
     Args:
         pairs: a folder of pairs; then the others must not be given.
-        weathers: all of them unless given.
+        weathers: rain and snow unless given.
         photographs: a folder of clean photographs; the built-in, held-out ones unless given.
     """
     if pairs is not None:
@@ -68,4 +70,4 @@ def scenes_for(
             raise ManasError(f"{pairs}: pairs have their own weather and photographs; leave the options out")
         return scenes_of_pairs(Path(pairs))
     clean = photographs_in(Path(photographs)) if photographs else builtin_photographs("held_out")
-    return chain.from_iterable(generated_scenes(clean, weather) for weather in weathers or WEATHERS)
+    return chain.from_iterable(generated_scenes(clean, weather) for weather in weathers or DEFAULT)

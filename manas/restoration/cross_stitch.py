@@ -22,25 +22,27 @@ class StitchMatrices(nn.Module):
     """The stitch matrices of one stage, a list with one (T, T, 1 or C) a scale.
 
     `none` is the identity without parameters, `layer` has one matrix a scale, `channel` one a channel. They
-    start with 0.9 on the diagonal and 0.1 / (T - 1) off it, so that rows sum to one.
+    begin with `start` on the diagonal and (1 - start) / (T - 1) off it, so that rows sum to one.
     """
 
-    def __init__(self, tasks: int, channels: Sequence[int], granularity: Granularity):
+    def __init__(
+        self, tasks: int, channels: Sequence[int], granularity: Granularity, *, start: float = SAME_TASK
+    ):
         super().__init__()
         self.tasks = tasks
         self.scales = len(channels)
         depth = {"none": [], "layer": [1] * len(channels), "channel": channels}[granularity]
-        self.matrices = nn.ParameterList(_initial(tasks, width) for width in depth)
+        self.matrices = nn.ParameterList(_initial(tasks, width, start) for width in depth)
         self.register_buffer("identity", torch.eye(tasks)[:, :, None], persistent=False)
 
     def forward(self) -> list[Tensor]:
         return list(self.matrices) or [self.identity] * self.scales
 
 
-def _initial(tasks: int, width: int) -> nn.Parameter:
+def _initial(tasks: int, width: int, start: float) -> nn.Parameter:
     """(T, T, width)"""
-    off_diagonal = (1 - SAME_TASK) / max(1, tasks - 1)
-    matrix = torch.full((tasks, tasks), off_diagonal).fill_diagonal_(SAME_TASK)
+    off_diagonal = (1 - start) / max(1, tasks - 1)
+    matrix = torch.full((tasks, tasks), off_diagonal).fill_diagonal_(start)
     return nn.Parameter(matrix[:, :, None].repeat(1, 1, width))
 
 

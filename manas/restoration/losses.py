@@ -6,14 +6,15 @@ background, (B,), so that a batch may mix tasks; sums over versions follow the p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
-from manas.restoration.network import Restoration
+from manas.restoration.network import Restoration, RestorationSpace
 from manas.restoration.precision import full_precision
 from manas.restoration.ssim import ssim
 
@@ -55,6 +56,9 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+COMPARING = ("mse", "l1", "ssim")  # with the clean image
+
+
 class LossWeights(BaseModel):
     """Weights of the terms; the defaults are those of MANAS.
 
@@ -62,7 +66,10 @@ class LossWeights(BaseModel):
         mse, l1, ssim, tv: the external loss (`l1` is not in the paper).
         internal: differences between the outputs of one background.
         internal_after: the share of the training after which the internal loss sets in.
-        local: weight of each tower's loss on its own samples, beside the global loss of the fused output.
+        fused: weight of the global loss, that of the fused output.
+        local: weight of each tower's loss on its own samples, in a network of several.
+        stages: the restoration after the s-th restoring stage of a tower counts s times this much beside the
+            tower's own (DRN: 0.1), by its difference to the clean image; 0 looks at the tower's own alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,12 +80,16 @@ class LossWeights(BaseModel):
     tv: float = Field(1e-4, ge=0)
     internal: float = Field(1.0, ge=0)
     internal_after: float = Field(0.025, ge=0, le=1)
+    fused: float = Field(1.0, ge=0)
     local: float = Field(1.0, ge=0)
+    stages: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _compares(self) -> LossWeights:
         if not (self.mse or self.l1 or self.ssim):
             raise ManasError("nothing compares with the clean image; give mse, l1 or ssim a weight")
+        if not (self.fused or self.local):
+            raise ManasError("neither the fused nor the local restorations have a weight; give one of them one")
         return self
 
     def active(self, progress: float) -> dict[str, float]:
@@ -87,6 +98,19 @@ class LossWeights(BaseModel):
         if progress < self.internal_after:
             weights["internal"] = 0.0
         return {name: weight for name, weight in weights.items() if weight}
+
+
+def require_effect(loss: LossWeights, space: SearchSpace, choices: Mapping[str, str] | None = None) -> None:
+    """Raises a `ManasError` where a weight could have no effect on such a network, or a part no gradient."""
+    if not isinstance(space, RestorationSpace):
+        if loss.stages:
+            raise ManasError("loss.stages is for a network of towers; give kind: restoration, with one tower")
+        return
+    fusion = (choices or {}).get("fusion", space.fusion)
+    if len(space.towers) > 1 and not loss.fused and fusion != "mean":
+        raise ManasError("loss.fused=0 leaves the fusion without a gradient; set fusion=mean")
+    if len(space.towers) > 1 and loss.stages and not loss.local:
+        raise ManasError("loss.stages counts beside the local losses, which loss.local=0 leaves out; set one")
 
 
 def image_terms(output: Tensor, clean: Tensor, weights: dict[str, float]) -> dict[str, Tensor]:
@@ -98,27 +122,38 @@ def image_terms(output: Tensor, clean: Tensor, weights: dict[str, float]) -> dic
 
 
 def restoration_terms(
-    restoration: Restoration, clean: Tensor, task: Tensor, weights: dict[str, float], *, local: float
+    restoration: Restoration, clean: Tensor, task: Tensor, loss: LossWeights, progress: float
 ) -> dict[str, Tensor]:
-    """The scalar terms whose sum is the loss of a network: global ones, and one local term a tower.
+    """The scalar terms whose sum is the loss of a network: global ones, a local one a tower, and its stages'.
 
-    The local term of a task is the sum over its own samples divided by the batch size, so that an absent task
-    is zero and ranks agree.
+    The local terms of a task are sums over its own samples divided by the batch size, so that an absent task
+    is zero and ranks agree. In a network of one tower, whose output is the fused one, there is nothing local.
 
     Args:
         restoration: of B * K images, the K versions of one background side by side.
         clean: (B, 3, H, W).
         task: (B,) place of the task among the towers; -1 for a clean sample, which has no local loss.
-        weights: by name, as from `LossWeights.active`.
-        local: weight of the local terms.
+        progress: share of the training that is done, in [0, 1].
     """
-    backgrounds = len(clean)
+    backgrounds, weights = len(clean), loss.active(progress)
+
+    def total(images: Tensor, weights: dict[str, float]) -> Tensor:
+        terms = image_terms(images.unflatten(0, (backgrounds, -1)), clean, weights)
+        return torch.stack(list(terms.values())).sum(0)  # (B,)
+
+    several = len(restoration.tasks) > 1
     versions = restoration.fused.unflatten(0, (backgrounds, -1))  # (B, K, 3, H, W)
-    terms = {f"global/{k}": v.mean() for k, v in image_terms(versions, clean, weights).items()}
-    if len(restoration.tasks) < 2 or not local:
-        return terms
+    scale = loss.fused if several else 1.0
+    terms = {f"global/{k}": scale * v.mean() for k, v in image_terms(versions, clean, weights).items() if scale}
+    compared = {name: weight for name, weight in weights.items() if name in COMPARING}
     for place, (name, output) in enumerate(restoration.tasks.items()):
-        each = image_terms(output.unflatten(0, (backgrounds, -1)), clean, weights)
-        total = torch.stack(list(each.values())).sum(0)  # (B,)
-        terms[f"local/{name}"] = local * torch.where(task == place, total, 0.0).sum() / backgrounds
+        share, own = (loss.local, task == place) if several else (1.0, torch.ones_like(task, dtype=torch.bool))
+        each = {"local": total(output, weights)} if several else {}
+        on_the_way = restoration.stages.get(name, [])
+        if on_the_way:
+            weighted = [s * total(image, compared) for s, image in enumerate(on_the_way, start=1)]
+            each["stages"] = loss.stages * torch.stack(weighted).sum(0)
+        if share:
+            sums = {kind: torch.where(own, value, 0.0).sum() / backgrounds for kind, value in each.items()}
+            terms |= {f"{kind}/{name}": share * value for kind, value in sums.items()}
     return terms

@@ -28,6 +28,15 @@ class Tower(nn.Module):
     channels: Sequence[Sequence[int]]
     size_multiple: int
 
+    @property
+    def restoring(self) -> Sequence[int]:
+        """The stages after which the head gives a restoration of its own, which a loss may ask for.
+
+        Those from which on the features have the widths of the last, unless a tower knows better.
+        """
+        rows = [tuple(row) for row in self.channels]
+        return [place for place in range(len(rows)) if rows[place] == rows[-1]]
+
     def stem(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> the features that the first stage takes."""
         raise NotImplementedError(f"{type(self).__name__} does not define stem(image)")

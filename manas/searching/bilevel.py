@@ -66,7 +66,8 @@ def second_order(
     names, weights = _named_weights(network, optimiser)
 
     def with_weights(values: Sequence[Tensor]) -> Forward:
-        return lambda images: functional_call(network, dict(zip(names, values, strict=True)), (images,))
+        given = dict(zip(names, values, strict=True))
+        return lambda images, **options: functional_call(network, given, (images,), options)
 
     with RestingBuffers(network):
         own = torch.autograd.grad(kept_loss(network), weights, create_graph=True, allow_unused=True)

@@ -20,6 +20,7 @@ from manas.errors import ManasError
 from manas.files import replacing
 from manas.reporting.progress import Progress
 from manas.reporting.report.page import write_report
+from manas.restoration.losses import require_effect
 from manas.restoration.network import size_multiple_of, tasks_of
 from manas.searching.config import SearchConfig
 from manas.searching.knapsack import ROUNDING, cheapest_derived
@@ -52,6 +53,7 @@ class Setting:
         self.forks = self.space.forks()
         if not self.forks:
             raise ManasError("space: it has no forks, so there is nothing to search; retrain it as it is")
+        require_effect(config.loss, self.space)
         if config.data.batch // process.world_size % config.accumulate:
             raise ManasError(
                 f"accumulate={config.accumulate}: the {config.data.batch // process.world_size} backgrounds of "

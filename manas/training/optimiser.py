@@ -14,6 +14,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from manas.architecture.choice import weight_parameters
 from manas.device import widest_float
 from manas.errors import ManasError
+from manas.restoration.cross_stitch import StitchMatrices
 from manas.training.distributed import floating_buffers
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -39,11 +40,11 @@ class OptimiserConfig(BaseModel):
     clip: float | None = Field(None, gt=0)
 
     def build(self, groups: Sequence[dict[str, Any]]) -> Optimizer:
-        """The optimiser of parameter groups, each with its own ``weight_decay`` if it has one.
+        """The optimiser of parameter groups; one may have its own ``weight_decay`` and ``rate_factor``.
 
         Fused, since a fused step can be told on the device that it shall change nothing (`Descent`).
         """
-        decayed = [{"weight_decay": self.decay, **group} for group in groups]
+        decayed = [{"weight_decay": self.decay, "rate_factor": 1.0, **group} for group in groups]
         if self.name == "sgd":
             optimiser: Optimizer = SGD(decayed, self.rate, momentum=self.betas[0], fused=True)
             _start_momentum(optimiser)
@@ -51,7 +52,7 @@ class OptimiserConfig(BaseModel):
             kind = Adam if self.name == "adam" else AdamW
             optimiser = kind(decayed, self.rate, betas=self.betas, fused=True)
         for group in optimiser.param_groups:
-            group["base_lr"] = self.rate
+            group["lr"] = group["base_lr"] = self.rate * group.pop("rate_factor")
         return optimiser
 
 
@@ -99,15 +100,21 @@ def _adam_step(p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any
     return p - rate / (1 - beta1**steps) * mean / (root + group["eps"])
 
 
-def decay_groups(network: nn.Module) -> list[dict[str, Any]]:
-    """The weights of a network in two groups: what decays, and norms, biases and stitches, which do not."""
+def decay_groups(network: nn.Module, stitch_rate: float = 1.0) -> list[dict[str, Any]]:
+    """The weights of a network in groups: what decays; norms and biases, which do not; stitches, neither.
+
+    Args:
+        stitch_rate: factor on the learning rate of the stitches.
+    """
     decaying = {
         id(m.weight) for m in network.modules() if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)
     }
+    stitches = {id(p) for m in network.modules() if isinstance(m, StitchMatrices) for p in m.parameters()}
     weights = weight_parameters(network)
     groups: list[dict[str, Any]] = [
         {"params": [p for p in weights if id(p) in decaying]},
-        {"params": [p for p in weights if id(p) not in decaying], "weight_decay": 0.0},
+        {"params": [p for p in weights if id(p) not in decaying | stitches], "weight_decay": 0.0},
+        {"params": [p for p in weights if id(p) in stitches], "weight_decay": 0.0, "rate_factor": stitch_rate},
     ]
     return [group for group in groups if group["params"]]
 

@@ -20,15 +20,19 @@ from manas.data.images import write_image
 from manas.data.source_config import SourceConfig
 from manas.device import DeviceName, place
 from manas.errors import ManasError
+from manas.reporting.drawing.stitches import draw_stitches, raster_of_stitches
 from manas.reporting.progress import Progress
 from manas.reporting.report.page import write_report
+from manas.reporting.stitches import Stitches, stitches_of
 from manas.reporting.tracking import Tracker
-from manas.restoration.losses import LossWeights
+from manas.restoration.losses import LossWeights, require_effect
 from manas.restoration.model_file import ModelDescription, save_model
-from manas.restoration.network import RestorationSpace, assemble, size_multiple_of, tasks_of
+from manas.restoration.network import StitchOptions, size_multiple_of, tasks_of
+from manas.training.assembly import whole_genotype
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
 from manas.training.distributed import Precision, Process, started
 from manas.training.ema import MovingAverage
+from manas.training.initialise import initialise
 from manas.training.optimiser import Descent, OptimiserConfig, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import ScheduleConfig, set_rate
@@ -44,9 +48,15 @@ class RetrainConfig(Configuration):
         seed: of the initial weights, the partition of the backgrounds and all draws.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: of the network's forward pass; losses are in float32 in any case.
-        genotype: path of one genotype a task, by task; or one path, of a whole network or for a lone tower.
+        genotype: path of one genotype a task, by task; or one path, of a whole network or for a lone tower. A
+            space without forks needs none: its preset or YAML file does, such as ``cmudrn``.
         space: ``package.module:Class`` of a space that no entry point names, for reading the genotypes.
-        stitch, fusion: of the network that is made of one genotype a task; a whole genotype has its own.
+        stitch, stitches, fusion: of the network that is made of one genotype a task
+            (`manas.restoration.network.RestorationSpace`); a whole genotype has its own.
+        init: weights to begin with: a model file of the same network; or one a task, whose tower is taken.
+        stitch_rate: factor on the learning rate of the stitches. Misra et al. found 100 to 1000 best for SGD,
+            whose steps grow with the gradient; Adam's do not, and 10 moves a stitch of 0.9 in proportion as
+            much as a weight of 0.09.
         data: where the images come from.
         epochs, steps: epochs, and steps in each; an epoch ends with validation and checkpoint.
         validation_share: share of the training backgrounds that the weights do not see.
@@ -63,7 +73,10 @@ class RetrainConfig(Configuration):
     genotype: str | dict[str, str]
     space: str | None = None
     stitch: Literal["none", "layer", "channel"] = "layer"
+    stitches: StitchOptions = StitchOptions()
     fusion: Literal["mean", "conv", "mask"] = "mask"
+    init: str | dict[str, str] | None = None
+    stitch_rate: float = Field(1.0, gt=0, allow_inf_nan=False)
     data: DataConfig = DataConfig(
         sources=(SourceConfig(task="derain", weather="rain"), SourceConfig(task="desnow", weather="snow"))
     )
@@ -92,7 +105,7 @@ def retrain(
             holds a run.
     """
     config = read_config(RetrainConfig, config)
-    genotype = _whole_genotype(config)
+    genotype = whole_genotype(config)
     with started(config.device) as process:
         run = RunDirectory(config, config.run, process, resume=resume, overwrite=overwrite)
         return _Retraining(config, genotype, process, run).run()
@@ -104,7 +117,11 @@ class _Retraining:
         self.config, self.genotype, self.process, self.directory = config, genotype, process, directory
         self.total = config.epochs * config.steps
         self.tasks = tasks_of(genotype.space)
-        self.network = place(genotype.network(), process.device)
+        network = genotype.network()
+        if not directory.can_resume:  # the checkpoint has them all, and the files may be gone
+            initialise(network, config.init, space_class(config.space, trusted=True) if config.space else None)
+        self.network = place(network, process.device)
+        require_effect(config.loss, genotype.space, genotype.choices)
         self.backgrounds = Backgrounds(
             config.data,
             self.tasks,
@@ -115,7 +132,7 @@ class _Retraining:
         )
         self.validation = self.backgrounds.validation("held")
         self.average = MovingAverage(self.network, config.average)
-        optimiser = config.optimiser.build(decay_groups(self.network))
+        optimiser = config.optimiser.build(decay_groups(self.network, config.stitch_rate))
         self.descent = Descent(optimiser, RunningStatistics(self.network), config.optimiser.clip)
         self.parallel = self._parallel()
         self.best = float("-inf")
@@ -172,11 +189,14 @@ class _Retraining:
         self.process.average_statistics(self.average.network)
         scores = self._validate()
         values = {f"validation/{name}": value for name, value in scores.items()}
-        tracker.scalars(step, values)
+        stitches = stitches_of(self.average.network)
+        tracker.scalars(step, values | (stitches.values if stitches else {}))
         improved = epoch == 0 or scores["psnr"] > self.best
         self.best = max(self.best, scores["psnr"])
         if self.process.is_first:
             self._write(tracker, step, epoch, scores, improved)
+            if stitches:
+                self._draw(tracker, step, stitches)
         tracker.flush()
         save_checkpoint(self.directory.checkpoint, self.process, self._state(step))
         by_task = ", ".join(f"{task} {scores[f'psnr/{task}']:.2f}" for task in self.config.data.tasks)
@@ -195,6 +215,10 @@ class _Retraining:
         description = self._description(epoch, scores)
         for name in ("last", "model") if improved else ("last",):
             save_model(self.directory.path / f"{name}.safetensors", self.average.network, description)
+
+    def _draw(self, tracker: Tracker, step: int, stitches: Stitches) -> None:
+        tracker.image(step, "stitches", raster_of_stitches(stitches))
+        draw_stitches(stitches, self.directory.path / "stitches.png")
 
     def _description(self, epoch: int, scores: Mapping[str, float]) -> ModelDescription:
         training = versions() | {
@@ -236,30 +260,3 @@ class _Retraining:
         self.descent.load_state_dict(state["descent"])
         self.best = state["best"]
         return state["step"]
-
-
-def _whole_genotype(config: RetrainConfig) -> Genotype:
-    """The genotype of the whole network, from one a task or from a file."""
-    space = space_class(config.space, trusted=True) if config.space else None
-    if isinstance(config.genotype, str):
-        return _around(Genotype.read(config.genotype, space=space), config)
-    genotypes = {task: Genotype.read(path, space=space) for task, path in config.genotype.items()}
-    return assemble(genotypes, stitch=config.stitch, fusion=config.fusion)
-
-
-def _around(genotype: Genotype, config: RetrainConfig) -> Genotype:
-    """A whole network's genotype as it is; a lone tower's as that of a network of one task."""
-    ignored = {"stitch", "fusion"} & config.model_fields_set
-    if ignored:
-        raise ManasError(
-            f"{config.genotype}: {' and '.join(sorted(ignored))} cannot be set for the genotype of a whole "
-            "network or of a lone tower; leave it out"
-        )
-    if isinstance(genotype.space, RestorationSpace):
-        return genotype
-    if len(config.data.tasks) != 1:
-        tasks = ", ".join(config.data.tasks)
-        raise ManasError(
-            f"{config.genotype}: one tower for the tasks {tasks}; give --genotype task=path for each"
-        )
-    return assemble({config.data.tasks[0]: genotype}, stitch="none", fusion="mean")

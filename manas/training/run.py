@@ -31,6 +31,7 @@ WRITTEN = (
     "model.safetensors",
     "report.html",
     "samples",
+    "stitches.png",
     "tensorboard",
 )
 

@@ -14,7 +14,7 @@ from manas.training.distributed import Precision, Process
 
 
 def forward_terms(
-    network: Callable[[Tensor], Tensor | Restoration],
+    network: Callable[..., Tensor | Restoration],
     batch: Batch,
     loss: LossWeights,
     progress: float,
@@ -29,8 +29,8 @@ def forward_terms(
     batch = batch.to(process.device)
     images = batch.degraded.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (B K, 3, P, P)
     with process.autocast(precision):
-        restoration = Restoration.of(network(images))
-    return restoration_terms(restoration, batch.clean, batch.task, loss.active(progress), local=loss.local)
+        restoration = Restoration.of(network(images, stages=True) if loss.stages else network(images))
+    return restoration_terms(restoration, batch.clean, batch.task, loss, progress)
 
 
 class Objective:
@@ -45,9 +45,7 @@ class Objective:
         self.loss, self.process, self.precision = loss, process, precision
         self._seen: list[dict[str, Tensor]] = []
 
-    def __call__(
-        self, network: Callable[[Tensor], Tensor | Restoration], batch: Batch, progress: float
-    ) -> Tensor:
+    def __call__(self, network: Callable[..., Tensor | Restoration], batch: Batch, progress: float) -> Tensor:
         """The scalar loss on a batch at `progress` in [0, 1] of the training."""
         terms = forward_terms(network, batch, self.loss, progress, self.process, self.precision)
         self._seen.append({name: term.detach() for name, term in terms.items()})

@@ -281,6 +281,14 @@ class TestLists:
         assert archive.levels == ("1", "2")
         assert [content(p.read()) for p in archive.scenes[1].degraded.values()] == [(2, 1), (2, 2)]
 
+    def test_levels_of_a_list_are_those_of_some_scenes(self, tmp_path):
+        folders("", "gt/{}.png", "rain/{}.png", "snow/{}.png").write(tmp_path)
+        listed = self.listed(tmp_path, "rain/1.png gt/1.png\nsnow/2.png gt/2.png\nrain/10.png gt/10.png")
+        assert len(read_archive(listed).scenes) == 3
+        archive = read_archive(listed, levels=["rain"])
+        assert [scene.name for scene in archive.scenes] == ["gt/1", "gt/10"]
+        assert archive.levels == ("rain",)
+
     def test_a_line_twice(self, tmp_path):
         folders("", "gt/{}.png", "input/{}.png").write(tmp_path)
         (problem,) = inspect_archive(self.listed(tmp_path, "input/1.png\n/input/1.png")).problems

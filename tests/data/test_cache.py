@@ -77,6 +77,25 @@ class TestImageStore:
         assert sum(path.stat().st_size for path in stored) <= budget
         assert len(reads) == 4 + 2 + 2
 
+    def test_its_budget_holds_while_two_fill_it(self, pictures, tmp_path):
+        budget = int(2.5 * (self.SIZE + 200))
+        stores = [ImageStore(tmp_path / "store", budget) for _ in range(2)]
+        for place, path in enumerate(pictures):
+            stores[place % 2].read(path)
+        assert len(list((tmp_path / "store").glob("*/*.npy"))) == 2
+
+    def test_a_file_that_another_process_renames_is_not_missed(self, pictures, tmp_path):
+        """What was listed a moment ago is no longer there when its size is asked for."""
+        store = ImageStore(tmp_path / "store", 1 << 24)
+        (tmp_path / "store" / "00").mkdir(parents=True)
+        (tmp_path / "store" / "00" / ".unfinished.npy").symlink_to("renamed")
+        assert np.array_equal(store.read(pictures[0]), read_image(pictures[0]))
+
+    def test_a_folder_that_cannot_be_written_is_named(self, pictures, tmp_path):
+        for folder in (pictures[0], pictures[0] / "below"):
+            with pytest.raises(ManasError, match="data.cache_folder: .*0.png.* cannot be written .*; give a"):
+                ImageStore(folder, 1 << 24).read(pictures[1])
+
     def test_what_was_cut_off_is_decoded_again(self, pictures, tmp_path):
         store = ImageStore(tmp_path / "store", 1 << 24)
         store.read(pictures[0])

@@ -231,6 +231,13 @@ class TestPartition:
         for names in sources:
             assert 0 < len(held & set(names)) < len(names)
 
+    @pytest.mark.parametrize("seed", range(20))
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_a_part_of_another_source_is_parted_too(self, order, seed):
+        sources = [[str(n) for n in range(20)], ["3", "4"]][::order]
+        held = partition(sources, 0.2, seed)
+        assert sorted(len(held & set(names)) for names in sources) == [1, 4]
+
     def test_one_background_is_an_error(self):
         with pytest.raises(
             ManasError, match=r"data.sources.1: 1 background\(s\) cannot be parted; give at least"
@@ -325,6 +332,20 @@ def test_weights_mix_the_sources(folders):
     data = backgrounds(folders, sources=(heavy, light), batch=4)
     for batch in islice(data.batches("kept"), 6):
         assert sorted(batch.task.tolist()) == sorted([TASKS.index(heavy.task)] * 3 + [TASKS.index(light.task)])
+
+
+@pytest.mark.parametrize("kind", ["pairs", "photographs"])
+def test_a_background_smaller_than_the_crops_stops_before_the_first_step(kind, tmp_path):
+    for name, size in (("a", 40), ("b", 40), ("c", 33)):
+        for folder in ("clean", "light"):
+            write_image(tmp_path / folder / f"{name}.png", np.zeros((40, size, 3), np.uint8))
+    source = {"pairs": str(tmp_path)} if kind == "pairs" else {"weather": "rain", "photographs": str(tmp_path)}
+    config = {"sources": (SourceConfig(task="derain", **source),), "versions": 1, "validation_patch": 16}
+    Backgrounds(DataConfig(patch=33, **config), ("derain",), seed=0, held_share=0.3)
+    with pytest.raises(
+        ManasError, match=r"c\.png: 33x40 is smaller than the crops of 34 \(\d such files\); lower"
+    ):
+        Backgrounds(DataConfig(patch=34, **config), ("derain",), seed=0, held_share=0.3)
 
 
 def test_a_source_without_tower_is_named(folders):

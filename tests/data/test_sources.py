@@ -107,14 +107,6 @@ def test_a_crop_is_a_function_of_the_generator(pairs, clean_folder):
         assert not np.array_equal(one.degraded, other.degraded)
 
 
-@pytest.mark.parametrize("size", [18, 17])
-def test_an_image_smaller_than_the_crop_is_named(size, pairs):
-    source = paired(pairs)
-    source.crop(1, 18, rng(0), augment=True)
-    with pytest.raises(ManasError, match=r"2\.png: 18x40 is smaller than the crops of 19; lower data.patch"):
-        source.crop(1, 19, rng(0), augment=True)
-
-
 def test_pairs_of_two_sizes_are_named(pairs, tmp_path):
     for kind, height in (("clean", 20), ("light", 21)):
         write_image(tmp_path / kind / "a.png", np.zeros((height, 20, 3), np.uint8))
@@ -200,9 +192,26 @@ class TestExclude:
             folders("", "gt/{}.png", "in/{}.png", numbers=(2,)).write(tmp_path / "sets" / name)
         assert self.left(root, tmp_path / "photographs", tmp_path / "sets") == ["10"]
 
+    def test_each_picture_is_signed_once(self, root, tmp_path, monkeypatch):
+        signed = []
+        monkeypatch.setattr(
+            "manas.data.signature.signature", lambda image: signed.append(content(image)) or content(image)
+        )
+        for name, number in (("one", 2), ("two", 3)):
+            write_image(tmp_path / name / "x.png", picture(number))
+        assert self.left(root, tmp_path / "one", tmp_path / "two") == ["1", "10"]
+        assert sorted(signed) == [(1, 0), (2, 0), (2, 0), (3, 0), (10, 0)]
+
     def test_the_test_backgrounds_of_a_set_count(self, root, tmp_path):
         other = outdoor_rain(310, 400).write(tmp_path / "other")
         assert self.left(root, other) == ["1", "2"]
+
+    def test_a_set_with_a_problem_hides_no_background(self, root, tmp_path):
+        other = folders("", "gt/{}.png", "in/{}.png", numbers=(2, 10)).write(tmp_path / "other")
+        (other / "in" / "10.png").unlink()
+        with pytest.raises(ManasError, match="10.png: no partner .*; mend .* or exclude its folder of clean"):
+            self.left(root, other)
+        assert self.left(root, other / "gt") == ["1"]
 
     def test_nothing_left(self, root):
         with pytest.raises(ManasError, match="all of its backgrounds are in .*; exclude another set"):

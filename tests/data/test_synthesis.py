@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
+import torch
 
 import manas
 from manas.data.archives import read_archive
@@ -52,6 +54,14 @@ def test_it_holds_what_the_generator_makes(photographs, tmp_path):
         for level, image in zip(("heavy", "light"), fallen.degraded, strict=True):
             written = read_image(out / level / f"{name}.png")
             np.testing.assert_allclose(written, image * 255, atol=0.51)
+
+
+def test_the_manifest_names_the_versions_that_its_bytes_depend_on(photographs, tmp_path):
+    manifest = json.loads((manas.synthesize(photographs, tmp_path / "out") / "manifest.json").read_text())
+    versions = {"manas": manas, "numpy": np, "torch": torch, "pillow": PIL}
+    assert {name: manifest[name] for name in versions} == {
+        name: package.__version__ for name, package in versions.items()
+    }
 
 
 def test_a_scene_does_not_depend_on_the_other_photographs(photographs, tmp_path):

@@ -25,7 +25,8 @@ CALIBRATION = {
 
 FAMILIES = [("rain", "falling"), ("rain", "crossing"), ("snow", "falling")]
 
-both_weathers = pytest.mark.parametrize("weather", WEATHERS)
+both_weathers = pytest.mark.parametrize("weather", ["rain", "snow"])
+all_weathers = pytest.mark.parametrize("weather", WEATHERS)
 both_modes = pytest.mark.parametrize("nested", [True, False])
 
 
@@ -67,7 +68,7 @@ def mean_psnr(photographs, weather, family, nested, draws) -> np.ndarray:
     return np.mean(values, axis=0)
 
 
-@both_weathers
+@all_weathers
 @both_modes
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), seed=st.integers(0, 2**64))
@@ -97,7 +98,7 @@ def test_nested_levels_differ_in_particles(weather):
     assert np.diff(opacity.mean(axis=(1, 2))).min() > 0.005
 
 
-@both_weathers
+@all_weathers
 @both_modes
 def test_seed_determines_every_bit_whatever_the_global_state(weather, nested):
     results = []
@@ -118,14 +119,14 @@ def test_seeds_give_different_draws(weather, nested):
         assert (first != second).mean() > 0.1
 
 
-@both_weathers
+@all_weathers
 def test_seed_may_be_any_sequence_of_integers(weather):
     results = [degrade(noise(16, 16), weather, seed=seed) for seed in ((7, 8), [7, 8], np.array([7, 8]))]
     for result in results[1:]:
         assert np.array_equal(result.degraded, results[0].degraded)
 
 
-@both_weathers
+@all_weathers
 @both_modes
 @pytest.mark.parametrize("levels", [*itertools.permutations(LEVELS, 2), ("heavy",), LEVELS[::-1]])
 def test_a_level_depends_neither_on_the_order_nor_on_the_others(weather, nested, levels):
@@ -205,6 +206,14 @@ def test_a_mixed_scene_is_of_one_of_the_families():
         assert 8 < sum(haze) < 32  # falling rain has a veil, crossing rain has none
 
 
+@pytest.mark.parametrize(("weather", "first"), [("rain", "falling"), ("snow", "falling"), ("noise", "white")])
+def test_a_family_that_is_not_given_is_the_first_of_the_weather(weather, first):
+    pairs = [
+        [degrade(noise(16, 16), weather, seed=s, family=f).degraded for f in (None, first)] for s in range(4)
+    ]
+    assert all(np.array_equal(unset, named) for unset, named in pairs)
+
+
 @pytest.mark.parametrize(("weather", "family"), FAMILIES)
 def test_particles_grow_with_the_picture(weather, family):
     """Twice the size covers the same share of the picture, with structures of twice the length."""
@@ -228,7 +237,7 @@ def test_the_scale_is_that_of_the_size_unless_given():
     assert np.array_equal(first, second)
 
 
-@pytest.mark.parametrize(("weather", "family"), FAMILIES)
+@pytest.mark.parametrize(("weather", "family"), [*FAMILIES, ("noise", "white")])
 @both_modes
 def test_a_batch_of_tensors_receives_what_the_arrays_do(weather, family, nested):
     photographs = np.stack([noise(40, 30), constant(0.5, 40, 30)])
@@ -282,7 +291,7 @@ def test_snow_draws_towards_one_bright_colour():
     assert colour.min() > 0.85
 
 
-@both_weathers
+@all_weathers
 def test_clean_image_is_not_written(weather):
     clean = noise(16, 16)
     clean.flags.writeable = False
@@ -348,9 +357,72 @@ def test_calibration_on_rain100(weather, family, nested):
     np.testing.assert_allclose(found, CALIBRATION[weather, family], atol=1.0)
 
 
-@pytest.mark.parametrize(("weather", "family"), [("rain", "sideways"), ("snow", "crossing"), ("snow", None)])
+# Noise
+
+
+SIGMAS = (15, 25, 50)  # of 255, light to heavy
+
+
+def grain(result, grey=0.5):
+    """(levels, H, W, 3) the noise on a grey photograph, in grey levels of 255."""
+    return 255 * (result.degraded.astype(np.float64) - grey)
+
+
+@both_modes
+def test_noise_has_the_psnr_of_its_deviation(nested):
+    """20 log10(255 / sigma) on grey, from which few values are cut off."""
+    degraded = degrade(constant(0.5, 160, 160), "noise", seed=0, nested=nested).degraded
+    found = [-10 * np.log10(np.mean((image - 0.5) ** 2, dtype=np.float64)) for image in degraded]
+    np.testing.assert_allclose(found, [20 * np.log10(255 / sigma) for sigma in SIGMAS], atol=0.15)
+
+
+def test_noise_is_white_gaussian_and_of_its_own_in_every_channel():
+    light = grain(degrade(constant(0.5, 128, 128), "noise", ("light",), seed=1))[0] / SIGMAS[0]
+    assert abs(light.mean()) < 0.02
+    assert np.mean(light**4) == pytest.approx(3, abs=0.15)
+    assert np.abs(np.corrcoef(light.reshape(-1, 3).T) - np.eye(3)).max() < 0.03
+    for axis in (0, 1):
+        assert abs(np.mean(light * np.roll(light, 1, axis))) < 0.03
+
+
+def test_nested_levels_of_noise_are_one_field():
+    fields = grain(degrade(constant(0.5), "noise", seed=2)) / np.array(SIGMAS)[:, None, None, None]
+    inside = np.abs(fields[2]) < 2.4  # white and black cut the heavy one
+    for field in fields[:2]:
+        np.testing.assert_allclose(field[inside], fields[2][inside], atol=1e-4)
+
+
+def test_levels_of_noise_that_are_not_nested_share_no_draw():
+    fields = grain(degrade(constant(0.5), "noise", seed=2, nested=False)).reshape(3, -1)
+    assert np.abs(np.corrcoef(fields) - np.eye(3)).max() < 0.05
+
+
+def test_seeds_give_different_noise():
+    fields = [grain(degrade(constant(0.5), "noise", ("light",), seed=seed)).ravel() for seed in (0, 1, (0, 1))]
+    assert np.abs(np.corrcoef(fields) - np.eye(3)).max() < 0.05
+
+
+@both_modes
+def test_noise_covers_nothing(nested):
+    _, opacity, transmission = degrade(noise(20, 30), "noise", seed=3, nested=nested)
+    assert not opacity.any()
+    assert np.all(transmission == 1)
+
+
+def test_noise_is_the_same_on_every_photograph_of_a_seed():
+    """It is added; and neither depth nor scale is anything to it."""
+    dark, bright = (grain(degrade(constant(v), "noise", ("light",), seed=4), v) for v in (0.4, 0.6))
+    np.testing.assert_allclose(dark, bright, atol=1e-3)
+    far = degrade(constant(0.4), "noise", ("light",), seed=4, depth=np.ones(48), scale=3.0)
+    assert np.array_equal(grain(far, 0.4), dark)
+
+
+@pytest.mark.parametrize(
+    ("weather", "family"), [("rain", "sideways"), ("snow", "crossing"), ("noise", "falling")]
+)
 def test_unknown_family_is_refused(weather, family):
-    with pytest.raises(ManasError, match=f"family is {family!r}; {weather} has falling, .*mixed"):
+    first = {"noise": "white"}.get(weather, "falling")
+    with pytest.raises(ManasError, match=f"family is {family!r}; {weather} has {first}, .*mixed"):
         degrade(noise(4, 4), weather, seed=0, family=family)
 
 

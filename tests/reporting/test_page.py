@@ -28,7 +28,7 @@ HEADINGS = {
     "gradient": ["Verdict", *ANY_RUN[:3], *OF_GRADIENT, *ANY_RUN[3:]],
     "random": ["Verdict", *ANY_RUN[:3], *ANY_RUN[4:]],
     "evolution": ["Verdict", *ANY_RUN],
-    "retraining": ["Result", *ANY_RUN],
+    "retraining": ["Result", *ANY_RUN[:3], "Stitches", *ANY_RUN[3:]],
 }
 
 
@@ -362,7 +362,14 @@ def test_a_damaged_model_is_left_out(runs, tmp_path):
     model.write_bytes(model.read_bytes()[:100])
     page = page_of(run)
     assert page.texts("h1") == ["Retraining"]
-    assert page.texts("h2") == ["Restoration", "Losses", "Samples", "Configuration", "Environment"]
+    assert page.texts("h2") == [
+        "Restoration",
+        "Losses",
+        "Stitches",
+        "Samples",
+        "Configuration",
+        "Environment",
+    ]
 
 
 def test_numbers_of_odd_kinds_do_no_harm(run):

@@ -7,6 +7,7 @@ from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.relaxation import OneHot
 from manas.restoration.cross_stitch import StitchMatrices, stitch
 from manas.restoration.network import RestorationSpace
+from search_spaces.dual_recursive import DualRecursive
 
 CHANNELS = (4, 6)
 
@@ -29,6 +30,13 @@ def test_initial_matrices(tasks, granularity, widths):
         torch.testing.assert_close(matrix[diagonal], torch.full_like(matrix[diagonal], 0.9))
         torch.testing.assert_close(matrix[~diagonal], torch.full_like(matrix[~diagonal], 0.1 / (tasks - 1)))
         torch.testing.assert_close(matrix.sum(1), torch.ones_like(matrix[:, 0]))
+
+
+@pytest.mark.parametrize("start", [0.3, 0.5, 1.0])
+def test_initial_matrices_that_start_elsewhere(start):
+    for matrix in StitchMatrices(3, CHANNELS, "channel", start=start)():
+        expected = torch.full((3, 3), (1 - start) / 2).fill_diagonal_(start)
+        torch.testing.assert_close(matrix, expected[:, :, None].expand_as(matrix))
 
 
 @pytest.mark.parametrize(("granularity", "parameters"), [("none", 0), ("layer", 8), ("channel", 40)])
@@ -126,6 +134,45 @@ def test_identity_stitches_leave_the_towers_alone(stitching, tasks, small_tower,
         for task in tasks:
             assert torch.equal(restored[task], tower_alone(network, genotype, task, image))
     assert not torch.allclose(restored["derain"], restored["desnow"])
+
+
+def towers(kind, tasks, small_tower):
+    if kind == "drn":
+        return dict.fromkeys(tasks, DualRecursive(channels=4, stages=3, recursions=2))
+    return dict.fromkeys(tasks, small_tower) | {"desnow": small_tower.model_copy(update={"attention": None})}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("drn", {}),
+        ("drn", {"shared": True}),
+        ("drn", {"after": (0, 2)}),
+        ("drn", {"after": (2, 1), "shared": True}),
+        ("manas", {}),
+        ("manas", {"after": (1,)}),
+        ("manas", {"after": ()}),
+    ],
+)
+@pytest.mark.parametrize("tasks", [("derain", "desnow"), ("derain", "desnow", "dehaze")])
+@pytest.mark.parametrize("stitching", ["layer", "channel"])
+def test_stitches_that_start_at_one_leave_the_towers_alone(
+    stitching, tasks, kind, options, small_tower, randomised
+):
+    """As they start, and not because a test has set them."""
+    space = RestorationSpace(
+        towers=towers(kind, tasks, small_tower), stitch=stitching, stitches={"start": 1.0, **options}
+    )
+    genotype = space.sample(seed=1)
+    network = space.network(genotype).eval()
+    randomised(network.towers)
+    image = torch.rand(2, 3, 8, 12)
+    with torch.no_grad():
+        restored = network(image, stages=True)
+        for task in tasks:
+            assert torch.equal(restored.tasks[task], tower_alone(network, genotype, task, image))
+            assert torch.equal(restored.stages[task][-1], restored.tasks[task])
+    assert not torch.allclose(restored.tasks["derain"], restored.tasks["desnow"])
 
 
 @pytest.mark.parametrize("stitching", ["layer", "channel"])

@@ -131,7 +131,16 @@ def test_an_internal_loss_without_weight_never_sets_in():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"mse": -1}, {"internal_after": 1.5}, {"internal_after": -0.1}, {"psnr": 1.0}]
+    "fields",
+    [
+        {"mse": -1},
+        {"internal_after": 1.5},
+        {"internal_after": -0.1},
+        {"psnr": 1.0},
+        {"stages": -0.1},
+        {"fused": -1},
+        {"local": -1},
+    ],
 )
 def test_weights_that_make_no_sense(fields):
     with pytest.raises(ValidationError):
@@ -161,8 +170,9 @@ def clean():
     return random_images(4, 3, 8, 8, seed=9)
 
 
-def terms_of(restoration, clean, task, *, local=0.5):
-    return restoration_terms(restoration, clean, torch.tensor(task), PUBLISHED, local=local)
+def terms_of(restoration, clean, task, **changes):
+    loss = LossWeights(**{"local": 0.5} | changes)
+    return restoration_terms(restoration, clean, torch.tensor(task), loss, 1.0)
 
 
 def published_sum(outputs, clean, background):
@@ -237,6 +247,90 @@ def test_every_term_is_a_scalar(restoration, clean):
     terms = terms_of(restoration, clean, [0, 1, 0, 1])
     assert all(term.shape == () for term in terms.values())
     assert set(terms) == {*(f"global/{name}" for name in PUBLISHED), "local/derain", "local/desnow"}
+
+
+def test_a_loss_must_compare_and_look_at_something():
+    with pytest.raises(ValidationError, match="give mse, l1 or ssim a weight"):
+        LossWeights(mse=0, ssim=0)
+    with pytest.raises(ValidationError, match="neither the fused nor the local restorations have a weight"):
+        LossWeights(fused=0, local=0)
+
+
+@pytest.mark.parametrize("fused", [0.25, 4.0])
+def test_the_weight_of_the_fused_output(fused, restoration, clean):
+    once, weighted = (terms_of(restoration, clean, [0, 1, 0, 1], fused=f) for f in (1.0, fused))
+    for name, value in once.items():
+        torch.testing.assert_close(weighted[name], value * (fused if name.startswith("global/") else 1))
+
+
+def test_no_global_terms_without_its_weight(restoration, clean):
+    terms = terms_of(restoration, clean, [0, 1, 0, 1], fused=0)
+    assert list(terms) == ["local/derain", "local/desnow"]
+
+
+def test_a_lone_tower_needs_neither_weight(restoration, clean):
+    """Its output is the fused one, whatever is said of both."""
+    lone = Restoration({"derain": restoration.fused}, restoration.fused)
+    expected = terms_of(lone, clean, [0, 0, 0, 0])
+    for changes in ({"fused": 0}, {"fused": 7.0}, {"local": 0}):
+        found = terms_of(lone, clean, [0, 0, 0, 0], **changes)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+# Stages
+
+
+@pytest.fixture
+def staged(restoration):
+    """The same, with the restorations of three stages of one tower, and of one of the other."""
+    images = [random_images(12, 3, 8, 8, seed=20 + s) for s in range(4)]
+    return restoration._replace(stages={"derain": images[:3], "desnow": images[3:]})
+
+
+def plain_stages(images, clean, backgrounds, weight):
+    """weight sum_s s (sum_k MSE + 1 - SSIM) of the s-th restoration, over some of four backgrounds."""
+    total = 0.0
+    for s, outputs in enumerate(images, start=1):
+        for b in backgrounds:
+            terms = published(outputs[3 * b : 3 * b + 3], clean[b])
+            total += weight * s * float(terms["mse"] + terms["ssim"])
+    return total / 4
+
+
+@pytest.mark.parametrize("task", [[0, 1, 1, -1], [1, 0, -1, 0], [0, 0, 0, 0], [-1, -1, -1, -1]])
+def test_stages_count_by_their_place_and_on_own_samples_alone(task, staged, clean):
+    terms = terms_of(staged, clean, task, stages=0.1, local=0.5)
+    for place, name in enumerate(("derain", "desnow")):
+        own = [b for b in range(4) if task[b] == place]
+        expected = 0.5 * plain_stages(staged.stages[name], clean, own, 0.1)
+        assert terms[f"stages/{name}"].item() == pytest.approx(expected, rel=1e-5, abs=1e-12)
+
+
+def test_stages_leave_the_other_terms_alone(staged, restoration, clean):
+    plain, with_stages = terms_of(restoration, clean, [0, 1, 0, -1]), terms_of(staged, clean, [0, 1, 0, -1])
+    assert with_stages.keys() - plain.keys() == {"stages/derain", "stages/desnow"}
+    assert all(torch.equal(with_stages[name], value) for name, value in plain.items())
+
+
+def test_the_gradient_of_a_stage_reaches_own_samples_only(staged, clean):
+    images = [image.requires_grad_() for image in staged.stages["derain"]]
+    terms = terms_of(staged, clean, [0, 1, 0, -1], stages=0.1)
+    for gradient in torch.autograd.grad(terms["stages/derain"], images):
+        assert gradient.unflatten(0, (4, 3)).flatten(1).any(1).tolist() == [True, False, True, False]
+
+
+def test_all_samples_are_a_lone_towers_own(staged, clean):
+    lone = Restoration({"derain": staged.fused}, staged.fused, {"derain": staged.stages["derain"]})
+    for task in ([0, 0, 0, 0], [0, -1, 0, -1]):
+        terms = terms_of(lone, clean, task, stages=0.1, local=0.5)
+        expected = plain_stages(staged.stages["derain"], clean, range(4), 0.1)
+        assert terms["stages/derain"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_stages_without_local_weight_count_nothing(staged, clean):
+    terms = terms_of(staged, clean, [0, 1, 0, 1], stages=0.1, local=0)
+    assert list(terms) == [f"global/{name}" for name in PUBLISHED]
 
 
 # Invariant 10: finite everywhere, and a gradient wherever the loss is not stationary

@@ -12,8 +12,11 @@ from manas.architecture.genotype import Genotype
 from manas.architecture.relaxation import OneHot
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
-from manas.restoration.network import Restoration, RestorationSpace, assemble, tasks_of
+from manas.restoration.losses import LossWeights, restoration_terms
+from manas.restoration.model_file import ModelDescription, load_model, save_model
+from manas.restoration.network import Restoration, RestorationSpace, StitchOptions, assemble, tasks_of
 from manas.restoration.tower import Tower
+from search_spaces.dual_recursive import DualRecursive
 
 TASKS = ("derain", "desnow", "dehaze")
 
@@ -211,7 +214,163 @@ def test_a_recursive_tower_has_a_stitch_for_every_pass():
     assert not torch.allclose(gradients[0], gradients[1])
 
 
+# Where stitches are
+
+
+def drns(tasks=2, **options):
+    return space_of(DualRecursive(channels=4, stages=3, recursions=1), tasks, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "places", "modules"),
+    [
+        ({}, {0: 0, 1: 1, 2: 2}, 3),
+        ({"after": (0, 2)}, {0: 0, 2: 1}, 2),
+        ({"after": (1,)}, {1: 0}, 1),
+        ({"after": ()}, {}, 0),
+        ({"shared": True}, {0: 0, 1: 0, 2: 0}, 1),
+        ({"after": (2, 0), "shared": True}, {0: 0, 2: 0}, 1),
+    ],
+)
+def test_stitches_follow_the_stages_that_are_named(options, places, modules):
+    network = drns(stitches=options).network()
+    assert network.stitch_after == places
+    assert len(network.stitches) == modules
+
+
+def test_a_stage_that_no_stitch_follows_exchanges_nothing(randomised):
+    """Only after the second stage: what the other tower sees there is all that it can see."""
+    network = randomised(drns(stitch="channel", stitches={"after": (1,)}).network())
+    image = torch.rand(1, 3, 6, 6)
+    with torch.no_grad():
+        before = network(image, stages=True)
+        network.towers["desnow"].first.weight.mul_(2)
+        after = network(image, stages=True)
+    changed = [
+        not torch.equal(one, other)
+        for one, other in zip(before.stages["derain"], after.stages["derain"], strict=True)
+    ]
+    assert changed == [False, True, True]
+
+
+def test_a_shared_stitch_is_one_module_with_the_gradients_of_all_places(randomised):
+    own, shared = (drns(stitches={"shared": s}).network() for s in (False, True))
+    randomised(own.towers)
+    shared.towers.load_state_dict(own.towers.state_dict())
+    image = torch.rand(2, 3, 6, 6)
+    outputs = [network(image).tasks["derain"] for network in (own, shared)]
+    assert torch.equal(*outputs)
+    for output in outputs:
+        output.sum().backward()
+    (whole,) = shared.stitches.parameters()
+    torch.testing.assert_close(whole.grad, sum(p.grad for p in own.stitches.parameters()), rtol=1e-4, atol=1e-4)
+
+
+def test_a_shared_stitch_survives_a_file(tmp_path, randomised):
+    genotype = Genotype(space=drns(stitch="channel", stitches={"shared": True, "start": 0.7}), choices={})
+    network = randomised(genotype.network()).eval()
+    description = ModelDescription(genotype=genotype, training={}, degradations={})
+    loaded, read = load_model(save_model(tmp_path / "model.safetensors", network, description))
+    assert read.genotype.space.stitches == StitchOptions(shared=True, start=0.7)
+    assert [name for name in loaded.state_dict() if name.startswith("stitches.")] == ["stitches.0.matrices.0"]
+    image = torch.rand(1, 3, 7, 5)
+    with torch.no_grad():
+        assert torch.equal(loaded.eval()(image).fused, network(image).fused)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_stage_that_no_tower_has(shared):
+    with pytest.raises(ManasError, match="stitches.after names stage 3; the last of the towers is 2"):
+        drns(stitches={"after": (0, 3), "shared": shared}).network()
+
+
+@pytest.mark.parametrize("stitch", ["layer", "channel", "searched"])
+def test_sharing_needs_stages_of_the_same_channels(stitch, small_tower):
+    space = space_of(small_tower, stitch=stitch, stitches={"shared": True})
+    with pytest.raises(ManasError, match=r"needs stages of the same channels.*\[8, 12\], \[8, 12, 16\]"):
+        space.sample(seed=0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"start": 0}, {"start": 1.1}, {"after": [-1]}, {"after": [1, 1]}, {"shred": True}, {"after": "all"}],
+)
+def test_stitches_that_cannot_be(options, small_tower):
+    with pytest.raises(ValidationError, match="stitches"):
+        space_of(small_tower, stitches=options)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (DualRecursive(channels=8, stages=3), r"\[\[4\], \[4\], \[4\]\] and \[\[8\], \[8\], \[8\]\]"),
+        (DualRecursive(channels=4, stages=2), r"\[\[4\], \[4\], \[4\]\] and \[\[4\], \[4\]\]"),
+    ],
+)
+def test_recursive_towers_that_do_not_match_are_named_with_both_shapes(other, message):
+    towers = {"derain": DualRecursive(channels=4, stages=3), "desnow": other}
+    with pytest.raises(ManasError, match=f"'derain' and 'desnow' cannot be stitched.*{message}"):
+        RestorationSpace(towers=towers).network()
+
+
+@pytest.mark.parametrize("tasks", [2, 3])
+@pytest.mark.parametrize("options", [{}, {"shared": True}, {"after": (1,)}])
+@pytest.mark.parametrize("fusion", ["mean", "conv", "mask"])
+def test_the_global_loss_alone_reaches_every_weight(tasks, options, fusion, randomised):
+    network = drns(tasks, fusion=fusion, stitches=options).network()
+    randomised(network.fusion)  # whose last layer starts at zero
+    clean, image = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    terms = restoration_terms(network(image), clean, torch.tensor([0, 1]), LossWeights(local=0), 1.0)
+    assert {name.split("/")[0] for name in terms} == {"global"}
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
+
+
+# On the way
+
+
+def test_what_towers_restore_on_the_way_comes_only_where_it_is_wanted():
+    network = drns().network()
+    image = torch.rand(1, 3, 6, 6)
+    assert network(image).stages == {}
+    stages = network(image, stages=True).stages
+    assert {task: len(images) for task, images in stages.items()} == {"derain": 3, "desnow": 3}
+
+
+@pytest.mark.parametrize("stitch", ["none", "channel"])
+def test_the_last_restoration_on_the_way_is_the_towers(stitch, small_tower, randomised):
+    space = RestorationSpace(towers={"derain": small_tower, "desnow": small_tower}, stitch=stitch)
+    network = randomised(space.sample(seed=0).network()).eval()
+    with torch.no_grad():
+        restoration = network(torch.rand(1, 3, 8, 8), stages=True)
+    for task, images in restoration.stages.items():
+        assert torch.equal(images[-1], restoration.tasks[task])
+
+
+def test_a_tower_restores_once_its_features_have_their_last_widths(small_tower):
+    tower = small_tower.sample(seed=0).network()
+    assert list(tower.restoring) == [1]  # (8, 12), then (8, 12, 16)
+    assert list(DualRecursive(stages=4).network().restoring) == [0, 1, 2, 3]
+
+
 # Searching
+
+
+def test_a_shared_stitch_is_one_decision(randomised):
+    space = drns(stitch="searched", stitches={"shared": True})
+    assert space.choices() == {"stitch/shared": ("none", "layer", "channel")}
+    supernet = randomised(space.supernet())
+    image = torch.rand(1, 3, 6, 6)
+    for name in ("none", "layer", "channel"):
+        choices = {"stitch/shared": name}
+        derived = space.inherit(supernet, choices)
+        with torch.no_grad(), relaxed_by(supernet, OneHot(choices)):
+            torch.testing.assert_close(supernet(image).fused, derived(image).fused, rtol=1e-5, atol=1e-6)
+
+
+def test_only_the_stitches_that_are_named_are_decisions():
+    space = drns(stitch="searched", stitches={"after": (0, 2)})
+    assert list(space.choices()) == ["stitch/stage0", "stitch/stage2"]
 
 
 def test_stitches_and_fusion_are_decisions(small_tower):

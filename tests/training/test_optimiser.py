@@ -1,6 +1,7 @@
 """Optimisers: what decays, the step by its formula, and the step that a broken gradient leaves out."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from manas.training.optimiser import (
     after_step,
     decay_groups,
 )
+from manas.training.schedule import set_rate
 
 NAMES = ["adam", "adamw", "sgd"]
 ORACLES = {
@@ -116,7 +118,7 @@ def test_what_decays():
         }
     )
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    decaying, resting = ({names[id(p)] for p in group["params"]} for group in decay_groups(net))
+    decaying, resting, stitches = ({names[id(p)] for p in group["params"]} for group in decay_groups(net))
     assert decaying == {
         "convolution.weight",
         "linear.weight",
@@ -130,18 +132,64 @@ def test_what_decays():
         "linear.bias",
         "layer.weight",
         "layer.bias",
-        "stitch.matrices.0",
         "fork.candidates.one.bias",
     }
+    assert stitches == {"stitch.matrices.0"}
     alphas = {names[id(alpha)] for alpha in architecture_parameters(net)}
-    assert decaying | resting | alphas == set(names.values())
-    assert "weight_decay" not in decay_groups(net)[0]
-    assert decay_groups(net)[1]["weight_decay"] == 0
+    assert decaying | resting | stitches | alphas == set(names.values())
+    assert [group.get("weight_decay") for group in decay_groups(net)] == [None, 0, 0]
 
 
 def test_a_group_that_would_be_empty_is_left_out():
     assert len(decay_groups(nn.Conv2d(3, 3, 1, bias=False))) == 1
     assert len(decay_groups(nn.BatchNorm2d(3))) == 1
+
+
+class TestStitches:
+    def network(self):
+        return nn.ModuleDict({"weights": nn.Conv2d(3, 4, 1), "stitch": StitchMatrices(2, (4,), "channel")})
+
+    def moved(self, name, rate, *, pulled=True, decay=0.5):
+        """How far one step moves a network's weights, biases and stitches, under a schedule of a half."""
+        net = self.network()
+        before = weights(net)
+        config = OptimiserConfig(name=name, rate=0.01, decay=decay)
+        optimiser = config.build(decay_groups(net, rate))
+        set_rate(optimiser, 0.5)
+        for parameter in net.parameters():
+            parameter.grad = torch.full_like(parameter, float(pulled))
+        Descent(optimiser, RunningStatistics(net), None).step()
+        after = zip(before, weights(net), strict=True)
+        return [(ours - theirs).abs().max().item() for ours, theirs in after]
+
+    @pytest.mark.parametrize("name", NAMES)
+    @pytest.mark.parametrize("rate", [0.1, 1.0, 10.0])
+    def test_the_first_step_moves_them_by_the_factor_more(self, name, rate):
+        _, bias, stitch = self.moved(name, rate, decay=0.0)
+        assert bias == pytest.approx(0.005, rel=1e-4)
+        assert stitch == pytest.approx(rate * bias, rel=1e-4)
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_they_never_decay(self, name):
+        weight, bias, stitch = self.moved(name, 10.0, pulled=False)
+        assert weight > 0
+        assert bias == stitch == 0
+
+    def test_searched_ones_too(self):
+        candidates = {g: partial(StitchMatrices, 2, (4,), g) for g in ("none", "layer", "channel")}
+        net = nn.ModuleDict({"stitch/stage0": Relaxed(Softmax())("stitch/stage0", candidates)})
+        (group,) = decay_groups(net, 10.0)
+        assert [tuple(p.shape) for p in group["params"]] == [(2, 2, 1), (2, 2, 4)]
+        assert (group["weight_decay"], group["rate_factor"]) == (0, 10)
+
+    def test_a_checkpoint_brings_their_rate_back(self):
+        states = []
+        for factor in (10.0, 1.0):
+            net = self.network()
+            descent = Descent(OptimiserConfig().build(decay_groups(net, factor)), RunningStatistics(net), None)
+            states.append(descent)
+        states[1].load_state_dict(states[0].state_dict())
+        assert [group["base_lr"] for group in states[1].optimiser.param_groups] == [1e-3, 1e-3, 1e-2]
 
 
 class TestDescent:

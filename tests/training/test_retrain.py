@@ -11,6 +11,7 @@ from torch import nn
 from training.tiny_runs import RAIN, SNOW, retrain_config, search_config, tower, write_genotype
 
 import manas
+from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
 from manas.data.dataset import Backgrounds, Batch
 from manas.data.images import read_image
@@ -22,6 +23,7 @@ from manas.training import retrain as module
 from manas.training import step
 from manas.training.checkpoint import load_checkpoint
 from manas.training.run import WRITTEN
+from search_spaces.dual_recursive import DualRecursive
 
 TWO_TASKS = {"data": {"sources": [RAIN, SNOW]}}
 
@@ -56,6 +58,7 @@ class TestWholeRun:
             "model.safetensors",
             "report.html",
             "samples",
+            "stitches.png",
             "tensorboard",
         }
         assert names <= set(WRITTEN)
@@ -191,6 +194,94 @@ class TestGenotypes:
             ManasError, match="one tower for the tasks derain, desnow; give --genotype task=path"
         ):
             self.trained(genotypes["derain"], tmp_path, **TWO_TASKS)
+
+
+class TestLosses:
+    short = {"epochs": 1, "steps": 1, **TWO_TASKS}
+
+    def names(self, genotypes, run, **changes):
+        """The names of the terms of the loss, without those of the images."""
+        manas.retrain(retrain_config(genotypes, run=str(run), **self.short, **changes))
+        named = {name.removeprefix("training/") for name in lines(run)[0] if name.startswith("training/")}
+        return {name for name in named if not name.startswith("global/")} - {"gradient"}, named
+
+    @pytest.mark.parametrize("fusion", ["mask", "conv"])
+    def test_a_fusion_that_learns_needs_the_global_loss(self, fusion, genotypes, tmp_path):
+        with pytest.raises(
+            ManasError, match=r"loss\.fused=0 leaves the fusion without a gradient.*fusion=mean"
+        ):
+            self.names(genotypes, tmp_path / "run", loss={"fused": 0}, fusion=fusion)
+
+    def test_one_that_does_not_learn_does_without(self, genotypes, tmp_path):
+        others, names = self.names(genotypes, tmp_path, loss={"fused": 0}, fusion="mean")
+        assert others == {"local/derain", "local/desnow"}
+        assert names - others == {"gradient"}
+
+    def test_the_chosen_fusion_counts(self, tmp_path):
+        towers = {"derain": tower(), "desnow": tower()}
+        space = RestorationSpace(towers=towers, fusion="searched")
+        paths = {}
+        for name in ("mean", "mask"):
+            whole = Genotype(space=space, choices=space.sample(seed=0).choices | {"fusion": name})
+            paths[name] = str(whole.write(tmp_path / f"{name}.json"))
+        self.names(paths["mean"], tmp_path / "run", loss={"fused": 0})
+        with pytest.raises(ManasError, match="without a gradient"):
+            self.names(paths["mask"], tmp_path / "other", loss={"fused": 0})
+
+    def test_the_global_loss_alone(self, genotypes, tmp_path):
+        others, names = self.names(genotypes, tmp_path, loss={"local": 0})
+        assert others == set()
+        assert "global/mse" in names
+
+    def test_stages_of_every_tower(self, genotypes, tmp_path):
+        others, _ = self.names(genotypes, tmp_path, loss={"stages": 0.1})
+        assert others == {f"{kind}/{task}" for kind in ("local", "stages") for task in genotypes}
+
+    def test_stages_without_the_local_losses_are_refused(self, genotypes, tmp_path):
+        with pytest.raises(ManasError, match=r"loss\.stages counts beside the local losses"):
+            self.names(genotypes, tmp_path / "run", loss={"stages": 0.1, "local": 0})
+
+    def test_cmudrn_with_the_loss_of_drn(self, tmp_path):
+        small = DualRecursive(channels=4, stages=2, recursions=1)
+        space = load_space("cmudrn").model_copy(update={"towers": dict.fromkeys(("derain", "desnow"), small)})
+        whole = str(Genotype(space=space, choices={}).write(tmp_path / "cmudrn.json"))
+        loss = {"mse": 0, "tv": 0, "internal": 0, "stages": 0.1}
+        others, names = self.names(whole, tmp_path / "run", loss=loss)
+        assert others == {f"{kind}/{task}" for kind in ("local", "stages") for task in ("derain", "desnow")}
+        assert names - others == {"global/ssim", "gradient"}
+        assert read_description(tmp_path / "run" / "model.safetensors").genotype.space == space
+
+    def test_drn_alone_with_its_loss_and_clean_samples(self, tmp_path):
+        path = str(
+            DualRecursive(channels=4, stages=2, recursions=1).sample(seed=0).write(tmp_path / "drn.json")
+        )
+        loss = {"mse": 0, "tv": 0, "internal": 0, "stages": 0.1, "local": 0}
+        run, data = tmp_path / "run", {"clean_share": 0.5}
+        manas.retrain(retrain_config(path, run=str(run), epochs=1, steps=1, loss=loss, data=data))
+        names = {name for name in lines(run)[0] if name.startswith("training/")}
+        assert names == {"training/global/ssim", "training/stages/derain", "training/gradient"}
+
+
+def test_the_first_step_moves_stitches_by_their_factor_more(tmp_path):
+    """And never decays them: with the decay of the weights they would move otherwise."""
+    small = DualRecursive(channels=4, stages=2, recursions=1)
+    genotypes = dict.fromkeys(("derain", "desnow"), str(small.sample(seed=0).write(tmp_path / "drn.json")))
+    moved = {}
+    for name, changes in {
+        "once": {},
+        "tenfold": {"stitch_rate": 10.0},
+        "decaying": {"optimiser": {"name": "adamw", "decay": 0.5}},
+    }.items():
+        run = tmp_path / name
+        manas.retrain(retrain_config(genotypes, run=str(run), epochs=1, steps=1, **TWO_TASKS, **changes))
+        state = load_checkpoint(run / "checkpoint.pt")["network"]
+        matrices = [tensor[..., 0] for key, tensor in state.items() if key.startswith("stitches.")]
+        assert matrices
+        start = torch.full((2, 2), 0.1).fill_diagonal_(0.9)
+        moved[name] = torch.stack(matrices) - start
+    assert moved["once"].abs().min() > 0
+    torch.testing.assert_close(moved["tenfold"], 10 * moved["once"], rtol=1e-2, atol=1e-6)
+    torch.testing.assert_close(moved["decaying"], moved["once"], rtol=1e-2, atol=1e-6)
 
 
 def poisoned(monkeypatch, *places):

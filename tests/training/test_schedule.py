@@ -57,3 +57,42 @@ def test_rates_of_groups_follow_their_base():
 def test_values_out_of_range(wrong):
     with pytest.raises(ValidationError):
         ScheduleConfig(**wrong)
+
+
+def test_the_rate_falls_after_given_shares_of_the_steps():
+    """As MultiStepLR does (DRN: epochs 30, 50 and 80 of 100)."""
+    parameter = nn.Parameter(torch.ones(1))
+    optimiser = torch.optim.SGD([parameter], 1.0)
+    reference = torch.optim.lr_scheduler.MultiStepLR(optimiser, [30, 50, 80], gamma=0.5)
+    for rate in factors(100, warmup=0, drops=(0.3, 0.5, 0.8)):
+        assert rate == reference.get_last_lr()[0]
+        optimiser.step()
+        reference.step()
+    rates = factors(10, warmup=0.2, drops=(0.5,), drop=0.1)
+    assert rates == pytest.approx([0.5, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.1])
+
+
+def test_without_a_drop_the_rate_stays():
+    assert set(factors(10, warmup=0, drops=())) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"drops": (0.5,), "floor": 0.1}, "set floor=0"),
+        ({"drop": 0.5}, "without drops"),
+        ({"drops": (), "drop": 0.5}, "without drops"),
+        ({"drops": (0.0,)}, "greater than 0"),
+        ({"drops": (1.0,)}, "less than 1"),
+        ({"drops": (0.5,), "drop": 1.0}, "less than 1"),
+    ],
+)
+def test_what_could_have_no_effect_is_refused(wrong, said):
+    with pytest.raises(ValidationError, match=said):
+        ScheduleConfig(**wrong)
+
+
+@pytest.mark.parametrize("given", [{}, {"drops": (0.3, 0.5)}, {"drops": (0.5,), "drop": 0.2}])
+def test_what_is_written_can_be_read(given):
+    schedule = ScheduleConfig(**given)
+    assert ScheduleConfig.model_validate(schedule.model_dump(mode="json")) == schedule

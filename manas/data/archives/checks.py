@@ -31,7 +31,7 @@ def check_sizes(scenes: Sequence[Scene]) -> Checked:
 
     A file that is truncated further on is found when it is decoded, not here.
     """
-    sizes, problems = _sizes_of({picture.path for picture in _pictures(scenes)})
+    sizes, problems = sizes_in_headers({picture.path for picture in _pictures(scenes)})
     for path in sorted({picture.path for picture in _pictures(scenes) if picture.half}):
         if path in sizes and sizes[path][0] % 2:
             problems.append(_odd_width(path, sizes.pop(path)))
@@ -57,7 +57,8 @@ def _pictures(scenes: Iterable[Scene]) -> Iterator[Picture]:
         yield from scene.masks.values()
 
 
-def _sizes_of(paths: Iterable[Path]) -> tuple[dict[Path, Size], list[Problem]]:
+def sizes_in_headers(paths: Iterable[Path]) -> tuple[dict[Path, Size], list[Problem]]:
+    """The size of the upright image in each file, and the files that are no images."""
     sizes: dict[Path, Size] = {}
     problems: list[Problem] = []
     with warnings.catch_warnings():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from manas.data.archives.index import Picture
-from manas.data.archives.reading import find_archives, read_archive
+from manas.data.archives.reading import find_archives, inspect_archive
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError
+
+if TYPE_CHECKING:
+    from manas.data.signature import Signature
 
 
 class Exclusion(NamedTuple):
@@ -31,8 +34,9 @@ def excluding(backgrounds: Mapping[str, Picture], others: Sequence[str | Path], 
         ManasError: if another cannot be read, or no background is left.
     """
     kept, notes = dict(backgrounds), []
+    own = _signed(backgrounds.items()) if others else {}
     for other in others:
-        shared = _shared(kept, Path(other))
+        shared = _shared({name: own[name] for name in kept}, Path(other))
         kept = {name: picture for name, picture in kept.items() if name not in shared}
         notes.append(f"left out {len(shared)} backgrounds that are in {other}")
         if not kept:
@@ -40,20 +44,28 @@ def excluding(backgrounds: Mapping[str, Picture], others: Sequence[str | Path], 
     return Exclusion(tuple(kept), tuple(notes))
 
 
-def _shared(backgrounds: Mapping[str, Picture], other: Path) -> set[Hashable]:
+def _shared(own: Mapping[Hashable, Signature], other: Path) -> set[Hashable]:
     from manas.data.matching import matches  # loads what only those need who exclude something
-    from manas.data.signature import Signature, signature
 
-    def signed(pictures: Iterable[tuple[Hashable, Picture]]) -> dict[Hashable, Signature]:
-        return {key: signature(picture.read()) for key, picture in pictures}
+    return {match.first for match in matches(own, _signed(_backgrounds(other)))}
 
-    return {match.first for match in matches(signed(backgrounds.items()), signed(_backgrounds(other)))}
+
+def _signed(pictures: Iterable[tuple[Hashable, Picture]]) -> dict[Hashable, Signature]:
+    from manas.data.signature import signature
+
+    return {key: signature(picture.read()) for key, picture in pictures}
 
 
 def _backgrounds(root: Path) -> Iterator[tuple[Hashable, Picture]]:
     roots = find_archives(root)
     for each in roots:
-        for scene in read_archive(each, exclusions=False).scenes:
+        archive = inspect_archive(each, exclusions=False)
+        if archive.problems:  # a clean picture without partner would be missed
+            raise ManasError(
+                f"{archive.problems[0]}: so not all backgrounds of {each} are known; mend what manas data "
+                "check finds in it, or exclude its folder of clean pictures"
+            )
+        for scene in archive.scenes:
             yield (each, scene.name), scene.clean
     if not roots:
         for name, path in photographs_in(root).items():

@@ -37,10 +37,13 @@ class Reading(NamedTuple):
     complete: bool = True
 
 
-def of_levels(parts: Iterable[Part], levels: Collection[str], where: str) -> list[Part]:
+def of_levels(
+    parts: Iterable[Part], levels: Collection[str], where: str, *, complete: bool = True
+) -> list[Part]:
     """The parts without the degraded pictures of other levels.
 
-    The clean ones stay, whichever level brings them: a background is the same file whatever is chosen.
+    The clean ones stay, whichever level brings them: a background is the same file whatever is chosen. Where
+    scenes need not have every level, those that have none of these are left out.
 
     Raises:
         ManasError: for a level that no picture has.
@@ -50,7 +53,12 @@ def of_levels(parts: Iterable[Part], levels: Collection[str], where: str) -> lis
     for level in levels:
         if level not in found:
             raise ManasError(f"{where}: no degraded images of level {level!r}; {nearest(level, found)}")
-    return [part for part in parts if part.role == "clean" or part.level in levels]
+    taken = {part.key for part in parts if part.level in levels}
+    return [
+        part
+        for part in parts
+        if part.level in levels or part.role == "clean" and (complete or part.key in taken)
+    ]
 
 
 def pair(parts: Iterable[Part], *, complete: bool = True) -> tuple[list[Scene], list[Problem]]:

@@ -67,8 +67,10 @@ def inspect_archive(
     """As `read_archive`, but with problems reported in the archive, and their files left out of it."""
     found = _found(root, layout, side)
     reading = found.reading
-    parts = reading.parts if levels is None else of_levels(reading.parts, levels, str(found.root))
-    scenes, unpaired = pair(parts, complete=reading.complete)
+    parts, complete = reading.parts, reading.complete
+    if levels is not None:
+        parts = of_levels(parts, levels, str(found.root), complete=complete)
+    scenes, unpaired = pair(parts, complete=complete)
     notes = [*reading.notes, *warnings_about(found.layout, scenes, found.root)]
     if exclusions:
         scenes, left_out = without_test_backgrounds(found.layout, scenes)

@@ -2,7 +2,8 @@
 
 Calibrated on photographs of 480 x 320: the mean PSNR of the luma over them is, for light, medium and heavy,
 31.4, 27.2 and 16.5 dB for falling rain, 30.1, 26.9 and 13.6 dB for crossing rain (the inputs of Rain12,
-Rain100L and Rain100H), and 26.6, 23.2 and 19.1 dB for snow.
+Rain100L and Rain100H), and 26.6, 23.2 and 19.1 dB for snow. Noise, for denoising, is no weather but comes in
+three levels too: white, Gaussian, of 15, 25 and 50 grey levels of 255.
 """
 
 from dataclasses import dataclass
@@ -15,10 +16,14 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Level:
-    """One level: the strength of its veil, and what it adds to the particles of the lighter levels."""
+    """One level: the strength of its veil, and what it adds to the particles of the lighter levels.
+
+    `noise` is the standard deviation of white Gaussian noise, where black is 0 and white 1.
+    """
 
     veil: float
     added: tuple[Streaks | Flakes, ...]
+    noise: float = 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ class Climate:
     airlight: Range
     slant: float  # largest departure of the fall from the vertical, degrees
     nearest: float  # relative depth of the lowest row; that of the highest is 1
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a level has noise."""
+        return any(level.noise for level in self.levels.values())
 
 
 _TINY = Flakes(5000, (0.6, 1.3), (0.6, 0.97), 2)
@@ -116,6 +126,23 @@ CLIMATES: dict[str, dict[str, Climate]] = {
             airlight=(0.72, 0.96),
             slant=30,
             nearest=0.4,
+        ),
+    },
+    "noise": {
+        "white": Climate(
+            levels={
+                "light": Level(0.0, (), 15 / 255),
+                "medium": Level(0.0, (), 25 / 255),
+                "heavy": Level(0.0, (), 50 / 255),
+            },
+            density=(1.0, 1.0),
+            brightness=(1.0, 1.0),
+            colour=(1.0, 1.0),
+            tint=0.0,
+            screening=None,
+            airlight=(1.0, 1.0),
+            slant=0,
+            nearest=1.0,
         ),
     },
 }

@@ -37,7 +37,7 @@ def degrade(
     levels: Sequence[str] = LEVELS,
     *,
     seed: Seed,
-    family: str = "falling",
+    family: str | None = None,
     nested: bool = True,
     depth: np.ndarray | None = None,
     scale: float | None = None,
@@ -48,7 +48,8 @@ def degrade(
     I = J (1 - S) + C S for snow, with the layer S of streaks or flakes and their colour C. Rain with k = 1 is
     the screen blend (ResDerainNet's recipe for Rain1400), with k = 0 the addition of Rain100L and Rain100H,
     cut at white; snow is the formula of DesnowNet (Liu et al. 2018). Then comes the veil I T + A (1 - T),
-    T = exp(-beta d), with airlight A (Koschmieder).
+    T = exp(-beta d), with airlight A (Koschmieder). The "weather" noise adds white Gaussian noise instead, cut
+    at black and white.
 
     Args:
         clean: (H, W, 3) float32 in [0, 1], of any size.
@@ -57,7 +58,8 @@ def degrade(
         seed: as of `numpy.random.default_rng`, for which zeros at the end do not count: (1, 0) is 1. The
             result depends on it and on the other arguments alone.
         family: ``falling``, streaks of about one direction; ``crossing``, layers of streaks of several
-            directions, as in Rain100H; ``mixed``, one of those that the weather has, drawn by the scene.
+            directions, as in Rain100H; ``mixed``, one of those that the weather has, drawn by the scene. The
+            first of the weather's unless given.
         nested: the levels share wind, colours, airlight and particles: medium is light plus more, heavy is
             medium plus more. Otherwise every level is a draw of its own. In both cases a level looks the same
             whichever other levels are asked for, and in whichever order.
@@ -90,7 +92,7 @@ def degrade_batch(
     levels: Sequence[str] = LEVELS,
     *,
     seeds: Sequence[Seed],
-    family: str = "falling",
+    family: str | None = None,
     nested: bool = True,
     depth: Tensor | None = None,
     scale: float | None = None,
@@ -139,6 +141,10 @@ def _compose(
     change = colour[..., None, None] - held[..., None, None] * background
     degraded = change.mul_(opacity[:, :, None]).add_(background)
     degraded += (airlight - degraded).mul_(1 - transmission[:, :, None])
+    for of_background, row in zip(degraded, scenes, strict=True):
+        for image, scene, level in zip(of_background, row, levels, strict=True):
+            if scene.grain is not None:
+                image += scene.noise(level) * torch.from_numpy(scene.grain).to(clean.device)
     return WeatherBatch(degraded.clamp_(0, 1), opacity, transmission)
 
 

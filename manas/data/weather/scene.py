@@ -29,10 +29,15 @@ class Scene(NamedTuple):
     colour: np.ndarray  # (3,) of the particles
     held: np.ndarray  # (3,) share of the light behind a particle that it holds back
     airlight: float
+    grain: np.ndarray | None  # (3, H, W) white Gaussian noise of deviation 1, where a level has any
 
     def veil(self, level: str) -> float:
         """Optical depth of the air at relative depth 1."""
         return self.haze * self.climate.levels[level].veil
+
+    def noise(self, level: str) -> float:
+        """Standard deviation of the noise, where white is 1."""
+        return self.climate.levels[level].noise
 
 
 class Layer(NamedTuple):
@@ -74,13 +79,13 @@ def drawn(
 def _draw(climates, heaviest, shape, scale, rng) -> tuple[Scene, list[Layer]]:
     """One scene, and the layers of all levels up to the heaviest."""
     climate = climates[rng.integers(len(climates))]
-    scene = _scene(climate, scale, rng)
+    scene = _scene(climate, shape, scale, rng)
     upto = LEVELS[: LEVELS.index(heaviest) + 1]
     kinds = [(level, kind) for level in upto for kind in climate.levels[level].added]
     return scene, [Layer(level, kind, kind.draw(shape, scene.fall, rng)) for level, kind in kinds]
 
 
-def _scene(climate: Climate, scale: float, rng: np.random.Generator) -> Scene:
+def _scene(climate: Climate, shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Scene:
     colour = np.clip(rng.uniform(*climate.colour) + climate.tint * rng.uniform(-1, 1, 3), 0, 1)
     return Scene(
         climate=climate,
@@ -96,6 +101,7 @@ def _scene(climate: Climate, scale: float, rng: np.random.Generator) -> Scene:
         colour=colour,
         held=colour * rng.uniform(*climate.screening) if climate.screening else np.ones(3),
         airlight=rng.uniform(*climate.airlight),
+        grain=rng.standard_normal((3, *shape), dtype=np.float32) if climate.noisy else None,
     )
 
 
@@ -115,8 +121,8 @@ def scale_of(height: int, width: int) -> float:
     return max(1.0, math.sqrt(height * width / _REFERENCE))
 
 
-def climates_of(weather: str, family: str = MIXED) -> list[Climate]:
-    """The climates from which a scene is drawn.
+def climates_of(weather: str, family: str | None = None) -> list[Climate]:
+    """The climates from which a scene is drawn; the first of the weather's, where no family is given.
 
     Raises:
         ManasError: unknown weather, or a family that it does not have.
@@ -124,8 +130,8 @@ def climates_of(weather: str, family: str = MIXED) -> list[Climate]:
     if weather not in WEATHERS:
         raise ManasError(f"weather is {weather!r}; choose one of {', '.join(WEATHERS)}")
     families = CLIMATES[weather]
-    if family == MIXED:
-        return list(families.values())
+    if family is None or family == MIXED:
+        return list(families.values())[: None if family else 1]
     if family not in families:
         raise ManasError(f"family is {family!r}; {weather} has {', '.join([*families, MIXED])}")
     return [families[family]]

@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import matplotlib.style
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from manas.architecture.genotype import Genotype
 from manas.architecture.registry import kind_of
-from manas.errors import ManasError
-from manas.files import replacing
 from manas.reporting.drawing.forks import Block, blocks_of, draw_forks
 from manas.reporting.drawing.grid import MARGIN, grid_of
 from manas.reporting.drawing.key import draw_key
 from manas.reporting.drawing.labels import read_network
+from manas.reporting.drawing.output import rasterised, settings, suffix_of, write
 from manas.reporting.drawing.sheet import GREY, LARGEST, PAGE, Sheet, length, shortened
 from manas.reporting.drawing.tower import draw_network
 from manas.restoration.network import RestorationSpace, tasks_of
 
-DOTS = 300  # an inch of a PNG file
-SCREEN = 200  # an inch of a raster
 FEW = 12  # forks that a column of boxes can hold without becoming long
 
-# What a file says about itself, without the time at which it was written.
-_METADATA: dict[str, dict[str, Any]] = {
-    ".svg": {"Date": None},
-    ".png": {"Software": None},
-    ".pdf": {"CreationDate": None},
-}
-# A PDF, for papers, brings its font along as TrueType, as publishers ask. An SVG, for pages and for editing,
-# keeps text as text, which can be searched and read aloud; where DejaVu Sans is missing, nearly every other
-# font is narrower, so that everything still fits. Without hinting, text in pixels has the width that
-# was measured.
-_SETTINGS: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "manas",
-    "pdf.fonttype": 42,
-    "text.hinting": "no_hinting",
-}
 _HEADLINE, _SUBTITLE, _LINE, _APART, _AIR = 6.4, 5.4, 9.0, 6.0, 5.0
 
 
@@ -53,7 +31,7 @@ def figure(genotype: Genotype) -> Figure:
     It is one column (3.4 in) wide where the architecture fits into that, else as wide as the text of a
     two-column page (7.1 in). Genotypes whose labels are not those of towers become a box a fork.
     """
-    with _settings():
+    with settings():
         network = read_network(genotype)
         if network is None:
             sheet = Sheet(0 if len(genotype.choices) <= FEW else PAGE / LARGEST)
@@ -75,28 +53,13 @@ def draw(genotype: Genotype, path: str | Path) -> Path:
         OSError: where the path cannot be written.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _METADATA:
-        raise ManasError(f"{path}: a drawing cannot be written as {suffix!r}; use {', '.join(_METADATA)}")
-    drawn = figure(genotype)
-    with replacing(path) as temporary, _settings():
-        drawn.savefig(temporary, format=suffix[1:], dpi=DOTS, metadata=_METADATA[suffix])
-    return path
+    suffix_of(path)  # before anything is drawn
+    return write(figure(genotype), path)
 
 
 def raster(genotype: Genotype) -> np.ndarray:
     """The figure as (H, W, 3) uint8."""
-    drawn = figure(genotype)
-    drawn.set_dpi(SCREEN)
-    canvas = FigureCanvasAgg(drawn)
-    with _settings():
-        canvas.draw()
-    return np.array(np.asarray(canvas.buffer_rgba())[..., :3])
-
-
-def _settings() -> AbstractContextManager[None]:
-    """matplotlib as it comes, whatever a user's own configuration of it says, with ours on top."""
-    return matplotlib.style.context(["default", _SETTINGS])
+    return rasterised(figure(genotype))
 
 
 def _blocks(genotype: Genotype) -> list[Block]:

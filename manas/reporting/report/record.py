@@ -23,6 +23,7 @@ from manas.restoration.model_file import KEY
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
 GENOTYPE, MODEL, COST = "genotype.json", "model.safetensors", "cost.json"
+STITCHES = "stitches.png"
 
 
 class Series(NamedTuple):

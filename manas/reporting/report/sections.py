@@ -18,7 +18,7 @@ from manas.reporting.drawing.figure import figure as drawing_of
 from manas.reporting.report import curves, search_curves
 from manas.reporting.report.markup import element, folded, inline, picture, table
 from manas.reporting.report.panels import as_svg, style
-from manas.reporting.report.record import Record, mapping
+from manas.reporting.report.record import STITCHES, Record, mapping
 from manas.reporting.report.timeline import Curves, places
 
 DRAWING = 2.15  # pixels for a point of the drawing, whose text has five points
@@ -189,6 +189,19 @@ def _sheet(path: Path) -> Iterator[Element]:
     yield element("figure", picture(path, caption, width, height), element("figcaption", caption))
 
 
+def _stitches(record: Record) -> Iterator[Element]:
+    path = record.run / STITCHES
+    if not path.exists():
+        return
+    height, width = read_image(path).shape[:2]
+    caption = (
+        "What each tower takes of the features of every tower after the last epoch, a map for each stage and "
+        "scale. White is what there would be without an exchange: all of its own, nothing of the others."
+    )
+    shown = picture(path, "Matrices of the cross-stitches", width, height)
+    yield element("figure", element("h2", "Stitches"), shown, element("figcaption", caption))
+
+
 def _configuration(record: Record) -> Iterator[Element]:
     if record.config_text:
         yield element("h2", "Configuration")
@@ -219,6 +232,7 @@ SECTIONS: Sequence[Section] = (
     Section("a drawing", _drawing),
     Section("a table of choices", _choices),
     *(Section(draw.__name__.replace("_", " "), partial(_curve, draw)) for draw in CURVES),
+    Section("stitches", _stitches),
     Section("samples", _samples),
     Section("the configuration", _configuration),
     Section("the environment", _environment),

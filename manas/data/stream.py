@@ -1,0 +1,77 @@
+"""Which background comes when, and which part it is in: functions of the seed and of a position alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+
+from manas.errors import ManasError
+
+
+class Key(NamedTuple):
+    """One draw: a background of a source, for the time `epoch`."""
+
+    source: int
+    epoch: int
+    background: int
+
+
+class Stream:
+    """The endless global stream of keys from the position `start` on, every `step`-th of them.
+
+    In every turn of `sum(weights)` positions each source has as many as its weight; a source goes through its
+    backgrounds in an order that changes with every epoch.
+    """
+
+    def __init__(
+        self, lengths: Sequence[int], weights: Sequence[int], *, seed: int, start: int = 0, step: int = 1
+    ):
+        self.lengths, self.weights, self.seed, self.start, self.step = lengths, weights, seed, start, step
+        # A turn has a slot for every unit of weight: the source and its how-manieth slot.
+        self.slots = [(source, unit) for source, weight in enumerate(weights) for unit in range(weight)]
+
+    def __iter__(self) -> Iterator[Key]:
+        return (self.key(position) for position in count(self.start, self.step))
+
+    def key(self, position: int) -> Key:
+        """The key at a position, a pure function of it."""
+        turn, place = divmod(position, len(self.slots))
+        # In an order that changes, so that every rank meets every source, however many ranks there are.
+        source, unit = self.slots[_order((self.seed, turn), len(self.slots))[place]]
+        epoch, place = divmod(turn * self.weights[source] + unit, self.lengths[source])
+        return Key(source, epoch, int(_order((self.seed, source, epoch), self.lengths[source])[place]))
+
+
+@lru_cache(maxsize=64)
+def _order(key: tuple[int, ...], length: int) -> np.ndarray:
+    return np.random.default_rng([*key, len(key)]).permutation(length)
+
+
+def partition(identities: Sequence[Sequence[str]], share: float, seed: int) -> set[str]:
+    """A seeded part of about `share` of each source's backgrounds, at least one, by identity.
+
+    Sources that share backgrounds agree on them.
+
+    Raises:
+        ManasError: for a source that cannot be parted.
+    """
+    rng = np.random.default_rng([seed, 0x5917])
+    held: set[str] = set()
+    seen: set[str] = set()
+    unique = [list(dict.fromkeys(names)) for names in identities]
+    for names in sorted(unique, key=len):  # else all or none of a small one could be chosen with a larger one
+        wanted = min(max(1, round(share * len(names))), len(names) - 1) - len(held.intersection(names))
+        new = [name for name in names if name not in seen]
+        held.update(new[place] for place in rng.permutation(len(new))[: max(wanted, 0)])
+        seen.update(names)
+    for place, names in enumerate(unique):
+        if not 0 < len(held.intersection(names)) < len(names):
+            raise ManasError(
+                f"data.sources.{place}: {len(names)} background(s) cannot be parted; give at least two, or "
+                "more that no other source has"
+            )
+    return held

@@ -1,0 +1,59 @@
+"""The stitches of a network in numbers: what each tower takes from which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, cast
+
+import numpy as np
+from torch import nn
+
+from manas.restoration.cross_stitch import StitchMatrices
+from manas.restoration.network import RestorationNetwork
+
+SHARED = "shared"  # the place of matrices that several stages have in common
+
+
+class Stitches(NamedTuple):
+    """Stitch matrices as they are at one time.
+
+    Attributes:
+        tasks: of the towers, in the order of rows and columns.
+        matrices: by the place of the stitch, ``stage0`` or ``shared``, a list with one (T, T) float64 a scale:
+            row i has what tower i takes of each tower; where every channel has its own, the mean over channels.
+        channelwise: whether one of them is such a mean.
+    """
+
+    tasks: tuple[str, ...]
+    matrices: Mapping[str, list[np.ndarray]]
+    channelwise: bool
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every entry by its name, such as ``stitch/stage0/scale0/derain<-desnow``."""
+        return {
+            f"stitch/{place}/scale{scale}/{to}<-{of}": float(matrix[i, j])
+            for place, by_scale in self.matrices.items()
+            for scale, matrix in enumerate(by_scale)
+            for i, to in enumerate(self.tasks)
+            for j, of in enumerate(self.tasks)
+        }
+
+
+def stitches_of(network: nn.Module) -> Stitches | None:
+    """The stitches of a derived network that can change; None where there are none."""
+    if not isinstance(network, RestorationNetwork):
+        return None
+    found = [cast(StitchMatrices, stitch) for stitch in network.stitches]
+    places = {index: f"stage{place}" for place, index in network.stitch_after.items()}
+    if len(network.stitch_after) > len(found):
+        places = dict.fromkeys(places, SHARED)
+    learned = {places[index]: list(stitch.matrices) for index, stitch in enumerate(found) if stitch.matrices}
+    if not learned:
+        return None
+    means = {
+        place: [matrix.detach().double().mean(-1).cpu().numpy() for matrix in by_scale]
+        for place, by_scale in learned.items()
+    }
+    channelwise = any(matrix.shape[-1] > 1 for by_scale in learned.values() for matrix in by_scale)
+    return Stitches(tuple(network.towers), means, channelwise)

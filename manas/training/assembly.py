@@ -1,0 +1,54 @@
+"""The genotype of the network that is retrained, from what the configuration names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from manas.architecture.finding import load_space, presets, space_class
+from manas.architecture.genotype import Genotype
+from manas.architecture.space import SearchSpace
+from manas.errors import ManasError
+from manas.restoration.network import RestorationSpace, assemble
+
+if TYPE_CHECKING:
+    from manas.training.retrain import RetrainConfig
+
+
+def whole_genotype(config: RetrainConfig) -> Genotype:
+    """The genotype of the whole network, from one a task or from a file."""
+    space = space_class(config.space, trusted=True) if config.space else None
+    if isinstance(config.genotype, str):
+        return _around(_genotype_of(config.genotype, space), config)
+    genotypes = {task: _genotype_of(reference, space) for task, reference in config.genotype.items()}
+    return assemble(genotypes, stitch=config.stitch, stitches=config.stitches, fusion=config.fusion)
+
+
+def _genotype_of(reference: str, space: type[SearchSpace] | None) -> Genotype:
+    """That of a file; or that of a space without forks, which needs none: a preset such as ``cmudrn``."""
+    if reference not in presets() and not reference.endswith((".yaml", ".yml")):
+        return Genotype.read(reference, space=space)
+    made_by_hand = load_space(reference)
+    forks = len(made_by_hand.choices())
+    if forks:
+        raise ManasError(
+            f"{reference}: {forks} choices of this space are open; search it, and give its genotype"
+        )
+    return Genotype(space=made_by_hand, choices={})
+
+
+def _around(genotype: Genotype, config: RetrainConfig) -> Genotype:
+    """A whole network's genotype as it is; a lone tower's as that of a network of one task."""
+    ignored = {"stitch", "stitches", "fusion"} & config.model_fields_set
+    if ignored:
+        raise ManasError(
+            f"{config.genotype}: {' and '.join(sorted(ignored))} cannot be set for the genotype of a whole "
+            "network or of a lone tower; leave it out"
+        )
+    if isinstance(genotype.space, RestorationSpace):
+        return genotype
+    if len(config.data.tasks) != 1:
+        tasks = ", ".join(config.data.tasks)
+        raise ManasError(
+            f"{config.genotype}: one tower for the tasks {tasks}; give --genotype task=path for each"
+        )
+    return assemble({config.data.tasks[0]: genotype}, stitch="none", fusion="mean")

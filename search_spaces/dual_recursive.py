@@ -1,0 +1,92 @@
+"""DRN, the dual recursive network: two residual blocks of 16 channels, unfolded 7 x 7 times.
+
+Cai, Li, Ren, Wang, "Dual Recursive Network for Fast Image Deraining", ICIP 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+from torch import Tensor, cat, nn
+
+from manas.architecture.choice import Decide
+from manas.architecture.space import SearchSpace
+from manas.restoration.tower import Features, Stage, Tower
+
+# Modules of the released code, and of ours.
+RELEASED = {
+    "conv0.0": "first",
+    "res_conv1.0": "blocks.0.0",
+    "res_conv1.2": "blocks.0.2",
+    "res_conv2.0": "blocks.1.0",
+    "res_conv2.2": "blocks.1.2",
+    "conv.0": "last",
+}
+
+
+class DualRecursive(SearchSpace):
+    """The tower of DRN; a space without forks. The defaults are the published network of 10,595 parameters.
+
+    Attributes:
+        channels: width of the features.
+        stages: recursions over the whole network, with the same weights ("inter").
+        recursions: of the two residual blocks within a stage, with the same weights ("intra").
+    """
+
+    channels: int = Field(16, ge=1)
+    stages: int = Field(7, ge=1)
+    recursions: int = Field(7, ge=1)
+
+    def build(self, decide: Decide) -> nn.Module:
+        """A `DualRecursiveTower`."""
+        return DualRecursiveTower(self)
+
+    def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As `SearchSpace.renamed`; knows the names of the authors' code (``net_latest.pth``)."""
+        split = {name: name.rpartition(".") for name in state}
+        return {f"{RELEASED.get(split[n][0], split[n][0])}.{split[n][2]}": value for n, value in state.items()}
+
+
+class DualRecursiveTower(Tower):
+    """x_0 = I; every stage makes features f_s of (I, x_{s-1}), and x_s = I + conv(f_s).
+
+    The seven stages are one module: whatever a network does between stages, it does to every recursion.
+    """
+
+    size_multiple = 1
+
+    def __init__(self, space: DualRecursive):
+        super().__init__()
+        width = space.channels
+        self.channels = [(width,)] * space.stages
+        self.recursions = space.recursions
+        self.first = _convolution(6, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(_convolution(width, width), nn.ReLU(), _convolution(width, width), nn.ReLU())
+            for _ in range(2)
+        )
+        self.last = _convolution(width, 3)
+
+    def stem(self, image: Tensor) -> Features:
+        """No features: the first stage sees the image twice."""
+        return []
+
+    def stages(self) -> list[Stage]:
+        return [self.stage] * len(self.channels)
+
+    def stage(self, features: Features, image: Tensor) -> Features:
+        """f_s of the image and x_{s-1}, which the features f_{s-1} say."""
+        previous = self.head(features, image) if features else image
+        x = self.first(cat([image, previous], 1)).relu()
+        for _ in range(self.recursions):
+            for block in self.blocks:
+                x = (block(x) + x).relu()
+        return [x]
+
+    def head(self, features: Features, image: Tensor) -> Tensor:
+        return image + self.last(features[0])
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
