@@ -22,8 +22,8 @@ from manas.data.archives import Archive, Fingerprint, Picture, Problem, Scene, f
 from manas.data.archives.checks import Size, other_size
 from manas.data.archives.index import Kind
 from manas.data.images import read_image
-from manas.data.matching import Match, matches
-from manas.data.signature import Signature, signature
+from manas.data.leaks.matching import Match, matches
+from manas.data.leaks.signature import Signature, signature
 from manas.errors import ManasError
 
 Measure = Callable[[np.ndarray, np.ndarray], tuple[float, float]]

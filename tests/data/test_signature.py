@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from manas.data.images import read_image
-from manas.data.matching import matches
+from manas.data.leaks.matching import matches
+from manas.data.leaks.signature import Signature, signature
 from manas.data.photographs import builtin_photographs, photographs_in
-from manas.data.signature import Signature, signature
 from manas.errors import ManasError
 
 NAMES = ("astronaut", "motorcycle_left", "camera", "brick", "grass", "gravel", "chelsea", "coffee")

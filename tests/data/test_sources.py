@@ -174,8 +174,8 @@ class TestExclude:
                 SimpleNamespace(first=one, second=two) for one in of for two in among if of[one] == among[two]
             ]
 
-        monkeypatch.setattr("manas.data.signature.signature", content)
-        monkeypatch.setattr("manas.data.matching.matches", matches)
+        monkeypatch.setattr("manas.data.leaks.signature.signature", content)
+        monkeypatch.setattr("manas.data.leaks.matching.matches", matches)
         return MINIATURES["rain12"]().write(tmp_path / "own")
 
     def left(self, root, *others):
@@ -195,7 +195,8 @@ class TestExclude:
     def test_each_picture_is_signed_once(self, root, tmp_path, monkeypatch):
         signed = []
         monkeypatch.setattr(
-            "manas.data.signature.signature", lambda image: signed.append(content(image)) or content(image)
+            "manas.data.leaks.signature.signature",
+            lambda image: signed.append(content(image)) or content(image),
         )
         for name, number in (("one", 2), ("two", 3)):
             write_image(tmp_path / name / "x.png", picture(number))

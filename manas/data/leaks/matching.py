@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from manas.data.overlap import LEAST_CONTRAST, Kind, Placement, compare, detail
-from manas.data.signature import KEPT, Signature
+from manas.data.leaks.overlap import LEAST_CONTRAST, Kind, Placement, compare, detail
+from manas.data.leaks.signature import KEPT, Signature
 
 _LEAST_SCORE = 0.85  # different pictures come to 0.77
 _LEAST_ALIKE = 0.6  # correlation of whole pictures that are worth a closer look
