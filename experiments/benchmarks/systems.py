@@ -67,18 +67,20 @@ class Bench:
                     link_or_copy(picture.path, target)
         return folder
 
-    def data(self, tasks: tuple[str, ...], share: float = 1) -> dict[str, Any]:
+    def data(self, tasks: tuple[str, ...], towers: tuple[str, ...]) -> dict[str, Any]:
+        """The images of the tasks; where there is one tower, all are its own."""
         sources = {
-            "derain": {"task": "derain", "pairs": str(self.train)},
-            "desnow": {"task": "desnow", "weather": "snow", "photographs": str(self.train / "clean")},
+            "derain": {"pairs": str(self.train)},
+            "desnow": {"weather": "snow", "photographs": str(self.train / "clean")},
         }
-        return {**self.config["data"], "sources": [sources[task] for task in tasks]}
+        own = dict(zip(tasks, towers if len(towers) == len(tasks) else towers * len(tasks), strict=True))
+        return {**self.config["data"], "sources": [{"task": own[task], **sources[task]} for task in tasks]}
 
     def searched(self, name: str, space: Any, tasks: tuple[str, ...], seed: int) -> str:
         """The genotype file of a search, which is run if it has not ended."""
         run = self.runs / "searches" / name / f"seed{seed}"
         if not (run / "genotype.json").is_file():
-            settings = {"run": str(run), "seed": seed, "space": space, "data": self.data(tasks)}
+            settings = {"run": str(run), "seed": seed, "space": space, "data": self.data(tasks, tasks)}
             config = read_config(SearchConfig, {**self.config["search"], **settings})
             manas.search(config, resume=(run / "config.yaml").is_file())
         return str(run / "genotype.json")
@@ -91,10 +93,13 @@ class Bench:
             common = {**self.config["retrain"], **system.get("retrain", {})}
             if isinstance(genotype, dict):
                 common |= {key: system[key] for key in ("stitch", "stitches", "fusion") if key in system}
-            settings = {"run": str(run), "seed": seed, "genotype": genotype, "data": self.data(tasks)}
+            towers = tuple(genotype) if isinstance(genotype, dict) else tasks
+            data = self.data(tasks, towers)
+            settings = {"run": str(run), "seed": seed, "genotype": genotype, "data": data}
+            if len(towers) == 1:
+                settings |= {"stitch": "none", "fusion": "mean"}
             if system.get("alone"):  # all towers together see as many images as a network does
                 common["steps"] //= len(system["towers"])
-                settings |= {"stitch": "none", "fusion": "mean"}
             manas.retrain(
                 read_config(RetrainConfig, {**common, **settings}), resume=(run / "config.yaml").is_file()
             )
@@ -224,7 +229,6 @@ def main() -> None:
         "GMACs at 480x320",
         "s an image",
         *COLUMNS,
-        "clean against itself",
     ]
     print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
     print("\n".join(table))

@@ -114,7 +114,7 @@ class TestSearch:
         "changes",
         [
             {"relaxation": "gumbel"},
-            {"order": "second", "weights": {"clip": None}},
+            {"order": "second", "weights": {"clip": None}, "loss": {"stages": 0.1}},
             {"loss": {"local": 0}},
         ],
         ids=["gumbel", "second order", "global alone"],
