@@ -55,6 +55,9 @@ class ImageCache:
 class ImageStore:
     """Decoded images in the files of a folder, mapped into memory: a crop reads the rows that it needs.
 
+    A part of a PNG or JPEG file cannot be decoded by itself, so they are decoded once, whole, into what can be
+    cut before it is read.
+
     All processes, ranks and later runs share the folder; the operating system keeps what is used in memory. An
     image is known by path, size and time of its file, so that a changed file is decoded again. What does not
     fit in the budget is decoded each time; nothing is ever removed. Several processes that write at once may
