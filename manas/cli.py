@@ -1,4 +1,6 @@
-"""The command line: `manas search | retrain | export | restore | evaluate | genotype | synthesize | data`."""
+"""The command line: `manas search | retrain | export | restore | evaluate | explain-metrics | genotype |
+synthesize | data`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -185,13 +188,27 @@ def show(evaluation: Any) -> None:
     """Prints the table of an evaluation."""
     from manas.evaluation.evaluate import table
 
-    headings, rows = table(evaluation)
-    printed = Table(caption=f"protocol {evaluation.protocol}; means of per-image values")
+    _print_table(*table(evaluation), f"protocol {evaluation.protocol}; means of per-image values")
+
+
+def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> None:
+    printed = Table(caption=caption)
     for heading in headings:
         printed.add_column(heading, no_wrap=not heading)
     for row in rows:
         printed.add_row(*row)
     Console().print(printed)
+
+
+@app.command()
+def explain_metrics(
+    restored: Annotated[Path, typer.Argument(metavar="A", help="Image, or folder of images.")],
+    reference: Annotated[Path, typer.Argument(metavar="B", help="Its original, or a folder of these.")],
+) -> None:
+    """Score A against B by every protocol side by side, and say why the numbers differ."""
+    from manas.evaluation.explain import NOTE, explain, table
+
+    _print_table(*table(explain(restored, reference)), NOTE)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,113 @@
+"""Every protocol side by side: the numbers are the protocols', the reasons are true and complete."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from manas.cli import app
+from manas.data.images import write_image
+from manas.errors import ManasError
+from manas.evaluation.explain import OPENCV, REASONS, explain, table
+from manas.evaluation.metrics import PROTOCOLS
+
+
+def picture(seed):
+    return np.random.default_rng(seed).integers(20, 220, (24, 40, 3), dtype=np.uint8)
+
+
+def pairs_in(folder):
+    """Two pairs by name in two formats, in folders a and b; pixels of a are brighter by ten and by twenty."""
+    for seed, name in enumerate(("one", "two")):
+        write_image(folder / "b" / f"{name}.png", picture(seed))
+        write_image(folder / "a" / f"{name}.bmp", picture(seed) + np.uint8(10 * (seed + 1)))
+    return folder / "a", folder / "b"
+
+
+def by_name(explanations):
+    return {each.protocol: each for each in explanations}
+
+
+def test_every_protocol_has_a_row_and_a_reason():
+    assert list(REASONS) == [*PROTOCOLS, OPENCV.name]
+    assert OPENCV.name not in PROTOCOLS
+
+
+def test_two_images_are_scored_by_every_protocol(tmp_path):
+    a, b = pairs_in(tmp_path)
+    explained = explain(a / "one.bmp", b / "one.png")
+    assert [each.protocol for each in explained] == list(REASONS)
+    for each in explained:
+        protocol = PROTOCOLS.get(each.protocol, OPENCV)
+        assert each.scores == protocol.measure(picture(0) + np.uint8(10), picture(0))
+        assert each.reason == REASONS[each.protocol]
+        assert each.identical == 0
+
+
+def test_the_loss_that_is_printed_is_the_loss(tmp_path):
+    a, b = pairs_in(tmp_path)
+    rows = by_name(explain(a, b))
+    lost = rows["derain"].scores.psnr - rows[OPENCV.name].scores.psnr
+    printed = float(re.search(r"= ([\d.]+) dB less", REASONS[OPENCV.name])[1])
+    assert lost == pytest.approx(printed, abs=0.005)
+
+
+def test_folders_are_paired_by_name_and_averaged(tmp_path):
+    a, b = pairs_in(tmp_path)
+    rows = by_name(explain(a, b))
+    # ten levels in every channel are 28.13 dB in RGB, twenty are 22.11 dB
+    expected = np.mean([20 * math.log10(255 / error) for error in (10, 20)])
+    assert rows["rgb"].scores.psnr == pytest.approx(expected)
+    alone = [by_name(explain(a / f"{name}.bmp", b / f"{name}.png"))["sr"].scores for name in ("one", "two")]
+    assert rows["sr"].scores == pytest.approx(np.mean(alone, axis=0))
+
+
+def test_identical_images_are_counted_and_left_out(tmp_path):
+    a, b = pairs_in(tmp_path)
+    (a / "two.bmp").unlink()
+    write_image(a / "two.png", picture(1))
+    rgb = by_name(explain(a, b))["rgb"]
+    assert rgb.identical == 1
+    assert rgb.scores.psnr == pytest.approx(20 * math.log10(25.5))
+    assert by_name(explain(b, b))["rgb"].scores == (math.inf, pytest.approx(1))
+    assert table([rgb])[1][0][:2] == ("rgb", "28.13 dB, 1 identical left out")
+
+
+class TestBadInput:
+    def test_a_file_without_partner(self, tmp_path):
+        a, b = pairs_in(tmp_path)
+        write_image(b / "three.png", picture(3))
+        with pytest.raises(ManasError, match=r"b: three has no partner in \S+a \(1 such"):
+            explain(a, b)
+        (b / "one.png").unlink()
+        with pytest.raises(ManasError, match=r"a: one has no partner in \S+b \(2 such"):
+            explain(a, b)
+
+    def test_a_folder_and_a_file(self, tmp_path):
+        a, b = pairs_in(tmp_path)
+        for given in ((a, b / "one.png"), (a / "one.bmp", b)):
+            with pytest.raises(ManasError, match="give two images or two folders"):
+                explain(*given)
+
+    def test_errors_name_the_file(self, tmp_path):
+        a, b = pairs_in(tmp_path)
+        write_image(a / "two.bmp", picture(1)[:20])
+        with pytest.raises(ManasError, match=r"two\.bmp: the restored image is 40 x 20 pixels"):
+            explain(a, b)
+        with pytest.raises(ManasError, match=r"no image file at \S+none\.png"):
+            explain(a / "none.png", b / "one.png")
+
+
+def test_the_command_prints_numbers_and_reasons(tmp_path):
+    a, b = pairs_in(tmp_path)
+    result = CliRunner().invoke(app, ["explain-metrics", str(a), str(b)], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    for each in explain(a, b):
+        assert re.search(
+            rf"{re.escape(each.protocol)} .* {each.scores.psnr:.2f} dB .* {each.scores.ssim:.4f}", result.output
+        )
+    words = " ".join(result.output.split())
+    assert "1.32 dB less" in words
+    assert "truncated to 8 bit" in words
