@@ -40,21 +40,11 @@ def synthesize(
     from manas.data.synthesis import synthesize as run
     from manas.reporting.progress import Progress
 
-    given = {"jpeg": jpeg, "noise": noise}
-    capture = {name: _range(name, text) for name, text in given.items() if text is not None}
-    options: dict[str, Any] = {
-        "family": family,
-        "nested": not independent,
-        "seed": seed,
-        "capture": capture,
-        "masks": masks,
-    }
-    options |= {
-        "weather": weather,
-        "levels": re.split(r"\s*,\s*", levels.strip()),
-        "long_side": long_side,
-        "layout": layout,
-    }
+    named = re.split(r"\s*,\s*", levels.strip())
+    capture = {k: _range(k, text) for k, text in (("jpeg", jpeg), ("noise", noise)) if text is not None}
+    options: dict[str, Any] = {"weather": weather, "levels": named, "family": family, "seed": seed}
+    options |= {"nested": not independent, "capture": capture, "masks": masks}
+    options |= {"long_side": long_side, "layout": layout}
     with Progress("synthesize", 0) as progress:
         say(str(run(photographs, out, overwrite=overwrite, after_each=progress.reach, **options)))
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import settings
 from torch import nn
 
+from manas import cli
 from manas.architecture.genotype import Genotype
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.tower import AttentionOptions, MultiScaleAttentive, StemOptions
@@ -20,6 +21,43 @@ settings.load_profile("tests")
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def one_thread():
+    """As in the programs that are started: sums in another order are other bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def run(capsys):
+    """A function from arguments of `manas` to exit code, standard output and standard error."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main([*map(str, arguments)])
+        captured = capsys.readouterr()
+        return end.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def fails(run):
+    """A function that expects exit code 2 and one line with all `parts`."""
+
+    def fails(*arguments, says):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, ""), err
+        assert err.startswith("manas: ")
+        assert len(err.splitlines()) == 1, err
+        for part in says:
+            assert part in err, f"{part!r} is not said: {err}"
+
+    return fails
 
 
 @pytest.fixture(scope="session")

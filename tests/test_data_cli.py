@@ -12,38 +12,9 @@ from data.layouts import MINIATURES, content, folders, picture
 from PIL import Image
 
 import manas
-from manas import cli
 from manas.data.archives import fingerprints, inspect_archive
 from manas.data.images import read_image, write_image
 from manas.errors import ManasError
-
-
-@pytest.fixture
-def run(capsys):
-    """A function from arguments of `manas` to exit code, standard output and standard error."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main([*map(str, arguments)])
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def fails(run):
-    """A function that expects exit code 2 and one line with all `parts`."""
-
-    def fails(*arguments, says):
-        code, out, err = run(*arguments)
-        assert (code, out) == (2, ""), err
-        assert err.startswith("manas: ")
-        assert len(err.splitlines()) == 1, err
-        for part in says:
-            assert part in err, f"{part!r} is not said: {err}"
-
-    return fails
 
 
 def facts(out):

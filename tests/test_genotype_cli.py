@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import torch
 from architecture.toy_spaces import NESTED, OwnTower, Plain
 from training.tiny_runs import GATES, tower, write_yaml
 
-from manas import cli
 from manas.architecture.cost import measure
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
@@ -26,31 +26,9 @@ SMALL = {"kind": "multi_scale_attentive", "channels": [4, 8, 8], "columns": [2, 
 
 
 @pytest.fixture
-def run(capsys):
+def run(run):
     """A function from arguments of `manas genotype` to exit code, standard output and standard error."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main(["genotype", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def fails(run):
-    """A function that expects exit code 2 and one line with all `parts`."""
-
-    def fails(*arguments, says):
-        code, out, err = run(*arguments)
-        assert (code, out) == (2, ""), err
-        assert err.startswith("manas: ")
-        assert len(err.splitlines()) == 1, err
-        for part in says:
-            assert part in err, f"{part!r} is not said: {err}"
-
-    return fails
+    return partial(run, "genotype")
 
 
 @pytest.fixture

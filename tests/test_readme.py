@@ -86,6 +86,25 @@ def test_the_api_that_is_shown_runs():
     assert names["genotype"].space == names["space"]
 
 
+def test_towers_are_searched_together_and_one_is_given(tmp_path, monkeypatch):
+    """The commands of "The systems it contains", with as few steps as there can be."""
+    monkeypatch.chdir(tmp_path)
+    manas.load_space("manas_small").sample(seed=0).write(Path("runs/desnow/genotype.json"))
+    (shown,) = (code for code in re.findall(r"```yaml\n(.*?)```", README, re.S) if code.startswith("space:"))
+    Path("given.yaml").write_text(shown)
+    sources = re.search(r"--set space=joint \\\n +--set '(data.sources=.*?)'", README)[1]
+    given = ["search", "given.yaml", *tiny("run=runs/given")]
+    joint = ["search", *tiny("run=runs/joint", "space=joint", sources)]
+    retrain = ["retrain", "--genotype", "runs/joint/genotype.json", *tiny("run=runs/network")]
+    for arguments in (given, joint, retrain):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert not stop.value.code
+    choices = json.loads(Path("runs/given/genotype.json").read_text())["choices"]
+    assert {label.split("/")[0] for label in choices} == {"derain", "denoise", "stitch"}
+    assert Path("runs/network/model.safetensors").exists()
+
+
 @pytest.fixture
 def sets(tmp_path, monkeypatch):
     """The two sets whose reports the README shows: synthesised rain, and one with planted near-duplicates."""

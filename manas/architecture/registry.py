@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 @functools.cache
 def registered(group: str) -> dict[str, EntryPoint]:
+    """The entry points of a group by name, as they were when it was first asked for."""
     return {entry.name: entry for entry in entry_points(group=group)}
 
 

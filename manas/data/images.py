@@ -102,6 +102,16 @@ def _check_picture(array: np.ndarray, path: Path) -> None:
         )
 
 
+def as_floats(image: np.ndarray) -> np.ndarray:
+    """uint8 -> float32 in [0, 1], of any shape."""
+    return image.astype(np.float32) / np.float32(255)
+
+
+def as_bytes(image: np.ndarray) -> np.ndarray:
+    """Float in [0, 1] -> uint8, halves rounded up, of any shape."""
+    return (image * 255 + 0.5).astype(np.uint8)
+
+
 def to_tensor(array: np.ndarray) -> Tensor:
     """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
     planes = np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 from manas.data.archives import Archive, Picture, Scene
 from manas.data.archives.checks import Size, size_of, sizes_in_headers
 from manas.data.cache import Cache
+from manas.data.images import as_floats
 from manas.data.weather import LEVELS, Capture, degrade, depth_ramp, scale_of
 from manas.errors import ManasError
 
@@ -75,7 +76,7 @@ class GeneratedSource:
         path = self.photographs[index]
         image = self.cache.read(path)
         top, left = _corner(image, patch, rng)
-        clean = _as_float(image[top : top + patch, left : left + patch])
+        clean = as_floats(image[top : top + patch, left : left + patch])
         clean = _augmented(clean[None], rng)[0] if augment else clean
         fall = self.generation
         fallen = degrade(
@@ -115,7 +116,7 @@ class PairedSource:
         pictures = [scene.degraded[level] for level in _drawn(tuple(scene.degraded), self.versions, rng)]
         images = [clean, *(self._like(clean, picture, scene) for picture in pictures)]
         crops = np.stack([image[top : top + patch, left : left + patch] for image in images])
-        crops = _as_float(_augmented(crops, rng) if augment else crops)
+        crops = as_floats(_augmented(crops, rng) if augment else crops)
         return Crop(crops[0], crops[1:])
 
     def _like(self, clean: np.ndarray, picture: Picture, scene: Scene) -> np.ndarray:
@@ -162,7 +163,3 @@ def _augmented(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     images = images.swapaxes(1, 2) if transpose else images
     images = images[:, ::-1] if flip_rows else images
     return np.ascontiguousarray(images[:, :, ::-1] if flip_columns else images)
-
-
-def _as_float(image: np.ndarray) -> np.ndarray:
-    return image.astype(np.float32) / np.float32(255)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -16,10 +15,10 @@ from pydantic import Field, model_validator
 
 import manas
 from manas.config import Configuration, read_config
-from manas.data.images import read_image, write_image
+from manas.data.images import as_bytes, as_floats, read_image, write_image
 from manas.data.photographs import photographs_in
 from manas.data.weather import LEVELS, Capture, Weather, degrade
-from manas.data.weather.scene import climates_of
+from manas.data.weather.scene import climates_of, seed_of
 from manas.errors import ManasError
 from manas.files import building
 
@@ -106,16 +105,11 @@ def synthesize(
     return out
 
 
-def scene_seed(seed: int, name: str, weather: str) -> list[int]:
-    """The seed of the weather on one photograph: a function of its name, and not of the other photographs."""
-    return [seed, zlib.crc32(name.encode()), zlib.crc32(weather.encode())]
-
-
 def _write_scene(folder: Path, place: int, name: str, path: Path, config: SynthesisConfig) -> dict[str, Any]:
     clean = _scaled(read_image(path), config.long_side)
-    seed = scene_seed(config.seed, name, config.weather)
+    seed = seed_of(config.seed, name, config.weather)
     fallen = degrade(
-        clean.astype(np.float32) / np.float32(255),
+        as_floats(clean),
         config.weather,
         config.levels,
         seed=seed,
@@ -125,7 +119,7 @@ def _write_scene(folder: Path, place: int, name: str, path: Path, config: Synthe
     degraded = config.capture.of(fallen.degraded, np.random.default_rng([*seed, len(LEVELS)]))
     write = _write_halves if config.layout == "did_mdn" else _write_levels
     stem = str(place) if config.layout == "did_mdn" else name
-    write(folder, stem, clean, _as_bytes(degraded), config)
+    write(folder, stem, clean, as_bytes(degraded), config)
     if config.masks:
         _write_masks(folder, stem, fallen, config)
     return {"photograph": path.name, "file": stem, "size": [clean.shape[1], clean.shape[0]], "seed": seed}
@@ -144,7 +138,7 @@ def _write_halves(folder: Path, stem: str, clean: np.ndarray, degraded: np.ndarr
 
 
 def _write_masks(folder: Path, stem: str, fallen: Weather, config: SynthesisConfig) -> None:
-    for level, opacity in zip(config.levels, _as_bytes(fallen.opacity), strict=True):
+    for level, opacity in zip(config.levels, as_bytes(fallen.opacity), strict=True):
         write_image(_below(folder / "masks" / level, stem, ".png"), np.repeat(opacity[..., None], 3, axis=2))
 
 
@@ -159,10 +153,6 @@ def _scaled(image: np.ndarray, long_side: int | None) -> np.ndarray:
     factor = long_side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-
-
-def _as_bytes(images: np.ndarray) -> np.ndarray:
-    return (images * 255 + 0.5).astype(np.uint8)
 
 
 def _write_manifest(path: Path, config: SynthesisConfig, scenes: dict[str, Any]) -> None:

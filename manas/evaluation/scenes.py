@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 
 from manas.data.archives import read_archive
 from manas.data.cache import ImageCache
-from manas.data.images import read_image
+from manas.data.images import as_bytes, as_floats, read_image
 from manas.data.photographs import builtin_photographs, photographs_in
 from manas.data.weather import LEVELS, degrade
+from manas.data.weather.scene import seed_of
 from manas.errors import ManasError
 
 DEFAULT = ("rain", "snow")
@@ -36,10 +36,9 @@ def generated_scenes(
     """Generated weather of every level on every photograph, a function of seed and name alone."""
     for name, path in photographs.items():
         clean = read_image(path)
-        key = [seed, zlib.crc32(name.encode()), zlib.crc32(weather.encode())]
-        fallen = degrade(clean.astype(np.float32) / np.float32(255), weather, levels, seed=key)
+        fallen = degrade(as_floats(clean), weather, levels, seed=seed_of(seed, name, weather))
         for level, image in zip(levels, fallen.degraded, strict=True):
-            yield DegradedScene(weather, level, name, (image * 255 + 0.5).astype(np.uint8), clean)
+            yield DegradedScene(weather, level, name, as_bytes(image), clean)
 
 
 def scenes_of_pairs(root: Path) -> Iterator[DegradedScene]:

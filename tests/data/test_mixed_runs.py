@@ -1,7 +1,6 @@
 """Whole runs on a mixture: weights, clean samples and stored images leave them as exact as they are without."""
 
 import pytest
-import torch
 from data.layouts import folders, outdoor_rain
 from searching.plainly import plainly
 from training.test_resume import SMALLEST, in_folder, interrupt
@@ -10,14 +9,6 @@ from training.tiny_runs import assert_same_run, merged, retrain_config, search_c
 import manas
 from manas.data.dataset import CLEAN
 from manas.training import step
-
-
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

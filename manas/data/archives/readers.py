@@ -20,6 +20,7 @@ DDN, OUTDOOR = r"_(\d{1,2})$", r"_(s\d{2,3}_a\d\d)$"
 
 
 def has_rain_levels(folder: Folder) -> bool:
+    """Rain_Heavy/ and its like."""
     return any(f"rain_{level}" in folder.folders for level in RAIN_LEVELS)
 
 
@@ -36,6 +37,7 @@ def read_did_mdn(folder: Folder, side: Half | None) -> Reading:
 
 
 def is_one_folder(folder: Folder) -> bool:
+    """Clean and degraded names beside each other."""
     roles = {role_of(file.stem) for file in folder.images}
     return "clean" in roles and ("degraded" in roles or "rainy" in folder.folders)
 
@@ -57,16 +59,19 @@ def read_one_folder(folder: Folder, side: Half | None) -> Reading:
 
 
 def is_rain200(folder: Folder) -> bool:
+    """norain/, and rain/X2/."""
     return {"norain", "rain"} <= folder.folders.keys() and "x2" in folder.folders["rain"].folders
 
 
 def read_rain200(folder: Folder, side: Half | None) -> Reading:
+    """Degraded images in rain/X2/, or in rain/."""
     degraded = folder.child("rain")
     degraded = degraded.folders.get("x2", degraded)
     return Reading([*parts_in(folder.child("norain"), "clean"), *parts_in(degraded, "degraded", "rain")])
 
 
 def is_repacked_rain100(folder: Folder) -> bool:
+    """gt/norain-1.png and rainy/."""
     named = {"rainy", "gt"} <= folder.folders.keys()
     return named and any(file.stem.lower().startswith("norain-") for file in folder.folders["gt"].images)
 
@@ -90,6 +95,8 @@ def several_to_one(mark: str) -> Callable[[Folder], bool]:
 
 
 def read_several_to_one(mark: str) -> Callable[[Folder, Half | None], Reading]:
+    """Reads a folder whose degraded names are clean names and a mark, which is the level."""
+
     def read(folder: Folder, side: Half | None) -> Reading:
         clean, degraded = _sides(folder)
         parts, problems = list(parts_in(folder.folders[clean], "clean")), []
@@ -108,14 +115,17 @@ def read_several_to_one(mark: str) -> Callable[[Folder, Half | None], Reading]:
 
 
 def has_folders(*names: str) -> Callable[[Folder], bool]:
+    """Recognises a folder by those in it."""
     return lambda folder: folder.folders.keys() >= set(names)
 
 
 def has_clean_and_levels(folder: Folder) -> bool:
+    """One clean folder, and at least one degraded one beside it."""
     return len(_clean_names(folder)) == 1 and bool(_degraded_names(folder))
 
 
 def read_folders(folder: Folder, side: Half | None) -> Reading:
+    """A folder a level, and masks where there are any."""
     clean, degraded = _sides(folder)
     parts = list(parts_in(folder.folders[clean], "clean"))
     for name in degraded:
@@ -127,10 +137,12 @@ def read_folders(folder: Folder, side: Half | None) -> Reading:
 
 
 def has_halves(folder: Folder) -> bool:
+    """Files alone, of two halves that show one scene."""
     return not folder.folders and bool(folder.images) and are_halves(folder.images)
 
 
 def read_halves(folder: Folder, side: Half | None) -> Reading:
+    """The degraded side is the one that is given, or that a vote decides."""
     files = folder.files()
     if side is not None:
         return Reading(list(halves_of(files, side, "rainy")))

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from manas.data.images import as_bytes, as_floats
 from manas.errors import ManasError
 
 
@@ -48,7 +49,6 @@ class Capture(BaseModel):
 
 def _as_jpeg(picture: np.ndarray, quality: int, subsampling: int) -> np.ndarray:
     file = io.BytesIO()
-    levels = (picture * 255 + 0.5).astype(np.uint8)
-    Image.fromarray(levels).save(file, "JPEG", quality=quality, subsampling=subsampling)
+    Image.fromarray(as_bytes(picture)).save(file, "JPEG", quality=quality, subsampling=subsampling)
     with Image.open(file) as kept:
-        return np.asarray(kept, np.float32) / np.float32(255)
+        return as_floats(np.asarray(kept))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manas.data.weather.canvas import rasterised
 from manas.data.weather.climates import LEVELS
-from manas.data.weather.scene import Scene, Seed, climates_of, drawn, scale_of
+from manas.data.weather.scene import Scene, Seed, climates_of, depth_ramp, drawn, scale_of
 from manas.errors import ManasError
 
 
@@ -116,7 +116,7 @@ def degrade_batch(
     particles = rasterised([layers for _, layers in draws], shape, clean.device)
     particles = particles.cumsum(1) if nested else particles  # (B, all levels, H, W)
     if depth is None:
-        depth = torch.linspace(1, climates[0].nearest, shape[0], device=clean.device)[None]
+        depth = torch.from_numpy(depth_ramp(shape[0], weather)).to(clean.device)[None]
     relative = depth.reshape(*depth.shape[:2], -1)[:, None]  # (B or 1, 1, H, W or 1)
     wanted = [LEVELS.index(level) for level in levels]
     return _compose(clean, [scenes for scenes, _ in draws], levels, particles[:, wanted], relative)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -103,6 +104,11 @@ def _scene(climate: Climate, shape: tuple[int, int], scale: float, rng: np.rando
         airlight=rng.uniform(*climate.airlight),
         grain=rng.standard_normal((3, *shape), dtype=np.float32) if climate.noisy else None,
     )
+
+
+def seed_of(seed: int, name: str, weather: str) -> list[int]:
+    """The seed of the weather on one photograph: a function of its name, and not of the other photographs."""
+    return [seed, zlib.crc32(name.encode()), zlib.crc32(weather.encode())]
 
 
 def depth_ramp(height: int, weather: str) -> np.ndarray:
