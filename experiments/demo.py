@@ -18,8 +18,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 import manas  # noqa: E402 (torch must find the number of threads)
-from manas.cli import show  # noqa: E402
 from manas.config import read_config  # noqa: E402
+from manas.evaluate_cli import show  # noqa: E402
+from manas.evaluation.gallery import row_of  # noqa: E402
+from manas.evaluation.results import Spread, Summary  # noqa: E402
 from manas.evaluation.scenes import scenes_for  # noqa: E402
 from manas.reporting.pictures import Row, before_after  # noqa: E402
 from manas.training.retrain import RetrainConfig  # noqa: E402
@@ -27,7 +29,7 @@ from manas.training.retrain import RetrainConfig  # noqa: E402
 HERE = Path(__file__).parent
 RUN = Path("runs/demo")
 TASKS = {"derain": "rain", "desnow": "snow"}
-PICTURED = ("medium rain, chelsea", "heavy rain, chelsea", "medium snow, coffee", "heavy snow, coffee")
+PICTURED = ("rain, medium, chelsea", "rain, heavy, chelsea", "snow, medium, coffee", "snow, heavy, coffee")
 
 
 def search(task: str) -> Path:
@@ -50,6 +52,12 @@ def retrain(genotypes: dict[str, Path]) -> Path:
     return Path(shutil.copy(manas.retrain(config, overwrite=True), RUN / "model.safetensors"))
 
 
+def means(summary: Summary) -> dict[str, float]:
+    """The means of PSNR in dB and SSIM before and after, and of how many images they are."""
+    spreads = {name: spread.mean for name, spread in summary._asdict().items() if isinstance(spread, Spread)}
+    return {"images": summary.images, **spreads}
+
+
 def main() -> None:
     """The whole way."""
     start = time.monotonic()
@@ -60,10 +68,11 @@ def main() -> None:
     model = retrain(genotypes)
     print("Evaluating on held-out photographs, blind: nobody says whether it rains or snows ...", flush=True)
     rows: list[Row] = []
-    evaluation = manas.evaluate(model, scenes_for(weathers=tuple(TASKS.values())), rows=rows)
-    show(evaluation)
+    scenes = scenes_for(weathers=tuple(TASKS.values()))
+    evaluation = manas.evaluate(model, scenes, watch=lambda judged: rows.append(row_of(judged)))
+    show(evaluation.table())
     picture = before_after([row for row in rows if row.caption in PICTURED], RUN / "before_after.png")
-    summary = {weather: evaluation.summary(weather) for weather in TASKS.values()}
+    summary: dict = {weather: means(evaluation.summary(weather)) for weather in TASKS.values()}
     summary |= {"protocol": evaluation.protocol, "seconds": round(time.monotonic() - start, 1)}
     (RUN / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     for path in (*genotypes.values(), model, picture, RUN / "summary.json"):

@@ -1,5 +1,5 @@
-"""The command line: `manas search | retrain | export | restore | evaluate | explain-metrics | genotype |
-synthesize | data`.
+"""The command line: `manas search | retrain | export | restore | evaluate | compare |
+explain-metrics | genotype | synthesize | data`.
 """
 
 from __future__ import annotations
@@ -8,25 +8,28 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import manas
-from manas import data_cli
-from manas.console import Space, say, size, space_class_of
+from manas import data_cli, evaluate_cli
+from manas.console import Space, say, size
 from manas.errors import ManasError
-from manas.files import replacing
+from manas.export_cli import export
 from manas.genotype_cli import genotypes
+from manas.restore_cli import restore
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(genotypes, name="genotype")
 app.add_typer(data_cli.data, name="data")
 app.command()(data_cli.synthesize)
+app.command()(export)
+app.command()(restore)
+app.command()(evaluate_cli.evaluate)
+app.command()(evaluate_cli.compare)
+app.command()(evaluate_cli.explain_metrics)
 
 INTERRUPTED = 130
 
@@ -34,8 +37,6 @@ ConfigPath = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAM
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Overrides a key.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run directory.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in the run directory.")]
-Model = Annotated[Path, typer.Option(metavar="MODEL", help="Model file, as retrain writes it.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -97,18 +98,6 @@ def retrain(
     say(str(run(settings, resume=resume, overwrite=overwrite)))
 
 
-@app.command()
-def export(
-    source: Annotated[Path, typer.Argument(help="Run directory, checkpoint, model file or genotype file.")],
-    out: Annotated[Path, typer.Argument(help="Genotype file to write (.json).")],
-    space: Space = None,
-) -> None:
-    """Write the genotype of a run or checkpoint as JSON."""
-    from manas.searching.export import genotype_from
-
-    say(str(genotype_from(source, space=space_class_of(space)).write(out)))
-
-
 @app.command(name="import")
 def import_(
     file: Annotated[
@@ -123,92 +112,6 @@ def import_(
     from manas.foreign_weights import import_weights
 
     say(str(import_weights(file, out, load_space(space), task)))
-
-
-@app.command()
-def restore(
-    images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write into, or a file for one image.")],
-    model: Model,
-    task: Annotated[str | None, typer.Option(help="Take the output of this tower; else the blind one.")] = None,
-    tile: Annotated[int | None, typer.Option(help="Side of tiles, for images too large for memory.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    device: Device = "auto",
-    space: Space = None,
-) -> None:
-    """Restore images of any size; writes PNG unless a file name says otherwise."""
-    from manas.inference.files import restore_file, targets_of
-    from manas.inference.restore import Restorer
-    from manas.reporting.progress import Progress
-
-    restorer = Restorer.load(model, device=device, task=task, tile=tile, space=space_class_of(space))
-    targets = targets_of(images, out, overwrite=overwrite)
-    with Progress("restore", len(targets)) as progress:
-        for source, target in targets.items():
-            say(str(restore_file(restorer, source, target)))
-            progress.advance()
-
-
-@app.command()
-def evaluate(
-    model: Model,
-    pairs: Annotated[
-        Path | None, typer.Argument(metavar="[PAIRS]", help="Folder of pairs; else generated weather.")
-    ] = None,
-    weather: Annotated[list[str] | None, typer.Option(help="Generated weather: rain, snow.")] = None,
-    photographs: Annotated[
-        str | None, typer.Option(help="Folder of clean photographs; else the built-in, held-out ones.")
-    ] = None,
-    protocol: Annotated[str, typer.Option(help="Named protocol of PSNR and SSIM.")] = "derain",
-    table: Annotated[Path | None, typer.Option("--csv", help="Write the scores of every image.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Write a before-and-after picture.")] = None,
-    device: Device = "auto",
-    space: Space = None,
-) -> None:
-    """Score a model on pairs, or on generated weather over photographs it has not seen."""
-    from manas.evaluation.evaluate import evaluate as run
-    from manas.evaluation.scenes import scenes_for
-    from manas.inference.restore import Restorer
-    from manas.reporting.pictures import Row, before_after
-
-    restorer = Restorer.load(model, device=device, space=space_class_of(space))
-    rows: list[Row] = []
-    scenes = scenes_for(pairs, weather, photographs)
-    evaluation = run(restorer, scenes, protocol=protocol, rows=rows if picture else None)
-    show(evaluation)
-    if table:
-        with replacing(table) as unfinished:
-            unfinished.write_text(evaluation.to_csv(), encoding="utf-8")
-        say(str(table))
-    if picture:
-        say(str(before_after(rows, picture)))
-
-
-def show(evaluation: Any) -> None:
-    """Prints the table of an evaluation."""
-    from manas.evaluation.evaluate import table
-
-    _print_table(*table(evaluation), f"protocol {evaluation.protocol}; means of per-image values")
-
-
-def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> None:
-    printed = Table(caption=caption)
-    for heading in headings:
-        printed.add_column(heading, no_wrap=not heading)
-    for row in rows:
-        printed.add_row(*row)
-    Console().print(printed)
-
-
-@app.command()
-def explain_metrics(
-    restored: Annotated[Path, typer.Argument(metavar="A", help="Image, or folder of images.")],
-    reference: Annotated[Path, typer.Argument(metavar="B", help="Its original, or a folder of these.")],
-) -> None:
-    """Score A against B by every protocol side by side, and say why the numbers differ."""
-    from manas.evaluation.explain import NOTE, explain, table
-
-    _print_table(*table(explain(restored, reference)), NOTE)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,16 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console, RenderableType
 
+from manas.errors import ManasError
+from manas.reporting.size import size as size
+
+BLIND = "blind"  # the task of the fused output
+
+Task = Annotated[str | None, typer.Option(help="Take the output of this tower, or the blind one.")]
+Ensemble = Annotated[
+    bool, typer.Option("--ensemble", help="Mean over eight turned and mirrored versions: eight times the work.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, which is taken unless given; cpu, cuda or mps.")]
 Space = Annotated[
     str | None, typer.Option(metavar="MODULE:CLASS", help="Space of a file whose kind is no installed one.")
 ]
@@ -22,10 +32,10 @@ def say(text: str) -> None:
         typer.echo(text)
 
 
-def size(provenance: dict[str, Any]) -> str:
-    """``4,724,520 parameters, 1,305.8 M MACs at 64x64`` (height x width)."""
-    macs, (_, height, width) = provenance["macs"], provenance["input"]
-    return f"{provenance['parameters']:,} parameters, {macs / 1e6:,.1f} M MACs at {height}x{width}"
+def refuse(options: Iterable[str], where: str) -> None:
+    """Refuses options that would have no effect where they are given; none are fine."""
+    for name in options:
+        raise ManasError(f"--{name} has no effect {where}; leave it out")
 
 
 def space_class_of(reference: str | None) -> Any:

@@ -86,7 +86,7 @@ def check(
     from manas.data.archives import inspect_archive
     from manas.data.check import check as run
     from manas.data.check import leaks
-    from manas.evaluation.metrics import protocol_named
+    from manas.evaluation.protocols import protocol_named
     from manas.reporting.data_report import SHOWN, data_report, leak_report
     from manas.reporting.progress import Progress
 

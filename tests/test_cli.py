@@ -414,48 +414,6 @@ def test_a_truncated_model_is_one_line(models, tmp_path, capsys):
         assert_one_line(capsys.readouterr().err, str(model), "not a model file")
 
 
-class TestRestore:
-    """manas restore"""
-
-    @pytest.fixture
-    def arguments(self, models, tmp_path):
-        noise(tmp_path / "in" / "a.png", 7, 5)
-        noise(tmp_path / "in" / "deep" / "b.png", 4, 9)
-        return ["restore", "--device", "cpu", "--model", models / "retrain" / "model.safetensors"]
-
-    def test_a_folder(self, arguments, tmp_path, capsys):
-        assert call(*arguments, tmp_path / "in", "-o", tmp_path / "out") == 0
-        written = [str(tmp_path / "out" / name) for name in ("a.png", "deep/b.png")]
-        assert capsys.readouterr().out.split() == written
-        assert [read_image(path).shape for path in written] == [(7, 5, 3), (4, 9, 3)]
-
-    def test_a_file(self, arguments, tmp_path):
-        out = tmp_path / "new" / "restored.webp"
-        assert call(*arguments, tmp_path / "in" / "a.png", "-o", out) == 0
-        assert read_image(out).shape == (7, 5, 3)
-
-    def test_bad_input_is_one_line(self, arguments, tmp_path, capsys):
-        image, out = tmp_path / "in" / "a.png", tmp_path / "out"
-        (tmp_path / "text.png").write_text("no image")
-        (tmp_path / "empty").mkdir()
-        cases = [
-            ([tmp_path / "none.png", "-o", out], ["none.png", "give images"]),
-            ([tmp_path / "text.png", "-o", out], ["text.png", "cannot read", "replace the file"]),
-            ([tmp_path / "empty", "-o", out], [str(tmp_path / "empty"), "no image"]),
-            ([image, "-o", image], ["overwrite", "another -o"]),
-            ([tmp_path / "in", "-o", tmp_path / "in"], ["overwrite", "another -o"]),
-            ([tmp_path / "in", "-o", tmp_path / "out.png"], ["give a folder"]),
-            ([image, "-o", out, "--task", "desnow"], ["'desnow'", "derain"]),
-            ([image, "-o", out, "--tile", "0"], ["tile", "at least 1"]),
-            ([image, "-o", out, "--device", "gpu"], ["device=gpu", "cpu"]),
-            ([image, "-o", out, "--space", "json:loads"], ["'json:loads'", "no SearchSpace"]),
-        ]
-        for given, parts in cases:
-            assert call(*arguments, *given) == 2
-            assert_one_line(capsys.readouterr().err, *parts)
-        assert not out.exists()
-
-
 class TestEvaluate:
     """manas evaluate"""
 

@@ -15,8 +15,6 @@ import torch
 
 import manas
 from manas.config import read_config
-from manas.evaluation.evaluate import table
-from manas.evaluation.scenes import scenes_of_pairs
 from manas.training.retrain import RetrainConfig
 
 FAMILIES = ("falling", "mixed")
@@ -63,11 +61,8 @@ def main() -> None:
     manas.load_space("manas_small").sample(seed=1).write(arguments.runs / "genotype.json")
     for family in FAMILIES:
         restorer = manas.Restorer.load(trained(family, arguments))
-        headings, rows = table(manas.evaluate(restorer, scenes_of_pairs(arguments.pairs)))
-        print(f"\ntrained on {family} rain, {arguments.epochs * 150} steps; protocol derain\n")
-        print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
-        for row in rows:
-            print(f"| {' | '.join(row)} |")
+        evaluation = manas.evaluate(restorer, arguments.pairs)
+        print(f"\ntrained on {family} rain, {arguments.epochs * 150} steps\n\n{evaluation.to_markdown()}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from manas.config import read_config
 from manas.data.archives import read_archive
 from manas.data.images import read_image
 from manas.data.photographs import photographs_in
-from manas.evaluation.metrics import protocol_named
+from manas.evaluation.protocols import protocol_named
 from manas.evaluation.scenes import generated_scenes, scenes_of_pairs
 from manas.inference.restore import Restorer
 from manas.searching.config import SearchConfig
@@ -43,6 +43,7 @@ PROTOCOL = "derain"
 HIGHEST_PSNR = 100.0  # of a clean picture that nothing was done to
 SIZE = (320, 480)
 COLUMNS = ("rain light", "rain heavy", "snow", "clean")
+FIRST = (0,)  # the seeds of a row that names none
 TASKS = {"derain": "rain", "desnow": "snow"}
 
 
@@ -94,7 +95,7 @@ class Bench:
             if isinstance(genotype, dict):
                 common |= {key: system[key] for key in ("stitch", "stitches", "fusion") if key in system}
             towers = tuple(genotype) if isinstance(genotype, dict) else tasks
-            data = self.data(tasks, towers)
+            data = {**self.data(tasks, towers), **common.pop("data", {})}
             settings = {"run": str(run), "seed": seed, "genotype": genotype, "data": data}
             if len(towers) == 1:
                 settings |= {"stitch": "none", "fusion": "mean"}
@@ -179,11 +180,12 @@ def seconds(restorer: Restorer) -> float:
 
 def rows(bench: Bench) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Name and results by seed of every system, each as soon as it is there: first seeds first."""
-    systems, seeds = bench.config["systems"], bench.config["seeds"]
+    systems = bench.config["systems"]
+    seeds = sorted({seed for system in systems for seed in system.get("seeds", FIRST)})
     results: dict[str, list[dict[str, Any]]] = {system["name"]: [] for system in systems}
-    for place, seed in enumerate(seeds):
+    for seed in seeds:
         for system in systems:
-            if place and not system.get("seeded"):
+            if seed not in system.get("seeds", FIRST):
                 continue
             file = bench.runs / "results" / f"{re.sub(r'[^a-z0-9]+', '_', system['name'].lower())}_{seed}.json"
             if not file.is_file():

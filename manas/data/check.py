@@ -27,7 +27,7 @@ from manas.data.leaks.signature import Signature, signature
 from manas.errors import ManasError
 
 Measure = Callable[[np.ndarray, np.ndarray], tuple[float, float]]
-"""PSNR and SSIM of two images (H, W, 3) uint8, as `manas.evaluation.metrics.Protocol.measure`."""
+"""PSNR and SSIM of two images (H, W, 3) uint8, as `manas.evaluation.protocols.Protocol.measure`."""
 
 
 class InputScores(NamedTuple):

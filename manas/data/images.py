@@ -1,13 +1,11 @@
-"""The file edge: image files of every kind in, RGB arrays and [0, 1] tensors inside, files out again."""
+"""The file edge: image files of every kind in, RGB arrays inside, files out again."""
 
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
 from manas.errors import ManasError
 from manas.files import replacing
@@ -39,32 +37,40 @@ def read_image(path: str | Path) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about odd metadata and then reads the picture
             with Image.open(path) as picture:
-                return np.array(_as_rgb(ImageOps.exif_transpose(picture)))
+                return np.array(upright_rgb(picture))
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a malformed file makes them trip over
         raise ManasError(
-            f"cannot read {path} as an image ({_first_line(error)}): replace the file or leave it out"
+            f"cannot read {path} as an image ({first_line(error)}): replace the file or leave it out"
         ) from error
 
 
-def _as_rgb(picture: Image.Image) -> Image.Image:
+def upright_rgb(picture: Image.Image) -> Image.Image:
+    """A picture of any mode as RGB of 8 bit, EXIF orientation applied, without alpha."""
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
-        return _from_wide_grey(picture).convert("RGB")
+        return Image.fromarray(to_eight_bits(sixteen_bit_grey(picture))).convert("RGB")
     if picture.mode in ("P", "PA"):  # by way of RGBA, because a palette may hold transparency
         picture = picture.convert("RGBA")
     return picture.convert("RGB")
 
 
-def _from_wide_grey(picture: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8 bit, where Pillow's own conversion would clip at 255."""
+def sixteen_bit_grey(picture: Image.Image) -> np.ndarray:
+    """(H, W) uint16 of a grey image of more than 8 bit, which Pillow's own conversion would clip at 255."""
     values = np.asarray(picture)
     if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 65535:
         raise ValueError("its values are neither 8 nor 16 bit")
-    return Image.fromarray(((values.astype(np.int32) + 128) // 257).astype(np.uint8))
+    return values.astype(np.uint16)
 
 
-def _first_line(error: Exception) -> str:
+def to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """uint16 -> uint8 of any shape, rounded."""
+    return (values // 257).astype(np.uint8) + (values % 257 > 128)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, cut to one line; its type where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -75,19 +81,20 @@ def write_image(path: str | Path, array: np.ndarray) -> Path:
     folder and renamed. ManasError, before anything is written, where suffix or array do not fit.
     """
     path = Path(path)
-    options = _format_of(path)
+    options = format_of(path)
     _check_picture(array, path)
     try:
         with replacing(path) as unfinished:
             Image.fromarray(np.ascontiguousarray(array)).save(unfinished, **options)
     except (OSError, ValueError) as error:  # ValueError where a side is longer than the format allows
         raise ManasError(
-            f"cannot write {path} ({_first_line(error)}): choose another place or format"
+            f"cannot write {path} ({first_line(error)}): choose another place or format"
         ) from error
     return path
 
 
-def _format_of(path: Path) -> dict[str, Any]:
+def format_of(path: Path) -> dict[str, Any]:
+    """Pillow's format and settings for the suffix of a path; ManasError for an unknown suffix."""
     if path.suffix.lower() not in _FORMATS:
         suffix = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise ManasError(f"cannot write {path} with {suffix}: use one of {', '.join(IMAGE_SUFFIXES)}")
@@ -98,7 +105,7 @@ def _check_picture(array: np.ndarray, path: Path) -> None:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ManasError(
             f"cannot write {path}: a picture is uint8 of shape (H, W, 3), got {array.dtype} {array.shape}; "
-            "convert tensors with to_array"
+            "convert it first"
         )
 
 
@@ -110,21 +117,3 @@ def as_floats(image: np.ndarray) -> np.ndarray:
 def as_bytes(image: np.ndarray) -> np.ndarray:
     """Float in [0, 1] -> uint8, halves rounded up, of any shape."""
     return (image * 255 + 0.5).astype(np.uint8)
-
-
-def to_tensor(array: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 -> (3, H, W) float32 in [0, 1]."""
-    planes = np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32)
-    return torch.from_numpy(planes) / 255
-
-
-def to_array(tensor: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1], any floating type and device -> (H, W, 3) uint8: clamped, halves rounded up.
-
-    ManasError where a value is NaN, which 8 bit cannot hold and would come out as black.
-    """
-    values = tensor.detach().float().cpu()
-    if values.isnan().any():
-        raise ManasError("the restored image holds NaN: run the network in float32, and check its weights")
-    levels = torch.floor(values.clamp(0, 1) * 255 + 0.5).to(torch.uint8)
-    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())

@@ -1,83 +1,41 @@
-"""Evaluation: a model on degraded images with known originals, by a named protocol."""
+"""Evaluation: models on degraded images with known originals, by a named protocol."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch
 
 from manas.errors import ManasError
-from manas.evaluation.metrics import Scores, protocol_named
-from manas.evaluation.scenes import DegradedScene, scenes_for
-from manas.reporting.pictures import Row
+from manas.evaluation.protocols import Protocol, Scores, as_batch, protocol_named
+from manas.evaluation.results import Evaluation, ImageScores, Key
+from manas.evaluation.scenes import DegradedScene, Scenes, scenes_for
 
-MOST_ROWS = 12
+if TYPE_CHECKING:
+    from manas.inference.restore import Restorer
 
-
-@dataclass(frozen=True)
-class ImageScores:
-    """Scores of one image before and after."""
-
-    group: str
-    level: str
-    name: str
-    degraded: Scores
-    restored: Scores
+Candidate = Callable[[DegradedScene], np.ndarray]
+"""What is evaluated: a scene -> its restored image, (H, W, 3) uint8."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of all images.
+class Judged(NamedTuple):
+    """One scene as every candidate restored it."""
 
-    Attributes:
-        protocol: the name of the protocol that both PSNR and SSIM are by.
-        images: one entry an image.
-    """
-
-    protocol: str
-    images: tuple[ImageScores, ...]
-
-    def summary(self, group: str, level: str | None = None) -> dict[str, float]:
-        """Means of the per-image values of a group, or of one level of it.
-
-        Images that came out identical to their original have no finite PSNR; they are counted in
-        ``identical`` and left out of the means of PSNR.
-        """
-        chosen = [i for i in self.images if i.group == group and level in (None, i.level)]
-        identical = sum(not math.isfinite(i.restored.psnr) for i in chosen)
-        return {
-            "images": len(chosen),
-            "degraded_psnr": _mean(i.degraded.psnr for i in chosen),
-            "restored_psnr": _mean(i.restored.psnr for i in chosen),
-            "degraded_ssim": _mean(i.degraded.ssim for i in chosen),
-            "restored_ssim": _mean(i.restored.ssim for i in chosen),
-        } | ({"identical": identical} if identical else {})
+    scene: DegradedScene
+    before: Scores | None
+    restored: tuple[np.ndarray, ...]
+    after: tuple[Scores, ...]
 
     @property
-    def levels(self) -> list[tuple[str, str]]:
-        """The (group, level) that occur, in order."""
-        return list(dict.fromkeys((image.group, image.level) for image in self.images))
+    def key(self) -> Key:
+        """What tells it from the others."""
+        return Key(*self.scene[:3])
 
-    @property
-    def groups(self) -> list[str]:
-        """The groups that occur, in order."""
-        return list(dict.fromkeys(image.group for image in self.images))
 
-    def to_csv(self) -> str:
-        """One line an image."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        scores = ["degraded_psnr", "restored_psnr", "degraded_ssim", "restored_ssim"]
-        writer.writerow(["protocol", "group", "level", "name", *scores])
-        for i in self.images:
-            values = (i.degraded.psnr, i.restored.psnr, i.degraded.ssim, i.restored.ssim)
-            writer.writerow([self.protocol, i.group, i.level, i.name, *(f"{value:.4f}" for value in values)])
-        return text.getvalue()
+Watch = Callable[[Judged], None]
 
 
 def evaluate(
@@ -85,61 +43,99 @@ def evaluate(
     scenes: Iterable[DegradedScene] | str | Path,
     *,
     protocol: str = "derain",
-    rows: list[Row] | None = None,
+    watch: Watch | None = None,
 ) -> Evaluation:
     """Restores every scene and scores it before and after.
 
     Args:
-        restore: (H, W, 3) uint8 -> the same, such as a `Restorer`; or the path of a model file.
+        restore: (H, W, 3) uint8 -> the same, such as a `Restorer`; or the path of a model file, which is then
+            loaded by `scoring_restorer`.
         scenes: a folder of pairs; or scenes, as from `manas.evaluation.scenes.scenes_for`.
-        protocol: by name, from `manas.evaluation.metrics.PROTOCOLS`.
-        rows: if given, rows for `manas.reporting.pictures.before_after` are appended, up to `MOST_ROWS`.
+        protocol: by name, from `manas.evaluation.protocols.PROTOCOLS`.
+        watch: is called with every scene when it is scored.
 
     Raises:
         ManasError: for an unknown protocol, or if there is no scene.
     """
+    name = str(restore) if isinstance(restore, str | Path) else ""
     if isinstance(restore, str | Path):
-        from manas.inference.restore import Restorer
-
-        restore = Restorer.load(restore)
+        restore = scoring_restorer(restore)
     if isinstance(scenes, str | Path):
         scenes = scenes_for(scenes)
-    measure = protocol_named(protocol).measure
-    images = []
+    candidates = {name: candidate(restore)}
+    return evaluate_all(candidates, scenes, protocol=protocol, device=scoring_device(restore), watch=watch)[0]
+
+
+def evaluate_all(
+    candidates: Mapping[str, Candidate],
+    scenes: Iterable[DegradedScene],
+    *,
+    protocol: str = "derain",
+    device: torch.device | str = "cpu",
+    watch: Watch | None = None,
+) -> list[Evaluation]:
+    """The evaluations of several models by name on the same scenes, each of which is read once.
+
+    Args:
+        device: where the scores are taken. Pictures go there as bytes: a file is what is scored.
+        candidates, scenes, protocol, watch: see `evaluate`.
+    """
+    measured_by, images = protocol_named(protocol), []
     for scene in scenes:
-        restored = restore(scene.degraded)
-        before, after = measure(scene.degraded, scene.clean), measure(restored, scene.clean)
-        images.append(ImageScores(scene.group, scene.level, scene.name, before, after))
-        if rows is not None and len(rows) < MOST_ROWS:
-            caption = f"{scene.level} {scene.group}, {scene.name}"
-            notes = (_note(before), _note(after), "")
-            rows.append(Row(caption, scene.degraded, restored, scene.clean, notes))
+        judged = _judged(candidates, scene, measured_by, device)
+        images.append([_scores(judged, place) for place in range(len(candidates))])
+        if watch:
+            watch(judged)
     if not images:
         raise ManasError("nothing to evaluate; give at least one image")
-    return Evaluation(protocol, tuple(images))
+    data = scenes.title if isinstance(scenes, Scenes) else ""
+    return [
+        Evaluation(protocol, own, data, model)
+        for model, own in zip(candidates, zip(*images, strict=True), strict=True)
+    ]
 
 
-def table(evaluation: Evaluation) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """Headings and rows for people: one row a level, then one a group that has several."""
-    headings = ("", "images", "PSNR degraded", "restored", "SSIM degraded", "restored")
-    rows: list[Sequence[str]] = []
-    for group in evaluation.groups:
-        levels = [level for of, level in evaluation.levels if of == group]
-        rows += [_line(f"{group}, {level}", evaluation.summary(group, level)) for level in levels]
-        if len(levels) > 1:
-            rows.append(_line(group, evaluation.summary(group)))
-    return headings, rows
+def candidate(restore: Callable[[np.ndarray], np.ndarray]) -> Candidate:
+    """What restores images as what restores scenes."""
+
+    def of_scene(scene: DegradedScene) -> np.ndarray:
+        if scene.degraded is None:
+            raise ManasError(f"{scene.name}: there is no degraded image of it to restore; give pairs")
+        return restore(scene.degraded)
+
+    return of_scene
 
 
-def _line(name: str, s: dict[str, float]) -> Sequence[str]:
-    psnr = (f"{s['degraded_psnr']:.2f} dB", f"{s['restored_psnr']:.2f} dB")
-    return (name, str(s["images"]), *psnr, f"{s['degraded_ssim']:.4f}", f"{s['restored_ssim']:.4f}")
+def scoring_restorer(path: str | Path, **options: Any) -> Restorer:
+    """The restorer of a model file whose results are reported: float32, and exactly those of whole images.
+
+    They then depend neither on the precision that suits the machine nor on the memory that makes tiles.
+
+    Args:
+        options: any others of `manas.Restorer.load`.
+    """
+    from manas.inference.restore import Restorer
+
+    return Restorer.load(path, precision="float32", statistics="exact", **options)
 
 
-def _note(scores: Scores) -> str:
-    return f"{scores.psnr:.2f} dB, SSIM {scores.ssim:.3f}"
+def scoring_device(restore: Any) -> torch.device:
+    """That of a `Restorer`, unless it computes in no float64; else the CPU."""
+    device = getattr(restore, "device", torch.device("cpu"))
+    return torch.device("cpu") if device.type == "mps" else device
 
 
-def _mean(values: Iterable[float]) -> float:
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.inf
+def _judged(
+    candidates: Mapping[str, Candidate], scene: DegradedScene, protocol: Protocol, device: torch.device | str
+) -> Judged:
+    restored = tuple(restore(scene) for restore in candidates.values())
+    before = [] if scene.degraded is None else [scene.degraded]
+    try:
+        scores = protocol.measure_batch(*as_batch([*before, *restored], scene.clean, device))
+    except ManasError as error:
+        raise ManasError(f"{Key(*scene[:3])}: {error}") from error
+    return Judged(scene, scores[0] if before else None, restored, tuple(scores[len(before) :]))
+
+
+def _scores(judged: Judged, place: int) -> ImageScores:
+    return ImageScores(*judged.key, judged.before, judged.after[place])

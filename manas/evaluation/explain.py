@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from manas.data.images import read_image
-from manas.data.photographs import photographs_in
 from manas.errors import ManasError
-from manas.evaluation.metrics import PROTOCOLS, Protocol, Scores, full_range_luma
+from manas.evaluation.metrics import full_range_luma
+from manas.evaluation.protocols import PROTOCOLS, Protocol, Scores
+from manas.evaluation.restored import pairs_by_name
+from manas.evaluation.results import Spread, counted
+from manas.evaluation.tables import Table
 
 # What people compute by accident, beside the protocols that somebody published with.
 OPENCV = Protocol("(OpenCV luma)", "Y of cv2.cvtColor, Pillow's L and YIQ, 0..255", planes=full_range_luma)
@@ -43,12 +45,14 @@ class Explanation:
 
     Attributes:
         protocol: its name.
+        images: how many are scored.
         scores: means of per-image values; the PSNR leaves identical images out, and is infinite of these alone.
         identical: images that this protocol cannot tell from their reference.
         reason: a sentence.
     """
 
     protocol: str
+    images: int
     scores: Scores
     identical: int
     reason: str
@@ -66,9 +70,11 @@ def explain(restored: str | Path, reference: str | Path) -> list[Explanation]:
     return [_explained(protocol, column) for protocol, column in zip(protocols, columns, strict=True)]
 
 
-def table(explanations: Sequence[Explanation]) -> tuple[Sequence[str], list[Sequence[str]]]:
-    """Headings and rows for people: one row a protocol."""
-    return ("", "PSNR", "SSIM", "why it differs from derain"), [_line(each) for each in explanations]
+def table(explanations: Sequence[Explanation]) -> Table:
+    """One row a protocol."""
+    headings = ("protocol", "PSNR", "SSIM", "why it differs from derain")
+    caption = f"{counted(explanations[0].images)}. {NOTE}"
+    return Table(caption, headings, tuple(map(_line, explanations)))
 
 
 def _pairs(restored: Path, reference: Path) -> Iterator[tuple[Path, Path]]:
@@ -77,16 +83,7 @@ def _pairs(restored: Path, reference: Path) -> Iterator[tuple[Path, Path]]:
     if not restored.is_dir():
         yield restored, reference
         return
-    images, references = photographs_in(restored), photographs_in(reference)
-    alone = sorted(images.keys() ^ references.keys())
-    if alone:
-        folder, other = (restored, reference) if alone[0] in images else (reference, restored)
-        raise ManasError(
-            f"{folder}: {alone[0]} has no partner in {other} ({len(alone)} such images); "
-            "give two folders with the same names"
-        )
-    for name, path in images.items():
-        yield path, references[name]
+    yield from pairs_by_name(restored, reference).values()
 
 
 def _scores(restored: Path, reference: Path, protocols: Sequence[Protocol]) -> list[Scores]:
@@ -98,12 +95,12 @@ def _scores(restored: Path, reference: Path, protocols: Sequence[Protocol]) -> l
 
 
 def _explained(protocol: Protocol, scores: Sequence[Scores]) -> Explanation:
-    finite = [score.psnr for score in scores if math.isfinite(score.psnr)]
-    means = Scores(fmean(finite) if finite else math.inf, fmean(score.ssim for score in scores))
-    return Explanation(protocol.name, means, len(scores) - len(finite), REASONS[protocol.name])
+    psnr = Spread.of(score.psnr for score in scores)
+    means = Scores(psnr.mean, fmean(score.ssim for score in scores))
+    return Explanation(protocol.name, len(scores), means, psnr.left_out, REASONS[protocol.name])
 
 
-def _line(explanation: Explanation) -> Sequence[str]:
+def _line(explanation: Explanation) -> tuple[str, ...]:
     psnr, ssim = explanation.scores
     identical = f", {explanation.identical} identical left out" if explanation.identical else ""
     return explanation.protocol, f"{psnr:.2f} dB{identical}", f"{ssim:.4f}", explanation.reason

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +27,29 @@ class DegradedScene(NamedTuple):
     group: str  # what tables have a row for: the weather, or the folder of the set
     level: str
     name: str
-    degraded: np.ndarray
+    degraded: np.ndarray | None  # None where only the restored image is there
     clean: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Degraded images, read or made one by one, as often as they are iterated.
+
+    Attributes:
+        title: what they are, for captions.
+        count: how many.
+        read: the first of them to the last.
+    """
+
+    title: str
+    count: int
+    read: Callable[[], Iterator[DegradedScene]]
+
+    def __iter__(self) -> Iterator[DegradedScene]:
+        return self.read()
+
+    def __len__(self) -> int:
+        return self.count
 
 
 def generated_scenes(
@@ -41,22 +63,26 @@ def generated_scenes(
             yield DegradedScene(weather, level, name, as_bytes(image), clean)
 
 
-def scenes_of_pairs(root: Path) -> Iterator[DegradedScene]:
+def scenes_of_pairs(root: Path) -> Scenes:
     """Every pair of a data set in any layout (`manas.data.archives.read_archive`)."""
-    cache = ImageCache(0)  # keeps the last file: both halves of one are decoded once
     archive = read_archive(root)
     group = archive.root.resolve().name
-    for scene in archive.scenes:
-        clean = scene.clean.read(cache.read)
-        for level, picture in scene.degraded.items():
-            yield DegradedScene(group, level, scene.name, picture.read(cache.read), clean)
+
+    def read() -> Iterator[DegradedScene]:
+        cache = ImageCache(0)  # keeps the last file: both halves of one are decoded once
+        for scene in archive.scenes:
+            clean = scene.clean.read(cache.read)
+            for level, picture in scene.degraded.items():
+                yield DegradedScene(group, level, scene.name, picture.read(cache.read), clean)
+
+    return Scenes(group, sum(len(scene.degraded) for scene in archive.scenes), read)
 
 
 def scenes_for(
     pairs: str | Path | None = None,
     weathers: Sequence[str] | None = None,
     photographs: str | Path | None = None,
-) -> Iterator[DegradedScene]:
+) -> Scenes:
     """The scenes of a folder of pairs, or of generated weather.
 
     Args:
@@ -69,4 +95,10 @@ def scenes_for(
             raise ManasError(f"{pairs}: pairs have their own weather and photographs; leave the options out")
         return scenes_of_pairs(Path(pairs))
     clean = photographs_in(Path(photographs)) if photographs else builtin_photographs("held_out")
-    return chain.from_iterable(generated_scenes(clean, weather) for weather in weathers or DEFAULT)
+    weathers = weathers or DEFAULT
+    origin = f"of {Path(photographs).resolve().name}" if photographs else "that ship with scikit-image"
+    return Scenes(
+        f"generated {' and '.join(weathers)} on {len(clean)} photographs {origin}",
+        len(weathers) * len(clean) * len(LEVELS),
+        lambda: chain.from_iterable(generated_scenes(clean, weather) for weather in weathers),
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -11,22 +13,33 @@ from PIL import Image
 from torch import Tensor, nn
 
 from manas.architecture.space import SearchSpace
-from manas.data.images import to_array, to_tensor
+from manas.data.images import upright_rgb
 from manas.device import DeviceName, pick_device, place
 from manas.errors import ManasError, nearest
-from manas.inference.tiling import restore_tiled, restore_whole
+from manas.inference.ensemble import ALL_TURNS, NO_TURN
+from manas.inference.optimised import optimised
+from manas.inference.pipeline import Pipeline, Report
+from manas.inference.sharing import SMALLEST_TILE, Share, affordable_share, is_lack_of_memory
+from manas.inference.statistics import Gathering, NotFiniteError
+from manas.inference.tiling import Tiling
+from manas.inference.traits import OneOutput, Traits
 from manas.restoration.model_file import ModelDescription, load_model
-from manas.restoration.network import Restoration, size_multiple_of, tasks_of
+from manas.restoration.network import size_multiple_of, tasks_of
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
+Precision = Literal["auto", "float32", "bf16", "fp16"]
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Restorer:
-    """A trained restoration network, ready to be called with images of any size.
+    """A trained restoration network, ready to be called with images of any size, from any thread.
 
     Attributes:
         network: the network of the model file, in evaluation mode.
         description: what the model file says about it.
+        device: where the network is.
+        precision: ``float32``, ``bf16`` or ``fp16``.
     """
 
     def __init__(
@@ -35,17 +48,28 @@ class Restorer:
         description: ModelDescription,
         *,
         device: DeviceName = "auto",
+        precision: Precision = "auto",
         task: str | None = None,
-        tile: int | None = None,
-        halo: int = 64,
+        tile: int | Literal["auto"] | None = "auto",
+        statistics: Gathering = "sampled",
+        ensemble: bool = False,
+        strength: float = 1.0,
+        optimise: bool = True,
+        compiled: bool = False,
     ):
         """See `load`."""
         self.description = description
-        self.network = place(network.eval(), pick_device(device))
-        self.task, self.tile, self.halo = task, tile, halo
-        tasks = tasks_of(description.genotype.space)
-        if task is not None and task not in tasks:
-            raise ManasError(f"the model has no tower for {task!r}; {nearest(task, tasks)}")
+        self.device = pick_device(device)
+        self.precision = _precision(precision, self.device)
+        self.task = _task(task, tasks_of(description.genotype.space))
+        self.statistics, self.strength = _checked(statistics, strength)
+        self.turns = ALL_TURNS if ensemble else (NO_TURN,)
+        self._multiple = size_multiple_of(network)
+        self.tile = _tile(tile, self._multiple)
+        self.network = place(optimised(network) if optimise else network.eval(), self.device)
+        output = OneOutput(self.network, self.task)
+        self._traits = Traits(output, self._multiple)
+        self._run = torch.compile(output, dynamic=True) if compiled else output
 
     @classmethod
     def load(cls, path: str | Path, *, space: type[SearchSpace] | None = None, **options: Any) -> Restorer:
@@ -55,68 +79,160 @@ class Restorer:
             path: ``model.safetensors``, as `manas.retrain` writes it.
             space: the class of a space that no entry point names.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+            precision: ``float32``, in which GPUs convolve in TF32 unless PyTorch is told not to; ``bf16`` or
+                ``fp16``, which are fast on GPUs and fall back to float32, with a warning, where the output is
+                not finite; ``auto`` is bf16 on GPUs that compute with it, else float32.
             task: the tower whose output is taken; None takes the fused, blind one.
-            tile: side of the tiles in pixels for images that do not fit into memory; None restores whole.
-            halo: context around a tile in pixels. Tiles are exact where it covers the receptive radius and
-                the network pools nothing globally; channel attention pools globally.
+            tile: side of the tiles in pixels; None restores whole; ``auto`` makes tiles where the whole would
+                need more memory than 1.5 GiB, or on a GPU than half of what is free. Where memory runs out
+                all the same, tiles are halved and the image is begun again.
+            statistics: how channel attention, which pools over the whole image, sees it from tiles.
+                ``sampled``: over nine windows of 256x256 pixels, in one pass, the same for tiles of any size
+                (of smaller windows where memory is short).
+                ``exact``: over all of it, with a pass over the tiles for every pooling layer that is behind
+                another one; the result is that of the whole image.
+            ensemble: the mean over the eight turned and mirrored versions of the image: eight times the work.
+            strength: 0 leaves the image as it is, 1 is the restoration, between them a mixture.
+            optimise: fold normalisations into convolutions: the same function with fewer layers.
+            compiled: by `torch.compile`, but for tiles of a network that pools over the image; the first image
+                then takes a minute.
 
         Raises:
-            ManasError: for a file that is no model, an unknown task, or a device that is not there.
+            ManasError: for a file that is no model, an option out of range, or a device that is not there.
         """
         network, description = load_model(path, space=space)
         return cls(network, description, **options)
 
-    def __call__(self, picture: Picture) -> Picture:
+    def __call__(self, picture: Picture, progress: Report | None = None) -> Picture:
         """The restored picture, of the type that was given.
 
         Args:
-            picture: a PIL image; an array (H, W, 3), uint8 or float in [0, 1]; or a tensor (3, H, W) or
-                (B, 3, H, W), float in [0, 1].
+            picture: a PIL image, of which upright RGB of 8 bit comes back; an array (H, W, 3), uint8, uint16
+                or float in [0, 1]; or a tensor (3, H, W) or (B, 3, H, W), float in [0, 1].
+            progress: called with the runs of tiles that are done and with about how many there will be.
 
         Raises:
-            ManasError: for anything else.
+            ManasError: for anything else, and where the output is not finite.
         """
         if isinstance(picture, Image.Image):
-            return Image.fromarray(self(np.asarray(picture.convert("RGB"))))
+            return Image.fromarray(self(np.asarray(upright_rgb(picture)), progress))
         if isinstance(picture, np.ndarray):
-            return self._array(picture)
+            return self._array(picture, progress)
         if isinstance(picture, Tensor) and picture.ndim in (3, 4) and picture.is_floating_point():
-            return self._tensor(picture)
+            return self._tensor(picture, progress)
         raise ManasError(f"cannot restore a {type(picture).__name__}; give a PIL image, array or float tensor")
 
-    def _tensor(self, tensor: Tensor) -> Tensor:
+    def _tensor(self, tensor: Tensor, progress: Report | None) -> Tensor:
         if tensor.shape[-3] != 3:
             raise ManasError(f"cannot restore a tensor of shape {tuple(tensor.shape)}; give (B, 3, H, W)")
         batch = tensor if tensor.ndim == 4 else tensor[None]
-        return self._restored(batch.float()).reshape(tensor.shape).to(tensor)
+        return self._restored(batch, progress).reshape(tensor.shape)
 
-    def _array(self, array: np.ndarray) -> np.ndarray:
-        if array.ndim != 3 or array.shape[2] != 3 or not (array.dtype == np.uint8 or array.dtype.kind == "f"):
+    def _array(self, array: np.ndarray, progress: Report | None) -> np.ndarray:
+        known = array.dtype.newbyteorder("=") in (np.uint8, np.uint16) or array.dtype.kind == "f"
+        if array.ndim != 3 or array.shape[2] != 3 or not known:
             raise ManasError(
-                f"cannot restore an array {array.shape} of {array.dtype}; give (H, W, 3), uint8 or float"
+                f"cannot restore an array {array.shape} of {array.dtype}; "
+                "give (H, W, 3), uint8, uint16 or float"
             )
-        if array.dtype == np.uint8:
-            return to_array(self._restored(to_tensor(array)[None])[0])
-        batch = torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1)[None]
-        return self._restored(batch)[0].permute(1, 2, 0).numpy().astype(array.dtype)
+        image = torch.from_numpy(_readable(array)).permute(2, 0, 1)[None]
+        return self._restored(image, progress)[0].permute(1, 2, 0).numpy().astype(array.dtype, copy=False)
 
-    def _restored(self, batch: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1]"""
-        multiple = size_multiple_of(self.network)
-        if self.tile is None:
-            restored = restore_whole(_Single(self.network, self.task), batch, multiple)
-        else:
-            restored = restore_tiled(_Single(self.network, self.task), batch, multiple, self.tile, self.halo)
-        return restored.clamp(0, 1)
+    def _restored(self, image: Tensor, progress: Report | None) -> Tensor:
+        """(B, 3, H, W) of any type that a `Pipeline` takes."""
+        share = self._share(image)
+        while True:
+            precision, pipeline = self.precision, self._pipeline(share)
+            try:
+                with _autocast(precision, self.device):
+                    return pipeline(image, progress)
+            except NotFiniteError:
+                self._fall_back(precision)
+            except RuntimeError as error:
+                if not is_lack_of_memory(error):
+                    raise
+                share = self._halved(share, error)
+
+    def _pipeline(self, share: Share) -> Pipeline:
+        tile = share.tile
+        pools = tile is not None and self._traits.depth > 0
+        return Pipeline(
+            self._traits.network if pools else self._run,  # a compiled one cannot be told what the image holds
+            self.device,
+            Tiling(self._multiple, tile, 0 if tile is None else self._traits.radius),
+            self.statistics if pools else None,
+            self.turns,
+            self.strength,
+            share.at_once,
+            share.window,
+            self._traits.depth if pools and self.statistics == "exact" else 0,
+        )
+
+    def _share(self, image: Tensor) -> Share:
+        count, height, width = len(image), *image.shape[-2:]
+        if self.tile == "auto":
+            return affordable_share(self._traits, self.device, count, height, width)
+        return Share(count, self.tile, max(height, width))
+
+    def _halved(self, share: Share, error: RuntimeError) -> Share:
+        try:
+            halved = share.halved()
+        except ValueError:
+            raise ManasError(
+                f"{self.device} has too little memory even for tiles of {SMALLEST_TILE} pixels; "
+                "free some, or take another device"
+            ) from error
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return halved
+
+    def _fall_back(self, precision: str) -> None:
+        """From the precision in which an image has failed; another thread may have done so already."""
+        if precision == "float32":
+            raise ManasError("the restored image is not finite: check the input and the weights of the model")
+        if self.precision != "float32":
+            warnings.warn(f"the output in {precision} is not finite; going on in float32", stacklevel=5)
+        self.precision = "float32"
 
 
-class _Single(nn.Module):
-    """One image out of a network that gives several: the fused one, or that of one task."""
+def _autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    return torch.autocast(device.type, DTYPES[precision]) if precision in DTYPES else nullcontext()
 
-    def __init__(self, network: nn.Module, task: str | None):
-        super().__init__()
-        self.network, self.task = network, task
 
-    def forward(self, image: Tensor) -> Tensor:
-        restoration: Restoration = self.network(image)
-        return restoration.fused if self.task is None else restoration.tasks[self.task]
+def _precision(wanted: str, device: torch.device) -> str:
+    if wanted not in ("auto", "float32", *DTYPES):
+        raise ManasError(f"precision={wanted}: choose auto, float32, {' or '.join(DTYPES)}")
+    if wanted == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return wanted
+
+
+def _task(task: str | None, tasks: Any) -> str | None:
+    if task is not None and task not in tasks:
+        raise ManasError(f"the model has no tower for {task!r}; {nearest(task, tasks)}")
+    return task
+
+
+def _tile(tile: Any, multiple: int) -> int | Literal["auto"] | None:
+    if tile in ("auto", None):
+        return tile
+    if not isinstance(tile, int) or isinstance(tile, bool):
+        raise ManasError(f"tile={tile!r}: give auto, None, or a whole number of pixels")
+    Tiling(multiple, tile)  # says what is wrong with the number
+    return tile
+
+
+def _checked(statistics: Gathering, strength: float) -> tuple[Gathering, float]:
+    if statistics not in ("sampled", "exact"):
+        raise ManasError(f"statistics={statistics}: choose sampled or exact")
+    if not 0 <= strength <= 1:
+        raise ManasError(f"strength={strength}: choose from 0, which leaves the image as it is, to 1")
+    return statistics, strength
+
+
+def _readable(array: np.ndarray) -> np.ndarray:
+    """An array as torch takes it; a copy of one that is read only, backwards or of half floats."""
+    if array.dtype.kind == "f" and array.dtype not in (np.float32, np.float64):
+        return array.astype(np.float32)
+    usable = array.flags.writeable and array.dtype.isnative and min(array.strides) > 0
+    return array if usable else np.array(array, array.dtype.newbyteorder("="), order="C")

@@ -1,18 +1,19 @@
-"""Images of any size through a network: padded to its multiple, whole or in tiles.
+"""Images of any size, parted into tiles: what is cut, what of it is kept, and how borders are padded.
 
 Tiles are stitched by keeping only their cores. Averaging overlapping tiles leaves the error of their borders
 in the result; a core that lies a receptive radius inside its tile is exactly what the whole image gives.
 """
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from manas.errors import ManasError
-
-Network = Callable[[Tensor], Tensor]
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
@@ -43,84 +44,83 @@ def _reflected(side: int, multiple: int, device: torch.device) -> Tensor:
     return torch.minimum(position, period - position)
 
 
-@torch.no_grad()
-def restore_whole(network: Network, image: Tensor, multiple: int) -> Tensor:
-    """Runs (B, 3, H, W) at once, padded to `multiple` and cropped back, on the network's device.
+def rounded_up(value: int, multiple: int) -> int:
+    """The next multiple of `multiple`."""
+    return -(-value // multiple) * multiple
 
-    The result has the shape, type and device of the image.
+
+class Span(NamedTuple):
+    """One tile along one side of the padded image."""
+
+    run: slice  # of the padded image: what the network is given
+    core: slice  # of the tile: what is right
+    kept: slice  # of the image: where the core belongs, without what is padding
+
+
+class Tile(NamedTuple):
+    """One tile of an image."""
+
+    rows: Span
+    columns: Span
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How images are parted.
+
+    Attributes:
+        multiple: what sides must be multiples of, so that every tile starts where the network's scales start.
+        tile: side of the cores in pixels, rounded up to `multiple`; None keeps images whole.
+        halo: context around a core in pixels, rounded up too. Tiles are exact where it covers the receptive
+            radius of the network and its pooling is given (`manas.inference.statistics`).
     """
-    _check_image(image)
-    _check_at_least(1, multiple=multiple)
-    height, width = image.shape[-2:]
-    padded = pad_to_multiple(image.to(_device_of(network, image)), multiple)
-    return crop_to(_run(network, padded), height, width).to(image)
 
+    multiple: int
+    tile: int | None = None
+    halo: int = 0
 
-@torch.no_grad()
-def restore_tiled(network: Network, image: Tensor, multiple: int, tile: int, halo: int) -> Tensor:
-    """Runs (B, 3, H, W) in tiles of `tile` x `tile` kept pixels, each with `halo` more on every inner side.
+    def __post_init__(self) -> None:
+        for name, least in (("multiple", 1), ("tile", 1), ("halo", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ManasError(f"{name} must be at least {least} pixels, got {value}: give a larger {name}")
 
-    Both are rounded up to `multiple`, so that every tile starts where the network's scales start. Equal to
-    `restore_whole` for a network whose receptive radius the halo covers and that pools nothing globally.
-    The image stays where it is; one tile at a time goes to the network's device. The result has the shape,
-    type and device of the image.
-    """
-    _check_image(image)
-    _check_at_least(1, multiple=multiple, tile=tile)
-    _check_at_least(0, halo=halo)
-    padded = pad_to_multiple(image, multiple)  # before cutting: every tile sees the borders of the whole
-    device = _device_of(network, image)
-    restored = torch.empty_like(image)
-    height, width = image.shape[-2:]
-    for rows in _spans(height, padded.shape[-2], multiple, tile, halo):
-        for columns in _spans(width, padded.shape[-1], multiple, tile, halo):
-            result = _run(network, padded[..., rows.run, columns.run].to(device))
-            restored[..., rows.kept, columns.kept] = result[..., rows.core, columns.core].to(image)
-    return restored
+    def tiles(self, height: int, width: int) -> list[Tile]:
+        """The tiles of an image of that size, row by row; their cores part it."""
+        rows, columns = (list(self._spans(side)) for side in (height, width))
+        return [Tile(row, column) for row in rows for column in columns]
 
+    def _spans(self, side: int) -> Iterator[Span]:
+        end = self._rounded_up(side)
+        tile = end if self.tile is None else self._rounded_up(self.tile)
+        halo = self._rounded_up(self.halo)
+        for start in range(0, end, tile):
+            stop = min(start + tile, end)
+            first, last = max(start - halo, 0), min(stop + halo, end)
+            yield Span(slice(first, last), slice(start - first, stop - first), slice(start, min(stop, side)))
 
-class _Span(NamedTuple):
-    """One tile along one side: what is run, which part of that is the core, where the core belongs."""
+    def _rounded_up(self, value: int) -> int:
+        return rounded_up(value, self.multiple)
 
-    run: slice
-    core: slice
-    kept: slice
+    def windows(self, height: int, width: int, side: int, most: int) -> list[tuple[slice, slice]]:
+        """At most `most` x `most` parts of the padded image, evenly spread, of `side` pixels or all."""
+        rows, columns = (list(self._spread(end, side, most)) for end in (height, width))
+        return [(row, column) for row in rows for column in columns]
 
+    def _spread(self, end: int, side: int, most: int) -> Iterator[slice]:
+        end, side = self._rounded_up(end), self._rounded_up(side)
+        side = min(side, end)
+        count = min(most, -(-end // side))
+        for place in range(count):
+            start = (end - side) * place // max(count - 1, 1) // self.multiple * self.multiple
+            yield slice(start, start + side)
 
-def _spans(side: int, padded_side: int, multiple: int, tile: int, halo: int) -> Iterator[_Span]:
-    tile, halo = _rounded_up(tile, multiple), _rounded_up(halo, multiple)
-    for start in range(0, side, tile):
-        stop = min(start + tile, side)
-        first, last = max(start - halo, 0), min(start + tile + halo, padded_side)
-        yield _Span(slice(first, last), slice(start - first, stop - first), slice(start, stop))
+    def cut(self, image: Tensor, rows: slice, columns: slice) -> Tensor:
+        """A part of (B, C, H, W) padded by reflection to the multiple, without padding all of it.
 
-
-def _rounded_up(value: int, multiple: int) -> int:
-    return (value + multiple - 1) // multiple * multiple
-
-
-def _run(network: Network, image: Tensor) -> Tensor:
-    restored = network(image)
-    if restored.shape != image.shape:
-        raise ManasError(
-            f"the network turned {tuple(image.shape)} into {tuple(restored.shape)}: "
-            "restoring needs a network that keeps the shape"
-        )
-    return restored
-
-
-def _device_of(network: Network, image: Tensor) -> torch.device:
-    """Where the weights are; a network without weights runs where the image is."""
-    weights = network.parameters() if isinstance(network, nn.Module) else iter(())
-    return next((weight.device for weight in weights), image.device)
-
-
-def _check_image(image: Tensor) -> None:
-    if image.ndim != 4 or 0 in image.shape:
-        raise ManasError(f"restoring takes a batch of images (B, 3, H, W), got shape {tuple(image.shape)}")
-
-
-def _check_at_least(least: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < least:
-            raise ManasError(f"{name} must be at least {least} pixels, got {value}: give a larger {name}")
+        Every tile so sees the borders of the whole image, and no more than the tile is copied.
+        """
+        height, width = image.shape[-2:]
+        taken = _reflected(height, self.multiple, image.device)[rows]
+        across = _reflected(width, self.multiple, image.device)[columns]
+        return image.index_select(-2, taken).index_select(-1, across)

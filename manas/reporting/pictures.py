@@ -19,33 +19,34 @@ _TITLE, _NOTE = 17, 14
 
 
 class Row(NamedTuple):
-    """One scene: three pictures of one size, (H, W, 3) uint8, and what is written with them.
+    """One scene: pictures of one size, (H, W, 3) uint8, and what is written with them.
 
     The caption stands above the row ("light rain"), each note below its picture ("24.1 dB").
     """
 
     caption: str
-    degraded: np.ndarray
-    restored: np.ndarray
-    clean: np.ndarray
-    notes: tuple[str, str, str] = ("", "", "")
-
-    @property
-    def pictures(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.degraded, self.restored, self.clean
+    pictures: Sequence[np.ndarray]
+    notes: Sequence[str] = ()
 
 
-def before_after(rows: Sequence[Row | tuple], path: str | Path, *, width: int = 320) -> Path:
-    """Writes a grid of degraded, restored and clean pictures on white, one scene a row; returns its path.
+def before_after(
+    rows: Sequence[Row],
+    path: str | Path,
+    *,
+    headings: Sequence[str] = HEADINGS,
+    title: str = "",
+    width: int = 320,
+) -> Path:
+    """Writes a grid of pictures on white, one scene a row, headings above; returns its path.
 
-    rows: `Row`s, or tuples (caption, degraded, restored, clean[, notes]). Pictures wider than `width` pixels
-    are scaled down to it in proportion, smaller ones are left as they are. ManasError where there is no row,
-    where the pictures of a row are not three of one size, or where the path cannot be written.
+    Pictures wider than `width` pixels are scaled down to it in proportion, smaller ones are left as they are.
+    The title stands above all. ManasError where there is no row, where the pictures of a row are not one of
+    one size for each heading, or where the path cannot be written.
     """
-    scenes = [Row(*row) for row in rows]
-    _check(scenes, width)
-    column = max(NARROWEST, min(width, max(scene.degraded.shape[1] for scene in scenes)))
-    bands = [_headings(column)] + [_band(scene, width, column) for scene in scenes]
+    _check(rows, headings, width)
+    column = max(NARROWEST, min(width, max(row.pictures[0].shape[1] for row in rows)))
+    bands = [_headings(headings, column)] + [_band(row, width, column) for row in rows]
+    bands = [_title(title, bands[0].width), *bands] if title else bands
     page = Image.new("RGB", (bands[0].width, sum(band.height for band in bands) + MARGIN), _WHITE)
     top = 0
     for band in bands:
@@ -54,45 +55,53 @@ def before_after(rows: Sequence[Row | tuple], path: str | Path, *, width: int = 
     return write_image(path, np.asarray(page))
 
 
-def _check(scenes: list[Row], width: int) -> None:
-    if not scenes:
+def _check(rows: Sequence[Row], headings: Sequence[str], width: int) -> None:
+    if not rows:
         raise ManasError("a before-and-after grid needs at least one row of pictures: give one")
     if width < 1:
         raise ManasError(f"the width of a picture must be at least 1 pixel, got {width}: give a larger width")
-    for scene in scenes:
-        shapes = {picture.shape for picture in scene.pictures}
-        shape = scene.degraded.shape
-        eight_bit = all(picture.dtype == np.uint8 for picture in scene.pictures)
-        if len(shapes) > 1 or len(shape) != 3 or shape[2] != 3 or 0 in shape or not eight_bit:
-            found = ", ".join(f"{picture.dtype} {picture.shape}" for picture in scene.pictures)
+    for row in rows:
+        shapes = {picture.shape for picture in row.pictures}
+        shape = next(iter(shapes), ())
+        alike = len(shapes) == 1 and len(row.pictures) == len(headings)
+        eight_bit = all(picture.dtype == np.uint8 for picture in row.pictures)
+        if not alike or len(shape) != 3 or shape[2] != 3 or 0 in shape or not eight_bit:
+            found = ", ".join(f"{picture.dtype} {picture.shape}" for picture in row.pictures)
             raise ManasError(
-                f"the row {scene.caption!r} needs three uint8 pictures of one shape (H, W, 3), got {found}"
+                f"the row {row.caption!r} needs {len(headings)} uint8 pictures of one shape (H, W, 3), "
+                f"got {found or 'none'}"
             )
 
 
-def _headings(column: int) -> Image.Image:
-    band = _blank(column, _line(_TITLE) + MARGIN)
-    for place, heading in enumerate(HEADINGS):
+def _title(title: str, width: int) -> Image.Image:
+    band = Image.new("RGB", (width, _line(_NOTE) + MARGIN), _WHITE)
+    _write(band, (MARGIN, MARGIN), title, _NOTE, _BLACK, width - 2 * MARGIN)
+    return band
+
+
+def _headings(headings: Sequence[str], column: int) -> Image.Image:
+    band = _blank(len(headings), column, _line(_TITLE) + MARGIN)
+    for place, heading in enumerate(headings):
         _write(band, (_left(place, column), MARGIN), heading, _TITLE, _BLACK, column)
     return band
 
 
-def _band(scene: Row, width: int, column: int) -> Image.Image:
-    """The caption, the three pictures below it and the notes below these."""
-    pictures = [_scaled(picture, width) for picture in scene.pictures]
+def _band(row: Row, width: int, column: int) -> Image.Image:
+    """The caption, the pictures below it and the notes below these."""
+    pictures = [_scaled(picture, width) for picture in row.pictures]
     top = MARGIN + _line(_NOTE)
     bottom = top + pictures[0].height
-    band = _blank(column, bottom + _line(_NOTE) if any(scene.notes) else bottom)
-    _write(band, (MARGIN, MARGIN), scene.caption, _NOTE, _BLACK, band.width - 2 * MARGIN)
-    for place, (picture, note) in enumerate(zip(pictures, scene.notes, strict=True)):
-        left = _left(place, column)
-        band.paste(picture, (left, top))
-        _write(band, (left, bottom + 3), note, _NOTE, _GREY, column)
+    band = _blank(len(pictures), column, bottom + _line(_NOTE) if any(row.notes) else bottom)
+    _write(band, (MARGIN, MARGIN), row.caption, _NOTE, _BLACK, band.width - 2 * MARGIN)
+    for place, picture in enumerate(pictures):
+        band.paste(picture, (_left(place, column), top))
+    for place, note in enumerate(row.notes):
+        _write(band, (_left(place, column), bottom + 3), note, _NOTE, _GREY, column)
     return band
 
 
-def _blank(column: int, height: int) -> Image.Image:
-    return Image.new("RGB", (_left(len(HEADINGS), column), height), _WHITE)
+def _blank(columns: int, column: int, height: int) -> Image.Image:
+    return Image.new("RGB", (_left(columns, column), height), _WHITE)
 
 
 def _left(place: int, column: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 
 from rich.console import Console
@@ -22,9 +23,11 @@ class Progress:
     def __init__(self, title: str, total: int, *, done: int = 0, enabled: bool = True):
         self.enabled = enabled
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-        remaining = [TextColumn("left"), TimeRemainingColumn()]
         self.console = Console(stderr=True, quiet=not enabled)
-        self.bar = Bar(*columns, *remaining, console=self.console, transient=True)
+        # What is printed meanwhile goes above the bar, but where it goes to a file it stays there.
+        above = sys.stdout.isatty()
+        columns += [TextColumn("left"), TimeRemainingColumn()]
+        self.bar = Bar(*columns, console=self.console, transient=True, redirect_stdout=above)
         self.task = self.bar.add_task(title, total=total, completed=done)
 
     def __enter__(self) -> Progress:
@@ -42,8 +45,8 @@ class Progress:
         """One more step is done."""
         self.bar.advance(self.task)
 
-    def reach(self, done: int, total: int) -> None:
-        """So many steps of so many are done: for work whose length is not known beforehand."""
+    def reach(self, done: float, total: int) -> None:
+        """So many steps of so many are done, parts of a step too: where `advance` cannot tell."""
         self.bar.update(self.task, completed=done, total=total)
 
     def say(self, text: str) -> None:

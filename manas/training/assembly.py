@@ -38,10 +38,11 @@ def _genotype_of(reference: str, space: type[SearchSpace] | None) -> Genotype:
 
 def _around(genotype: Genotype, config: RetrainConfig) -> Genotype:
     """A whole network's genotype as it is; a lone tower's as that of a network of one task."""
-    ignored = {"stitch", "stitches", "fusion"} & config.model_fields_set
+    fields = {name: type(config).model_fields[name].default for name in ("stitch", "stitches", "fusion")}
+    ignored = [name for name, default in fields.items() if getattr(config, name) != default]
     if ignored:
         raise ManasError(
-            f"{config.genotype}: {' and '.join(sorted(ignored))} cannot be set for the genotype of a whole "
+            f"{config.genotype}: {' and '.join(ignored)} cannot be set for the genotype of a whole "
             "network or of a lone tower; leave it out"
         )
     if isinstance(genotype.space, RestorationSpace):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from manas.architecture.choice import Decide
-from search_spaces.multi_scale_attentive.gates import GATES, ChannelGate, Pooled
+from search_spaces.multi_scale_attentive.gates import GATES, ChannelGate, Constant, Pooled
 from search_spaces.multi_scale_attentive.layers import Norm, convolution
 
 EDGE_REDUCTION = 4
@@ -50,12 +50,24 @@ class Attention(nn.Module):
         nodes: list[Tensor] = []
         for part, edges in zip(parts, self.nodes, strict=True):
             sources = [part, *nodes]
-            gated = [_gated(source, edge) for source, edge in zip(sources, edges.children(), strict=True)]
-            nodes.append(sum(gated[1:], gated[0]))
+            nodes.append(_node(sources, list(edges.children())))
         total = sum(parts[1:], parts[0])
         merged = self.merge(torch.cat([*nodes, _gated(total, self.whole)], 1))
         return _gated(merged + x, self.output)
 
 
+def _node(sources: Sequence[Tensor], gates: Sequence[nn.Module]) -> Tensor:
+    """The sum of the gated sources, without those whose gate was found to be `none`."""
+    open_ = [pair for pair in zip(sources, gates, strict=True) if not _is(pair[1], 0)]
+    if not open_:
+        return torch.zeros_like(sources[0])
+    gated = [_gated(source, gate) for source, gate in open_]
+    return sum(gated[1:], gated[0])
+
+
 def _gated(x: Tensor, gate: nn.Module) -> Tensor:
-    return x * gate(Pooled(x))
+    return x if _is(gate, 1) else x * gate(Pooled(x))
+
+
+def _is(gate: nn.Module, value: float) -> bool:
+    return isinstance(gate, Constant) and gate.value == value

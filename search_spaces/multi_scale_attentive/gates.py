@@ -10,11 +10,11 @@ against them, and enter it in `GATES`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from manas.restoration.pooling import image_maximum, image_mean
 from search_spaces.multi_scale_attentive.layers import Norm, normalisation
 
 
@@ -24,20 +24,32 @@ class Pooled:
     def __init__(self, x: Tensor):
         self.x = x
 
-    @cached_property
+    @property
     def mean(self) -> Tensor:
         """(B, C) mean over the image."""
-        return self.x.mean((2, 3))
+        return self._once("_mean", image_mean)
 
-    @cached_property
+    @property
     def maximum(self) -> Tensor:
         """(B, C) maximum over the image."""
-        return self.x.amax((2, 3))
+        return self._once("_maximum", image_maximum)
 
-    @cached_property
+    @property
     def across_channels(self) -> Tensor:
         """(B, 2, H, W) maximum and mean over the channels."""
-        return torch.cat([self.x.amax(1, keepdim=True), self.x.mean(1, keepdim=True)], 1)
+        return self._once("_across_channels", _across_channels)
+
+    def _once(self, name: str, pool: Callable[[Tensor], Tensor]) -> Tensor:
+        """As cached_property would, but without its lock, at which torch.compile stops."""
+        found = getattr(self, name, None)
+        if found is None:
+            found = pool(self.x)
+            setattr(self, name, found)
+        return found
+
+
+def _across_channels(x: Tensor) -> Tensor:
+    return torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
 
 
 class Constant(nn.Module):

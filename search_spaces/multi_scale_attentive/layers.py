@@ -38,6 +38,10 @@ class Affine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weight.to(x.dtype) + self.bias.to(x.dtype)
 
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Both (C,): by them it can be folded into a convolution (`manas.inference.optimised`)."""
+        return self.weight.flatten(), self.bias.flatten()
+
 
 def normalisation(norm: Norm, channels: int, *, affine: bool = True) -> nn.Module:
     """The layer that `norm` names; `affine` adds a learned scale and shift a channel."""

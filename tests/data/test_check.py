@@ -16,7 +16,7 @@ from manas.data.archives import inspect_archive
 from manas.data.check import check, leaks
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs
-from manas.evaluation.metrics import protocol_named
+from manas.evaluation.protocols import protocol_named
 
 measure = protocol_named("derain").measure
 

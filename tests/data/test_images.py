@@ -6,13 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from manas import files
-from manas.data.images import IMAGE_SUFFIXES, read_image, to_array, to_tensor, write_image
+from manas.data.images import IMAGE_SUFFIXES, read_image, write_image
 from manas.errors import ManasError
 
 
@@ -197,26 +196,3 @@ def test_damaged_files_are_read_or_refused(suffix, damage, tmp_path_factory):
             return
     assert read.dtype == np.uint8
     assert read.ndim == 3
-
-
-def test_arrays_and_tensors_are_each_others_inverse():
-    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    tensor = to_tensor(levels)
-    assert tensor.shape == (3, 16, 16)
-    assert tensor.dtype == torch.float32
-    assert float(tensor.max()) == 1
-    np.testing.assert_array_equal(to_array(tensor), levels)
-    levels.flags.writeable = False
-    np.testing.assert_array_equal(to_array(to_tensor(levels[::-1])), levels[::-1])
-
-
-def test_values_are_clamped_and_halves_go_up():
-    values = torch.tensor([-1.0, 0.5 / 255, 1.5 / 255, 254.5 / 255, 7.0, float("inf")], dtype=torch.float64)
-    tensor = values.reshape(1, 1, 6).expand(3, 1, 6).clone().requires_grad_()
-    np.testing.assert_array_equal(to_array(tensor)[0, :, 0], [0, 1, 2, 255, 255, 255])
-    assert to_array(tensor.bfloat16()).dtype == np.uint8
-
-
-def test_nan_is_refused():
-    with pytest.raises(ManasError, match="holds NaN"):
-        to_array(torch.full((3, 2, 2), float("nan")))

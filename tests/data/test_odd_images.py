@@ -20,7 +20,7 @@ from manas.data.dataset import Backgrounds, DataConfig
 from manas.data.images import write_image
 from manas.data.source_config import SourceConfig
 from manas.errors import ManasError
-from manas.evaluation.metrics import protocol_named
+from manas.evaluation.protocols import protocol_named
 
 measure = protocol_named("derain").measure
 

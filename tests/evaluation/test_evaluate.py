@@ -1,12 +1,11 @@
 """Evaluation: means by hand, by one named protocol, on photographs that no training sees."""
 
-import csv
-import io
-import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from data.layouts import MINIATURES, content
 
 from manas.data.cache import ImageCache
@@ -15,77 +14,10 @@ from manas.data.photographs import builtin_photographs, photographs_in
 from manas.data.source_config import SourceConfig
 from manas.data.sources import identity
 from manas.errors import ManasError
-from manas.evaluation.evaluate import Evaluation, ImageScores, evaluate, table
-from manas.evaluation.metrics import Scores, protocol_named
+from manas.evaluation.evaluate import candidate, evaluate, evaluate_all, scoring_device
+from manas.evaluation.protocols import Protocol, protocol_named
 from manas.evaluation.scenes import DegradedScene, generated_scenes, scenes_for, scenes_of_pairs
-from manas.reporting.pictures import before_after
-
-
-def scored(group, level, name, before, after):
-    return ImageScores(group, level, name, Scores(*before), Scores(*after))
-
-
-SCORES = Evaluation(
-    "derain",
-    (
-        scored("rain", "light", "a", (20.0, 0.5), (30.0, 0.7)),
-        scored("rain", "light", "b", (24.0, 0.7), (math.inf, 1.0)),
-        scored("rain", "heavy", "a", (10.0, 0.3), (12.0, 0.5)),
-        scored("snow", "light", "a", (15.0, 0.4), (14.0, 0.3)),
-    ),
-)
-
-
-def test_means_are_of_per_image_values():
-    assert SCORES.summary("rain", "heavy") == {
-        "images": 1,
-        "degraded_psnr": 10.0,
-        "restored_psnr": 12.0,
-        "degraded_ssim": 0.3,
-        "restored_ssim": 0.5,
-    }
-    rain = SCORES.summary("rain")
-    assert rain["images"] == 3
-    assert rain["degraded_psnr"] == pytest.approx(18)
-    assert rain["degraded_ssim"] == pytest.approx(0.5)
-    assert rain["restored_ssim"] == pytest.approx(2.2 / 3)
-
-
-def test_identical_images_are_counted_and_left_out_of_the_psnr():
-    assert SCORES.summary("rain")["identical"] == 1
-    assert SCORES.summary("rain")["restored_psnr"] == pytest.approx(21)
-    assert "identical" not in SCORES.summary("snow")
-    alone = Evaluation("derain", SCORES.images[1:2]).summary("rain")
-    assert (alone["identical"], alone["restored_psnr"]) == (1, math.inf)
-
-
-def test_groups_and_levels_in_their_order():
-    assert SCORES.groups == ["rain", "snow"]
-    assert SCORES.levels == [("rain", "light"), ("rain", "heavy"), ("snow", "light")]
-
-
-def test_table_has_a_row_a_level_and_one_a_group_of_several():
-    headings, rows = table(SCORES)
-    assert len(headings) == 6
-    assert [row[0] for row in rows] == ["rain, light", "rain, heavy", "rain", "snow, light"]
-    assert rows[1] == ("rain, heavy", "1", "10.00 dB", "12.00 dB", "0.3000", "0.5000")
-    assert rows[2][1:4] == ("3", "18.00 dB", "21.00 dB")
-
-
-def test_csv_has_a_line_an_image():
-    lines = list(csv.DictReader(io.StringIO(SCORES.to_csv())))
-    assert len(lines) == 4
-    assert lines[0] == {
-        "protocol": "derain",
-        "group": "rain",
-        "level": "light",
-        "name": "a",
-        "degraded_psnr": "20.0000",
-        "restored_psnr": "30.0000",
-        "degraded_ssim": "0.5000",
-        "restored_ssim": "0.7000",
-    }
-    assert float(lines[1]["restored_psnr"]) == math.inf
+from manas.inference.restore import Restorer
 
 
 @pytest.fixture
@@ -97,10 +29,13 @@ def clean(tmp_path):
     return tmp_path / "clean"
 
 
+def darker(image):
+    return image // 2
+
+
 class TestEvaluate:
     def test_scores_before_and_after(self, clean):
         scenes = list(scenes_for(None, ["rain"], str(clean)))
-        darker = lambda image: (image // 2).astype(np.uint8)  # noqa: E731
         evaluation = evaluate(darker, scenes)
         measure = protocol_named("derain").measure
         assert evaluation.protocol == "derain"
@@ -110,12 +45,52 @@ class TestEvaluate:
             assert scores.degraded == measure(scene.degraded, scene.clean)
             assert scores.restored == measure(scene.degraded // 2, scene.clean)
 
-    def test_rows_for_the_picture(self, clean, tmp_path):
-        rows = []
-        evaluate(lambda image: image, scenes_for(None, ["snow"], str(clean)), rows=rows)
-        assert [row.caption for row in rows][:2] == ["light snow, a", "medium snow, a"]
-        assert "dB" in rows[0].notes[0]
-        assert before_after(rows, tmp_path / "grid.png").is_file()
+    def test_what_is_evaluated_is_said(self, clean):
+        evaluation = evaluate(darker, scenes_for(None, ["rain", "snow"], str(clean)))
+        assert evaluation.data == "generated rain and snow on 2 photographs of clean"
+        assert evaluation.model == ""
+        assert evaluate(darker, list(scenes_for(None, ["rain"], str(clean)))).data == ""
+
+    def test_every_scene_is_watched(self, clean):
+        seen = []
+        scenes = list(scenes_for(None, ["snow"], str(clean)))
+        evaluation = evaluate(darker, scenes, watch=seen.append)
+        assert [judged.scene for judged in seen] == scenes
+        for judged, scores in zip(seen, evaluation.images, strict=True):
+            assert (judged.before, judged.after) == (scores.degraded, (scores.restored,))
+            np.testing.assert_array_equal(judged.restored[0], judged.scene.degraded // 2)
+
+    def test_several_models_see_each_scene_once(self, clean):
+        asked = []
+        scenes = scenes_for(None, ["rain"], str(clean))
+        candidates = {
+            "same": candidate(lambda image: image),
+            "darker": candidate(lambda image: asked.append(1) or darker(image)),
+        }
+        evaluations = evaluate_all(candidates, scenes, protocol="rgb")
+        assert len(asked) == len(scenes) == 6
+        assert [each.model for each in evaluations] == ["same", "darker"]
+        assert evaluations[0].images == evaluate(lambda image: image, scenes, protocol="rgb").images
+        assert evaluations[1].images == evaluate(darker, scenes, protocol="rgb").images
+        assert all(image.degraded == image.restored for image in evaluations[0].images)
+
+    def test_scores_are_taken_where_the_model_is(self, clean, monkeypatch):
+        devices = []
+        measure = Protocol.measure_batch
+        watched = lambda self, *pair: devices.extend(each.device for each in pair) or measure(self, *pair)  # noqa: E731
+        monkeypatch.setattr(Protocol, "measure_batch", watched)
+        evaluate(darker, scenes_for(None, ["rain"], str(clean)))
+        assert set(devices) == {torch.device("cpu")}
+        places = {name: torch.device(name) for name in ("cpu", "cuda", "mps")}
+        found = {name: scoring_device(SimpleNamespace(device=place)) for name, place in places.items()}
+        assert found == places | {"mps": places["cpu"]}  # which has no float64
+
+    def test_a_model_file_is_scored_as_whole_images_in_float32(self, clean, monkeypatch):
+        given = []
+        monkeypatch.setattr(Restorer, "load", lambda path, **options: given.append((path, options)) or darker)
+        evaluation = evaluate("model.safetensors", scenes_for(None, ["rain"], str(clean)))
+        assert given == [("model.safetensors", {"precision": "float32", "statistics": "exact"})]
+        assert evaluation.model == "model.safetensors"
 
     def test_an_unknown_protocol_before_any_work(self):
         def no_scenes():
@@ -130,7 +105,7 @@ class TestEvaluate:
             evaluate(lambda image: image, [])
 
     def test_a_result_of_another_size(self, clean):
-        with pytest.raises(ManasError, match="compare images of one size"):
+        with pytest.raises(ManasError, match=r"^rain, light, a: the restored.*compare images of one size"):
             evaluate(lambda image: image[1:], scenes_for(None, ["rain"], str(clean)))
 
 
@@ -171,7 +146,7 @@ class TestGeneratedScenes:
         assert held_out
         assert not training & held_out
         scenes = scenes_for(weathers=["rain"])
-        assert next(scenes).name in builtin_photographs("held_out")
+        assert next(iter(scenes)).name in builtin_photographs("held_out")
 
 
 class TestPairs:
@@ -191,6 +166,15 @@ class TestPairs:
             more = {"light": 5, "heavy": 20}[scene.level]
             np.testing.assert_array_equal(scene.degraded, scene.clean + np.uint8(more))
         assert all(map(equal, scenes, scenes_for(tmp_path)))
+
+    def test_their_number_is_known_before_one_is_read(self, clean, tmp_path, monkeypatch):
+        write_image(tmp_path / "light" / "a.png", np.zeros((20, 24, 3), np.uint8))
+        write_image(tmp_path / "light" / "b.png", np.zeros((24, 20, 3), np.uint8))
+        monkeypatch.setattr("manas.data.cache.read_image", lambda path: pytest.fail("is read"))
+        scenes = scenes_of_pairs(tmp_path)
+        assert (len(scenes), scenes.title) == (2, tmp_path.name)
+        generated = scenes_for(None, ["rain"], clean)
+        assert (len(generated), len(list(generated)), len(list(generated))) == (6, 6, 6)
 
     def test_halves_of_a_file_are_decoded_once(self, tmp_path, monkeypatch):
         reads = []
@@ -214,4 +198,4 @@ def test_a_folder_given_as_the_current_one_has_a_name(clean, tmp_path, monkeypat
     write_image(tmp_path / "light" / "a.png", np.zeros((20, 24, 3), np.uint8))
     write_image(tmp_path / "light" / "b.png", np.zeros((24, 20, 3), np.uint8))
     monkeypatch.chdir(tmp_path)
-    assert next(scenes_of_pairs(Path("."))).group == tmp_path.name
+    assert next(iter(scenes_of_pairs(Path(".")))).group == tmp_path.name

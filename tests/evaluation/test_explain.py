@@ -11,7 +11,7 @@ from manas.cli import app
 from manas.data.images import write_image
 from manas.errors import ManasError
 from manas.evaluation.explain import OPENCV, REASONS, explain, table
-from manas.evaluation.metrics import PROTOCOLS
+from manas.evaluation.protocols import PROTOCOLS
 
 
 def picture(seed):
@@ -72,17 +72,21 @@ def test_identical_images_are_counted_and_left_out(tmp_path):
     assert rgb.identical == 1
     assert rgb.scores.psnr == pytest.approx(20 * math.log10(25.5))
     assert by_name(explain(b, b))["rgb"].scores == (math.inf, pytest.approx(1))
-    assert table([rgb])[1][0][:2] == ("rgb", "28.13 dB, 1 identical left out")
+    assert table([rgb]).rows[0][:2] == ("rgb", "28.13 dB, 1 identical left out")
 
 
 class TestBadInput:
     def test_a_file_without_partner(self, tmp_path):
         a, b = pairs_in(tmp_path)
         write_image(b / "three.png", picture(3))
-        with pytest.raises(ManasError, match=r"b: three has no partner in \S+a \(1 such"):
+        with pytest.raises(ManasError, match=r"b/three\.png has no partner in \S+a \(1 image in all"):
             explain(a, b)
+        (b / "three.png").unlink()
         (b / "one.png").unlink()
-        with pytest.raises(ManasError, match=r"a: one has no partner in \S+b \(2 such"):
+        (b / "two.png").unlink()
+        write_image(b / "three.png", picture(3))
+        write_image(a / "three.png", picture(3))
+        with pytest.raises(ManasError, match=r"a/one\.bmp has no partner in \S+b \(2 images in all"):
             explain(a, b)
 
     def test_a_folder_and_a_file(self, tmp_path):
@@ -111,3 +115,4 @@ def test_the_command_prints_numbers_and_reasons(tmp_path):
     words = " ".join(result.output.split())
     assert "1.32 dB less" in words
     assert "truncated to 8 bit" in words
+    assert "2 images. Means of per-image values" in words

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from manas.evaluation.metrics import PROTOCOLS, full_range_luma, luma, psnr, psnr_y
+from manas.evaluation.metrics import full_range_luma, luma, psnr, psnr_y
+from manas.evaluation.protocols import PROTOCOLS
 
 
 def as_tensor(image):

@@ -16,7 +16,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from manas.data.images import read_image
 from manas.errors import ManasError
 from manas.evaluation.evaluate import evaluate
-from manas.evaluation.metrics import PROTOCOLS, BorderCrop, luma, protocol_named, psnr_y
+from manas.evaluation.metrics import luma, psnr_y
+from manas.evaluation.protocols import PROTOCOLS, BorderCrop, as_batch, protocol_named
 from manas.evaluation.scenes import DegradedScene
 from manas.restoration.ssim import ssim
 
@@ -180,6 +181,53 @@ def test_downsampling_by_two_averages_a_pixel_and_the_next():
     small[..., ::2] = 255
     by_hand = ssim(luma(torch.tensor(small)), luma(torch.tensor(grey)), mode="metric")
     assert PROTOCOLS["derain-prenet"].measure(clean, shifted).ssim == pytest.approx(float(by_hand), abs=1e-9)
+
+
+class TestBatches:
+    """Several images at once are what each is alone."""
+
+    @pytest.mark.parametrize("name", PROTOCOLS)
+    def test_a_batch_is_its_images(self, name):
+        images, references = zip(
+            *(pair(40, 36), pair(40, 36)[::-1], (noise(40, 36, 2), noise(40, 36, 3))), strict=True
+        )
+        alone = list(map(PROTOCOLS[name].measure, images, references))
+        batch, targets = (torch.stack([as_tensor(each).byte() for each in of]) for of in (images, references))
+        np.testing.assert_allclose(PROTOCOLS[name].measure_batch(batch, targets), alone, atol=1e-10)
+        shared = PROTOCOLS[name].measure_batch(*as_batch(images, references[0]))
+        assert shared == [PROTOCOLS[name].measure(image, references[0]) for image in images]
+
+    @pytest.mark.parametrize("name", PROTOCOLS)
+    def test_at_once_as_on_a_gpu(self, name):
+        """What is split on the CPU is one piece there."""
+        images = torch.stack([as_tensor(noise(400, 40, seed)).byte() for seed in range(3)])
+        protocol = PROTOCOLS[name]
+        together = protocol._measured(images[:2], images[1:])
+        np.testing.assert_allclose(together, protocol.measure_batch(images[:2], images[1:]), atol=1e-10)
+
+    def test_no_image(self):
+        assert (
+            PROTOCOLS["derain"].measure_batch(
+                torch.zeros(0, 3, 20, 20, dtype=torch.uint8), torch.zeros(3, 20, 20, dtype=torch.uint8)
+            )
+            == []
+        )
+
+    @pytest.mark.parametrize(
+        ("shape", "reference", "dtype"),
+        [
+            ((3, 20, 20), (3, 20, 20), torch.uint8),
+            ((2, 1, 20, 20), (2, 1, 20, 20), torch.uint8),
+            ((2, 3, 20, 20), (2, 3, 20, 21), torch.uint8),
+            ((2, 3, 20, 20), (1, 3, 20, 20), torch.uint8),
+            ((2, 3, 20, 20), (3, 20, 20), torch.float32),
+        ],
+    )
+    def test_other_shapes_and_types_are_refused(self, shape, reference, dtype):
+        with pytest.raises(ManasError, match=r"uint8 \(N, 3, H, W\)"):
+            PROTOCOLS["derain"].measure_batch(
+                torch.zeros(shape, dtype=dtype), torch.zeros(reference, dtype=dtype)
+            )
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

@@ -1,4 +1,4 @@
-"""Padding by reflected indices, and tiles that equal the whole."""
+"""Padding by reflected indices, and images that are parted."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,13 @@ from torch import nn
 from torch.export import Dim, export
 
 from manas.errors import ManasError
-from manas.inference.tiling import crop_to, pad_to_multiple, restore_tiled, restore_whole
+from manas.inference.tiling import Tiling, crop_to, pad_to_multiple
+
+sides = st.integers(1, 100)
+multiples = st.sampled_from([1, 2, 3, 8, 32])
 
 
-@given(height=st.integers(1, 40), width=st.integers(1, 40), multiple=st.sampled_from([1, 2, 3, 8, 32]))
+@given(height=st.integers(1, 40), width=st.integers(1, 40), multiple=multiples)
 @settings(max_examples=60, deadline=None)
 @example(height=1, width=1, multiple=8)
 @example(height=2, width=3, multiple=32)
@@ -50,102 +53,132 @@ def test_padding_and_cropping_export_with_dynamic_sizes():
         torch.testing.assert_close(exported(image), network(image))
 
 
-def local_network(radius, dtype=torch.float32):
-    """A stack of 3 x 3 convolutions: nothing farther than `radius` pixels is seen."""
-    torch.manual_seed(0)
-    layers = []
-    for _ in range(radius):
-        layers += [nn.Conv2d(3, 3, 3, padding=1), nn.Tanh()]
-    return nn.Sequential(*layers).to(dtype).eval()
+def placed(part, within):
+    """A slice of a slice, of what the outer one is of."""
+    return slice(within.start + part.start, within.start + part.stop)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    height=st.integers(1, 70),
-    width=st.integers(1, 70),
-    multiple=st.sampled_from([1, 2, 8]),
-    tile=st.integers(1, 40),
-    radius=st.integers(1, 6),
+def rounded_up(value, multiple):
+    return -(-value // multiple) * multiple
+
+
+any_tiling = given(
+    height=sides, width=sides, multiple=multiples, tile=st.none() | st.integers(1, 130), halo=st.integers(0, 50)
 )
-@example(height=1, width=1, multiple=8, tile=8, radius=3)
-@example(height=33, width=64, multiple=8, tile=32, radius=6)
-def test_tiles_equal_the_whole_where_the_halo_covers_the_receptive_radius(
-    height, width, multiple, tile, radius
-):
-    network = local_network(radius)
-    image = torch.rand(1, 3, height, width)
-    whole = restore_whole(network, image, multiple)
-    tile = max(tile, height // 6, width // 6)  # bounds the number of tiles, for time
-    tiled = restore_tiled(network, image, multiple, tile, halo=radius)
-    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-5)
 
 
-def test_two_scales_agree_when_tiles_start_at_the_multiple():
-    torch.manual_seed(0)
-    down = nn.Conv2d(3, 3, 3, padding=1, stride=2)
+class TestTiles:
+    @any_tiling
+    def test_cores_part_the_padded_image_and_what_is_kept_the_image(self, height, width, multiple, tile, halo):
+        padded = np.zeros([rounded_up(side, multiple) for side in (height, width)], int)
+        image = np.zeros((height, width), int)
+        for rows, columns in Tiling(multiple, tile, halo).tiles(height, width):
+            padded[placed(rows.core, rows.run), placed(columns.core, columns.run)] += 1
+            image[rows.kept, columns.kept] += 1
+        assert (padded == 1).all()
+        assert (image == 1).all()
 
-    def network(image):
-        return nn.functional.interpolate(down(image).tanh(), scale_factor=2)
+    @any_tiling
+    def test_what_is_kept_begins_where_the_core_does(self, height, width, multiple, tile, halo):
+        for spans in Tiling(multiple, tile, halo).tiles(height, width):
+            for span, side in zip(spans, (height, width), strict=True):
+                core = placed(span.core, span.run)
+                assert (span.kept.start, span.kept.stop) == (core.start, min(core.stop, side))
 
-    image = torch.rand(2, 3, 45, 51)
-    whole = restore_whole(network, image, 2)
-    torch.testing.assert_close(restore_tiled(network, image, 2, tile=15, halo=3), whole, rtol=0, atol=1e-5)
+    @any_tiling
+    def test_tiles_start_and_end_at_multiples_inside(self, height, width, multiple, tile, halo):
+        for spans in Tiling(multiple, tile, halo).tiles(height, width):
+            for span, side in zip(spans, (height, width), strict=True):
+                ends = (span.run.start, span.run.stop, span.core.start, span.core.stop)
+                assert [end % multiple for end in ends] == [0, 0, 0, 0]
+                assert 0 <= span.run.start < span.run.stop <= rounded_up(side, multiple)
 
-
-def test_too_small_a_halo_shows():
-    network = local_network(4)
-    image = torch.rand(1, 3, 40, 40)
-    whole, tiled = restore_whole(network, image, 1), restore_tiled(network, image, 1, tile=16, halo=1)
-    assert (whole - tiled).abs().max() > 1e-4
-
-
-@pytest.mark.parametrize(("multiple", "tile", "halo"), [(8, 20, 5), (4, 4, 0), (1, 100, 3)])
-def test_tiles_start_and_end_at_multiples_and_stay_within_their_size(multiple, tile, halo):
-    positions = torch.arange(50 * 61).reshape(1, 1, 50, 61).expand(1, 3, 50, 61).double()
-    whole = pad_to_multiple(positions, multiple)
-    limit = sum(-(-part // multiple) * multiple for part in (tile, halo, halo))
-
-    def network(image):
-        assert image.shape[-2] % multiple == image.shape[-1] % multiple == 0
-        assert max(image.shape[-2:]) <= limit
-        row, column = (whole[0, 0] == image[0, 0, 0, 0]).nonzero()[0].tolist()
-        assert row % multiple == column % multiple == 0
-        return image
-
-    assert torch.equal(restore_tiled(network, positions, multiple, tile, halo), positions)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_the_result_is_where_and_what_the_image_is(dtype):
-    image = torch.rand(2, 3, 19, 13, dtype=dtype)
-    network = nn.Identity()
-    for restored in (restore_whole(network, image, 8), restore_tiled(network, image, 8, 8, 0)):
-        assert restored.dtype == dtype
-        assert restored.device == image.device
-        assert torch.equal(restored, image)
+    @any_tiling
+    def test_a_core_has_its_halo_and_no_more(self, height, width, multiple, tile, halo):
+        for spans in Tiling(multiple, tile, halo).tiles(height, width):
+            for span, side in zip(spans, (height, width), strict=True):
+                core, end = placed(span.core, span.run), rounded_up(side, multiple)
+                around = rounded_up(halo, multiple)
+                assert span.run == slice(max(core.start - around, 0), min(core.stop + around, end))
+                assert core.stop - core.start <= (end if tile is None else rounded_up(tile, multiple))
 
 
-def test_only_tiles_go_to_the_device_of_the_network():
-    class Elsewhere(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(3, 1, 1, device="meta"))
-            self.seen = []
-
-        def forward(self, image):
-            self.seen.append((image.device.type, tuple(image.shape)))
-            return image * self.weight
-
-    network = Elsewhere()
-    with pytest.raises(NotImplementedError):  # nothing can come back from the meta device
-        restore_tiled(network, torch.rand(1, 3, 32, 32), 8, tile=8, halo=8)
-    assert network.seen == [("meta", (1, 3, 16, 16))]
+def test_tiles_come_row_by_row():
+    starts = [(rows.kept.start, columns.kept.start) for rows, columns in Tiling(2, 4, 2).tiles(7, 9)]
+    assert starts == [(0, 0), (0, 4), (0, 8), (4, 0), (4, 4), (4, 8)]
 
 
-def test_no_graph_is_kept():
-    network, image = local_network(1), torch.rand(1, 3, 9, 9)
-    assert not restore_whole(network, image, 8).requires_grad
-    assert not restore_tiled(network, image, 8, 8, 1).requires_grad
+@pytest.mark.parametrize("tile", [None, 64, 1000])
+def test_an_image_that_fits_is_one_tile(tile):
+    (tile,) = Tiling(8, tile, 16).tiles(63, 5)
+    assert tile.rows == (slice(0, 64), slice(0, 64), slice(0, 63))
+    assert tile.columns == (slice(0, 8), slice(0, 8), slice(0, 5))
+
+
+any_sample = given(
+    height=sides, width=sides, multiple=multiples, side=st.integers(1, 60), most=st.integers(1, 4)
+)
+
+
+class TestWindows:
+    @any_sample
+    def test_they_lie_inside_at_multiples(self, height, width, multiple, side, most):
+        for window in Tiling(multiple).windows(height, width, side, most):
+            for part, end in zip(window, (height, width), strict=True):
+                assert 0 <= part.start < part.stop <= rounded_up(end, multiple)
+                assert part.start % multiple == part.stop % multiple == 0
+                assert part.stop - part.start == min(rounded_up(side, multiple), rounded_up(end, multiple))
+
+    @any_sample
+    def test_there_are_few_and_no_two_alike(self, height, width, multiple, side, most):
+        windows = Tiling(multiple).windows(height, width, side, most)
+        assert 1 <= len(windows) <= most**2
+        assert len({(rows.start, columns.start) for rows, columns in windows}) == len(windows)
+
+    @any_sample
+    def test_they_are_spread_from_end_to_end(self, height, width, multiple, side, most):
+        windows = Tiling(multiple).windows(height, width, side, most)
+        for axis, end in enumerate((height, width)):
+            starts = sorted({window[axis].start for window in windows})
+            steps = np.diff(starts)
+            assert starts[0] == 0
+            if len(starts) > 1:
+                assert max(window[axis].stop for window in windows) == rounded_up(end, multiple)
+                assert steps.max() - steps.min() <= multiple
+
+    @any_sample
+    def test_they_cover_all_that_they_can(self, height, width, multiple, side, most):
+        seen = np.zeros([rounded_up(end, multiple) for end in (height, width)], bool)
+        for rows, columns in Tiling(multiple).windows(height, width, side, most):
+            seen[rows, columns] = True
+        for axis, end in enumerate(seen.shape):
+            # Spread over more than they cover, they may overlap by what is lost to multiples.
+            least = min(end, most * rounded_up(side, multiple) - (most - 1) * (multiple - 1))
+            assert seen.any(1 - axis).sum() >= least
+
+    @any_sample
+    def test_an_image_that_fits_is_one_window(self, height, width, multiple, side, most):
+        windows = Tiling(multiple).windows(height, width, max(height, width), most)
+        assert windows == [tuple(slice(0, rounded_up(end, multiple)) for end in (height, width))]
+
+
+@given(height=sides, width=sides, multiple=multiples, data=st.data())
+@settings(max_examples=25)
+def test_a_cut_is_a_part_of_the_padded_image(height, width, multiple, data):
+    image = torch.rand(2, 3, height, width)
+    tiling = Tiling(multiple, data.draw(sides), data.draw(st.integers(0, 9)))
+    for rows, columns in tiling.tiles(height, width)[:20]:
+        expected = pad_to_multiple(image, multiple)[..., rows.run, columns.run]
+        assert torch.equal(tiling.cut(image, rows.run, columns.run), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float64])
+def test_a_cut_has_the_type_of_the_image_and_memory_of_its_own(dtype):
+    image = (torch.rand(1, 3, 9, 9) * 200).to(dtype)
+    part = Tiling(8).cut(image, slice(8, 16), slice(0, 8))
+    assert (part.dtype, part.shape) == (dtype, (1, 3, 8, 8))
+    assert part.untyped_storage().nbytes() == 3 * 8 * 8 * dtype.itemsize
+    assert torch.equal(part[..., 1, :].int(), image[..., 7, :8].int())  # reflected about row 8
 
 
 @pytest.mark.parametrize(
@@ -159,19 +192,4 @@ def test_no_graph_is_kept():
 )
 def test_impossible_tiles_are_refused(arguments, message):
     with pytest.raises(ManasError, match=message):
-        restore_tiled(
-            nn.Identity(), torch.rand(1, 3, 9, 9), **{"multiple": 8, "tile": 8, "halo": 0, **arguments}
-        )
-
-
-@pytest.mark.parametrize("shape", [(3, 9, 9), (1, 3, 0, 9), (0, 3, 9, 9)])
-def test_what_is_no_batch_of_images_is_refused(shape):
-    with pytest.raises(ManasError, match="takes a batch of images"):
-        restore_whole(nn.Identity(), torch.rand(*shape), 8)
-    with pytest.raises(ManasError, match="takes a batch of images"):
-        restore_tiled(nn.Identity(), torch.rand(*shape), 8, 8, 0)
-
-
-def test_a_network_that_changes_the_shape_is_refused():
-    with pytest.raises(ManasError, match=r"turned \(1, 3, 16, 16\) into \(1, 3, 8, 8\)"):
-        restore_whole(nn.AvgPool2d(2), torch.rand(1, 3, 9, 9), 8)
+        Tiling(**{"multiple": 8, "tile": 8, "halo": 0, **arguments})

@@ -191,3 +191,11 @@ def test_a_space_that_does_not_fit_is_refused(fields, message):
 def test_any_width_fits_where_there_is_no_attention():
     space = MultiScaleAttentive(channels=(7, 13), columns=(1,), attention=None)
     assert space.supernet()(torch.rand(2, 3, 4, 4)).shape == (2, 3, 4, 4)
+
+
+def test_torch_compile_sees_one_graph():
+    space = MultiScaleAttentive(channels=(4, 8), columns=(1,), attention={"groups": 2})
+    network = space.network(space.sample(seed=0)).eval()
+    with torch.no_grad():
+        explained = torch._dynamo.explain(network)(torch.rand(1, 3, 16, 16))
+    assert (explained.graph_count, explained.graph_break_count) == (1, 0)

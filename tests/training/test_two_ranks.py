@@ -46,6 +46,7 @@ RETRAIN = SHORT | {
     "optimiser": DESCENT,
     "schedule": {"warmup": 0},
     "average": 0.9,
+    "loss": {"stages": 0.1},
 }
 
 # Smaller still: there are many.

@@ -1,0 +1,67 @@
+"""How much memory a network needs for an image."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from manas.inference.tiling import rounded_up
+
+CPU_MEMORY = 3 * 2**29  # bytes for one image on the CPU
+GPU_SHARE = 0.5  # of what is free
+SIDE = 256  # pixels; large enough for borders not to matter
+
+
+def bytes_a_pixel(network: nn.Module, multiple: int) -> int:
+    """The most bytes that are alive at once in a forward pass without gradients, for each pixel of the image.
+
+    Counted on the meta device, where tensors have sizes and no content; in float32. What an operation needs
+    for itself (a convolution's workspace) is not seen.
+    """
+    side = rounded_up(SIDE, multiple)
+    shadow = copy.deepcopy(network).to("meta")
+    image = torch.empty((1, 3, side, side), device="meta")
+    with torch.no_grad(), _Alive() as alive:
+        shadow(image)
+    return -(-alive.most // (side * side))
+
+
+def memory_for(device: torch.device) -> int:
+    """The bytes that one image may take on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0] * GPU_SHARE)
+    return CPU_MEMORY
+
+
+class _Alive(TorchDispatchMode):
+    """Counts the bytes of the storages that operations made and that are still referred to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now, self.most = 0, 0
+        self.seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(tensor, Tensor):
+                self._see(tensor.untyped_storage())
+        return made
+
+    def _see(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self.seen:
+            return
+        self.seen.add(key)
+        self.now += storage.nbytes()
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._forget, key, storage.nbytes())
+
+    def _forget(self, key: int, size: int) -> None:
+        self.seen.discard(key)
+        self.now -= size

@@ -1,0 +1,160 @@
+"""From the pixels of an image to restored pixels: cut, restored, blended, put back, one tile at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manas.errors import ManasError
+from manas.inference.ensemble import NO_TURN, Turn
+from manas.inference.statistics import (
+    Core,
+    Gathering,
+    Network,
+    NotFiniteError,
+    Statistics,
+    exact_statistics,
+    sampled_statistics,
+    with_statistics,
+)
+from manas.inference.tiling import Tile, Tiling
+
+WINDOW, WINDOWS = 256, 3  # the sample for statistics: up to 3 x 3 windows of 256 x 256 pixels
+LEVELS = {torch.uint8: 255, torch.uint16: 65535}  # the value of white; floats have 1
+
+Report = Callable[[int, int], Any]  # runs of tiles that are done, and about how many there will be
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How an image is restored.
+
+    Attributes:
+        network: (B, 3, H, W) in [0, 1] -> the same, in evaluation mode.
+        device: where it is. Only tiles go there; the image and the result stay where the image is.
+        tiling: how the image is parted.
+        gathering: how pooling layers see the whole of an image of several tiles; None where there are none.
+        turns: the versions of the image whose restorations are averaged.
+        strength: 0 leaves the image as it is, 1 is the restoration.
+        at_once: how many images of one tile go together; all unless given.
+        window: side in pixels of the windows that sampled statistics are over; 256 unless given.
+        depth: how many passes over the tiles exact statistics need, if they are gathered; to report progress.
+    """
+
+    network: Network
+    device: torch.device
+    tiling: Tiling
+    gathering: Gathering | None = "sampled"
+    turns: tuple[Turn, ...] = (NO_TURN,)
+    strength: float = 1.0
+    at_once: int | None = None
+    window: int | None = None
+    depth: int = 0
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor, progress: Report | None = None) -> Tensor:
+        """Restores (B, 3, H, W), uint8, uint16 or float in [0, 1]; the result is alike.
+
+        Raises:
+            NotFiniteError: if the network's output is not finite.
+        """
+        if image.ndim != 4 or 0 in image.shape:
+            raise ManasError(f"restoring takes a batch of images (B, 3, H, W), got shape {tuple(image.shape)}")
+        tiles = self.tiling.tiles(*image.shape[-2:])
+        restored = torch.empty_like(image)
+        # Pooling is over one image, so images of several tiles go one by one.
+        at_once = 1 if len(tiles) > 1 else self.at_once or len(image)
+        batches = list(zip(image.split(at_once), restored.split(at_once), strict=True))
+        report = _Counter(len(batches) * self._runs(len(tiles)), progress)
+        for batch, target in batches:
+            statistics = self._statistics(batch, tiles, report)
+            for tile in tiles:
+                self._restore(tile, batch, target, statistics)
+                report.one_more()
+        return restored
+
+    def _runs(self, tiles: int) -> int:
+        """How often the network is run for an image of so many tiles, with its turns counted as one."""
+        if tiles == 1 or not self.depth:
+            return tiles
+        return tiles + len(self.turns) * (self.depth * tiles + 1)  # one more tells that nothing is left
+
+    def _restore(
+        self, tile: Tile, image: Tensor, restored: Tensor, statistics: dict[Turn, Statistics] | None
+    ) -> None:
+        given = self._cut(image, tile.rows.run, tile.columns.run)
+        found = self._mean(given, statistics)
+        if not found.isfinite().all():
+            raise NotFiniteError
+        blended = torch.lerp(given, found, self.strength).clamp(0, 1)
+        core = blended[..., tile.rows.core, tile.columns.core]
+        rows, columns = tile.rows.kept, tile.columns.kept
+        target = restored[..., rows, columns]
+        target.copy_(_as_levels(core[..., : target.shape[-2], : target.shape[-1]], image.dtype))
+
+    def _mean(self, given: Tensor, statistics: dict[Turn, Statistics] | None) -> Tensor:
+        """The mean over the turns of what the network makes of a tile."""
+        total = torch.zeros_like(given)
+        for turn in self.turns:
+            turned = turn.of(given)
+            output = (
+                self.network(turned)
+                if statistics is None
+                else with_statistics(self.network, turned, statistics[turn])
+            )
+            if output.shape != turned.shape:
+                raise ManasError(
+                    f"the network turned {tuple(turned.shape)} into {tuple(output.shape)}: "
+                    "restoring needs a network that keeps the shape"
+                )
+            total += turn.undo(output)
+        return total / len(self.turns)
+
+    def _statistics(self, image: Tensor, tiles: list[Tile], report: _Counter) -> dict[Turn, Statistics] | None:
+        """What pooling layers are given in every tile, for each turn; None where each tile finds it itself."""
+        if len(tiles) == 1 or self.gathering is None:
+            return None
+        if self.gathering == "sampled":
+            height, width = image.shape[-2:]
+            parts = self.tiling.windows(height, width, self.window or WINDOW, WINDOWS)
+            windows = torch.cat([self._cut(image, *part) for part in parts])
+            return {turn: sampled_statistics(self.network, turn.of(windows)) for turn in self.turns}
+        turned = {turn: partial(self._turned, turn, image, tiles, report) for turn in self.turns}
+        return {turn: exact_statistics(self.network, each) for turn, each in turned.items()}
+
+    def _turned(
+        self, turn: Turn, image: Tensor, tiles: list[Tile], report: _Counter
+    ) -> Iterator[tuple[Tensor, Core]]:
+        for tile in tiles:
+            report.one_more()
+            given = self._cut(image, tile.rows.run, tile.columns.run)
+            yield turn.of(given), turn.part(tile.rows.core, tile.columns.core, *given.shape[-2:])
+
+    def _cut(self, image: Tensor, rows: slice, columns: slice) -> Tensor:
+        """A part of the padded image on the device, float32 in [0, 1]."""
+        part = self.tiling.cut(image, rows, columns).to(self.device)
+        return part.float() / LEVELS.get(image.dtype, 1)
+
+
+class _Counter:
+    """Tells how many runs of tiles are done of about how many."""
+
+    def __init__(self, total: int, report: Report | None):
+        self.done, self.total, self.report = 0, total, report
+
+    def one_more(self) -> None:
+        self.done += 1
+        if self.report is not None:
+            self.report(self.done, self.total)
+
+
+def _as_levels(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """[0, 1] -> `dtype`; for integers, halves are rounded up."""
+    if dtype not in LEVELS:
+        return values.to(dtype)
+    return torch.floor(values * LEVELS[dtype] + 0.5).to(torch.int32).to(dtype)

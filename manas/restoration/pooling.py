@@ -1,0 +1,54 @@
+"""Global pooling: the one way in which a network looks at a whole image at once.
+
+Everything else that restoration networks do is local. What is pooled through these functions can be gathered
+over the tiles of an image that does not fit into memory (`manas.inference.statistics`); a layer that pools by
+itself makes tiles differ from the whole image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+Kind = Literal["mean", "maximum"]
+
+
+class Pooling(Protocol):
+    """Answers for a pooling layer: features (B, C, H, W) of a part of the image -> (B, C)."""
+
+    def __call__(self, x: Tensor, kind: Kind) -> Tensor: ...
+
+
+_answering: ContextVar[Pooling | None] = ContextVar("pooling", default=None)  # of this thread alone
+
+
+def image_mean(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C), the mean over the image."""
+    pooling = _of_this_thread()
+    return x.mean((2, 3)) if pooling is None else pooling(x, "mean")
+
+
+def image_maximum(x: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C), the maximum over the image."""
+    pooling = _of_this_thread()
+    return x.amax((2, 3)) if pooling is None else pooling(x, "maximum")
+
+
+def _of_this_thread() -> Pooling | None:
+    """What answers; nothing in a compiled or exported network, which sees whole images alone."""
+    return None if torch.compiler.is_compiling() else _answering.get()
+
+
+@contextmanager
+def pooled_by(pooling: Pooling) -> Iterator[None]:
+    """Within the block, and in this thread, `pooling` answers for every pooling layer."""
+    token = _answering.set(pooling)
+    try:
+        yield
+    finally:
+        _answering.reset(token)
