@@ -15,10 +15,11 @@ import typer
 
 import manas
 from manas import data_cli, evaluate_cli
-from manas.console import Space, say, size
+from manas.console import Space, say
 from manas.errors import ManasError
 from manas.export_cli import export
 from manas.genotype_cli import genotypes
+from manas.reporting.size import size
 from manas.restore_cli import restore
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)

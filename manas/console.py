@@ -10,7 +10,6 @@ import typer
 from rich.console import Console, RenderableType
 
 from manas.errors import ManasError
-from manas.reporting.size import size as size
 
 BLIND = "blind"  # the task of the fused output
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from manas.console import Space, print_whole, say, size, space_class_of
+from manas.console import Space, print_whole, say, space_class_of
 from manas.errors import ManasError
+from manas.reporting.size import size
 
 if TYPE_CHECKING:
     from manas.architecture.cost import InputShape

@@ -135,7 +135,7 @@ class TestFailures:
         heading, *lines = err.splitlines()
         assert heading == "manas: 2 of 5 files could not be restored:"
         for line, name in zip(lines, ("aa.png", "deep/empty.jpg"), strict=True):
-            assert line.startswith(f"{folder / name}: cannot be read as a picture")
+            assert line.startswith(f"{folder / name}: cannot read it as an image")
 
     def test_a_full_disk(self, restore, folder, tmp_path, monkeypatch):
         def fail(path, *_, **__):

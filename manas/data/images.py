@@ -1,6 +1,8 @@
 """The file edge: image files of every kind in, RGB arrays inside, files out again."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from PIL import Image, ImageOps
 from manas.errors import ManasError
 from manas.files import replacing
 
+FORMATS_READ = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # whatever a file is called; EPS would start a program
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 _JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
@@ -31,18 +34,24 @@ def read_image(path: str | Path) -> np.ndarray:
     EXIF orientation is applied; palettes, grey, 16-bit grey and CMYK are converted; alpha is dropped, not
     composed. ManasError naming the path where the file is missing, empty, truncated or no image.
     """
+    with reading(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns about odd metadata and then reads the picture
+        with Image.open(path, formats=FORMATS_READ) as picture:
+            return np.array(upright_rgb(picture))
+
+
+@contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Within it an image file is read: whatever goes wrong is a ManasError that names the file."""
     if not Path(path).is_file():
-        raise ManasError(f"no image file at {path}: check the path")
+        raise ManasError(f"{path}: no such file; check the path")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns about odd metadata and then reads the picture
-            with Image.open(path) as picture:
-                return np.array(upright_rgb(picture))
+        yield
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a malformed file makes them trip over
         raise ManasError(
-            f"cannot read {path} as an image ({first_line(error)}): replace the file or leave it out"
+            f"{path}: cannot read it as an image ({first_line(error)}); replace the file or leave it out"
         ) from error
 
 
@@ -105,7 +114,7 @@ def _check_picture(array: np.ndarray, path: Path) -> None:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         raise ManasError(
             f"cannot write {path}: a picture is uint8 of shape (H, W, 3), got {array.dtype} {array.shape}; "
-            "convert it first"
+            "convert floats with as_bytes"
         )
 
 

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from manas.data.images import first_line, format_of, sixteen_bit_grey, to_eight_bits
+from manas.data.images import (
+    FORMATS_READ,
+    first_line,
+    format_of,
+    reading,
+    sixteen_bit_grey,
+    to_eight_bits,
+)
 from manas.errors import ManasError
 from manas.files import replacing
 from manas.inference import sixteen_bits
@@ -22,7 +29,6 @@ from manas.inference.metadata import Metadata, kept_by, metadata_of, save_option
 
 LARGEST = 500_000_000  # pixels; a few kilobytes can claim any number, and all of them would be allocated
 
-_READ = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # not EPS and others, whose readers start programs
 _WITH_ALPHA, _SIXTEEN_BIT, _WITHOUT_GREY = ("PNG", "WEBP", "TIFF"), ("PNG", "TIFF"), ("WEBP",)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to grey
 _ROWS = 512  # converted at a time, so that a large picture is never a second time in memory as floats
@@ -76,17 +82,8 @@ def read_picture(path: str | Path) -> Picture:
             several frames or pages, since writing one of them back would lose the others.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ManasError(f"{path}: no such file; check the path")
-    try:
-        with _up_to(LARGEST), Image.open(path, formats=_READ) as image:
-            return _picture_in(image, path)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever a malformed file makes them trip over
-        raise ManasError(
-            f"{path}: cannot be read as a picture ({first_line(error)}); replace the file or leave it out"
-        ) from error
+    with reading(path), _up_to(LARGEST), Image.open(path, formats=FORMATS_READ) as image:
+        return _picture_in(image, path)
 
 
 @contextmanager
@@ -159,7 +156,7 @@ def _planes(image: Image.Image, layout: str, path: Path) -> tuple[np.ndarray, np
 
 
 def _lower_bytes(path: Path) -> np.ndarray:
-    with Image.open(path, formats=_READ) as image:
+    with Image.open(path, formats=FORMATS_READ) as image:
         sixteen_bits.ask_for_lower_bytes(image)
         _turn_upright(image)
         return np.asarray(image)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from manas import files
+from manas.data.archives.checks import sizes_in_headers
 from manas.data.images import IMAGE_SUFFIXES, read_image, write_image
 from manas.errors import ManasError
 
@@ -163,7 +164,7 @@ def test_truncated_and_empty_files_name_their_path(suffix, kept, tmp_path):
     large = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     path = write_image(tmp_path / f"picture{suffix}", large)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ManasError, match=f"picture{suffix} as an image") as caught:
+    with pytest.raises(ManasError, match=f"picture{suffix}: cannot read it as an image") as caught:
         read_image(path)
     assert "\n" not in str(caught.value)
 
@@ -196,3 +197,10 @@ def test_damaged_files_are_read_or_refused(suffix, damage, tmp_path_factory):
             return
     assert read.dtype == np.uint8
     assert read.ndim == 3
+
+
+def test_only_formats_that_start_no_program_are_opened(tmp_path):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png", format="EPS")
+    with pytest.raises(ManasError, match="cannot read it as an image"):
+        read_image(tmp_path / "a.png")
+    assert [problem.kind for problem in sizes_in_headers([tmp_path / "a.png"])[1]] == ["unreadable"]

@@ -270,4 +270,4 @@ def test_a_spawned_worker(odd_pairs, tmp_path_factory):
     assert alone == spawned
     *batches, error = alone
     assert 0 < len(batches) < 100
-    assert f"cannot read {broken} as an image" in error
+    assert f"{broken}: cannot read it as an image" in error

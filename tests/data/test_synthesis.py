@@ -106,7 +106,7 @@ def test_a_photograph_that_cannot_be_read_leaves_nothing(photographs, tmp_path):
     (tmp_path / "photos").mkdir()
     write_image(tmp_path / "photos" / "a.png", read_image(photographs / "a.png"))
     (tmp_path / "photos" / "b.png").write_bytes(b"no image")
-    with pytest.raises(ManasError, match=r"cannot read .*b\.png"):
+    with pytest.raises(ManasError, match=r"b\.png: cannot read"):
         manas.synthesize(tmp_path / "photos", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 

@@ -100,7 +100,7 @@ class TestBadInput:
         write_image(a / "two.bmp", picture(1)[:20])
         with pytest.raises(ManasError, match=r"two\.bmp: the restored image is 40 x 20 pixels"):
             explain(a, b)
-        with pytest.raises(ManasError, match=r"no image file at \S+none\.png"):
+        with pytest.raises(ManasError, match=r"none\.png: no such file"):
             explain(a / "none.png", b / "one.png")
 
 

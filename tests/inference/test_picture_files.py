@@ -146,7 +146,7 @@ class TestSixteenBitFilesOfOthers:
     def test_separate_planes_are_refused_not_misread(self, tmp_path):
         planes = drawn(3, np.uint16).transpose(2, 0, 1)
         tifffile.imwrite(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate")
-        with pytest.raises(ManasError, match=r"a\.tif: cannot be read as a picture"):
+        with pytest.raises(ManasError, match=r"a\.tif: cannot read it as an image"):
             read_picture(tmp_path / "a.tif")
 
     @pytest.mark.parametrize(("suffix", "mode"), [("png", "I;16"), ("tif", "I;16"), ("tif", "I;16B")])
@@ -391,7 +391,7 @@ def png_of(width, height, content=b""):
 
 
 class TestWhatCannotBeRead:
-    def check(self, path, match="cannot be read as a picture"):
+    def check(self, path, match="cannot read it as an image"):
         with pytest.raises(ManasError, match=match) as error:
             read_picture(path)
         assert str(error.value).startswith(f"{path}: ")

@@ -183,6 +183,15 @@ class TestGenotypes:
         whole = space.sample(seed=4)
         trained = self.trained(str(whole.write(tmp_path / "whole.json")), tmp_path / "run", **TWO_TASKS)
         assert (trained.space, trained.choices) == (whole.space, whole.choices)
+        written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+        again = manas.retrain(module.RetrainConfig.model_validate(written | {"run": str(tmp_path / "again")}))
+        assert read_description(again).genotype.choices == whole.choices
+
+    def test_of_a_whole_network_nothing_is_left_to_choose(self, tmp_path):
+        whole = RestorationSpace(towers={"derain": tower(), "desnow": tower()}).sample(seed=0)
+        path = str(whole.write(tmp_path / "whole.json"))
+        with pytest.raises(ManasError, match=r"stitch and fusion cannot be set .* leave it out"):
+            self.trained(path, tmp_path / "run", stitch="channel", fusion="conv", **TWO_TASKS)
 
     def test_a_whole_network_is_no_tower(self, tmp_path):
         whole = RestorationSpace(towers={"derain": tower()}).sample(seed=0).write(tmp_path / "whole.json")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from PIL import Image, UnidentifiedImageError
 
 from manas.data.archives.index import Picture, Problem, Scene
+from manas.data.images import FORMATS_READ
 
 Size = tuple[int, int]
 
@@ -75,7 +76,7 @@ def sizes_in_headers(paths: Iterable[Path]) -> tuple[dict[Path, Size], list[Prob
 
 
 def _size_in_header(path: Path) -> Size:
-    with Image.open(path) as picture:
+    with Image.open(path, formats=FORMATS_READ) as picture:
         width, height = picture.size
         # Of a TIFF, Pillow gives the upright size; of a PNG without the chunk, it would decode the pixels to
         # look for it behind them.

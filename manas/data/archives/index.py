@@ -43,14 +43,9 @@ class Picture:
         """(H, W, 3) uint8, by way of what decodes its file, a cache for instance.
 
         Raises:
-            ManasError: if the file cannot be decoded; it names the half, too.
+            ManasError: if the file cannot be decoded.
         """
-        try:
-            return self.of(decode(self.path))
-        except ManasError as error:
-            if self.half is None:
-                raise
-            raise ManasError(f"{self}: {error}") from error
+        return self.of(decode(self.path))
 
     def of(self, image: np.ndarray) -> np.ndarray:
         """The picture as a view of its decoded file: (H, W, 3) -> (H, W or W / 2, 3)."""
