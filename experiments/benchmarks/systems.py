@@ -7,8 +7,9 @@ and seen by no system; on the others every system is trained, with their rain an
 seed, patch, batch and the number of images seen are the same for all rows; the search of a searched tower comes
 on top. Restoration is blind, but for a row whose towers stand alone: these are told whether it rains or snows.
 
-Every search, training and evaluation is kept in the folder of runs: what has ended is not repeated, and what
-was interrupted goes on.
+Every search, training and evaluation is kept in the folder of runs: what has ended is not repeated, what was
+interrupted goes on, and other settings are refused. Processes that share the folder may each make some of the
+systems (--only); a call without it prints the table. The time an image takes is measured then, in turn.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -33,8 +34,10 @@ from manas.config import read_config
 from manas.data.archives import read_archive
 from manas.data.images import read_image
 from manas.data.photographs import photographs_in
+from manas.errors import ManasError, nearest
 from manas.evaluation.protocols import protocol_named
 from manas.evaluation.scenes import generated_scenes, scenes_of_pairs
+from manas.files import replacing
 from manas.inference.restore import Restorer
 from manas.searching.config import SearchConfig
 from manas.training.retrain import RetrainConfig
@@ -43,6 +46,7 @@ PROTOCOL = "derain"
 HIGHEST_PSNR = 100.0  # of a clean picture that nothing was done to
 SIZE = (320, 480)
 COLUMNS = ("rain light", "rain heavy", "snow", "clean")
+ROUNDS = 5
 FIRST = (0,)  # the seeds of a row that names none
 TASKS = {"derain": "rain", "desnow": "snow"}
 
@@ -60,12 +64,15 @@ class Bench:
         scenes = list(read_archive(pairs, levels=("light", "heavy")).scenes)
         random.Random(0).shuffle(scenes)
         reported = self.config["report"]
-        for scene in scenes[:reported] if part == "report" else scenes[reported:]:
+        scenes = scenes[:reported] if part == "report" else scenes[reported:]
+        for scene in scenes:
             for level, picture in {"clean": scene.clean, **scene.degraded}.items():
                 target = folder / level / f"{scene.name}{picture.path.suffix}"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if not target.exists():
                     link_or_copy(picture.path, target)
+        if {path.stem for path in (folder / "clean").iterdir()} != {scene.name for scene in scenes}:
+            raise ManasError(f"{folder} holds scenes of another partition; give another --runs")
         return folder
 
     def data(self, tasks: tuple[str, ...], towers: tuple[str, ...]) -> dict[str, Any]:
@@ -78,42 +85,47 @@ class Bench:
         return {**self.config["data"], "sources": [{"task": own[task], **sources[task]} for task in tasks]}
 
     def searched(self, name: str, space: Any, tasks: tuple[str, ...], seed: int) -> str:
-        """The genotype file of a search, which is run if it has not ended."""
+        """The genotype file of a search; one that has ended is only compared with its settings."""
         run = self.runs / "searches" / name / f"seed{seed}"
-        if not (run / "genotype.json").is_file():
-            settings = {"run": str(run), "seed": seed, "space": space, "data": self.data(tasks, tasks)}
-            config = read_config(SearchConfig, {**self.config["search"], **settings})
-            manas.search(config, resume=(run / "config.yaml").is_file())
+        settings = {"run": str(run), "seed": seed, "space": space, "data": self.data(tasks, tasks)}
+        config = read_config(SearchConfig, {**self.config["search"], **settings})
+        manas.search(config, resume=(run / "config.yaml").is_file())
         return str(run / "genotype.json")
+
+    def drawn(self, space: str, task: str, seed: int) -> str:
+        """The file of a random genotype, another for each task and seed."""
+        file = self.runs / "drawn" / f"{space}_{task}_seed{seed}.json"
+        return str(manas.load_space(space).sample(len(TASKS) * seed + list(TASKS).index(task)).write(file))
 
     def trained(
         self, system: dict[str, Any], genotype: Any, tasks: tuple[str, ...], run: Path, seed: int
     ) -> Path:
-        """The model file of a training, which is run if it has not ended."""
-        if not (run / "report.html").is_file():  # written last
-            common = {**self.config["retrain"], **system.get("retrain", {})}
-            if isinstance(genotype, dict):
-                common |= {key: system[key] for key in ("stitch", "stitches", "fusion") if key in system}
-            towers = tuple(genotype) if isinstance(genotype, dict) else tasks
-            data = {**self.data(tasks, towers), **common.pop("data", {})}
-            settings = {"run": str(run), "seed": seed, "genotype": genotype, "data": data}
-            if len(towers) == 1:
-                settings |= {"stitch": "none", "fusion": "mean"}
-            if system.get("alone"):  # all towers together see as many images as a network does
-                common["steps"] //= len(system["towers"])
-            manas.retrain(
-                read_config(RetrainConfig, {**common, **settings}), resume=(run / "config.yaml").is_file()
-            )
-        return run / "model.safetensors"
+        """The model file of a training; one that has ended is only compared with its settings."""
+        common = {**self.config["retrain"], **system.get("retrain", {})}
+        if isinstance(genotype, dict):
+            common |= {key: system[key] for key in ("stitch", "stitches", "fusion") if key in system}
+        towers = tuple(genotype) if isinstance(genotype, dict) else tasks
+        data = {**self.data(tasks, towers), **common.pop("data", {})}
+        settings = {"run": str(run), "seed": seed, "genotype": genotype, "data": data}
+        if len(towers) == 1:
+            settings |= {"stitch": "none", "fusion": "mean"}
+        if system.get("alone"):  # all towers together see as many images as a network does
+            common["steps"] //= len(system["towers"])
+        config = read_config(RetrainConfig, {**common, **settings})
+        return manas.retrain(config, resume=(run / "config.yaml").is_file())
+
+    def folder(self, system: dict[str, Any], seed: int) -> Path:
+        return self.runs / re.sub(r"[^a-z0-9]+", "_", system["name"].lower()) / f"seed{seed}"
 
     def models(self, system: dict[str, Any], seed: int) -> dict[str, Path]:
         """The model file of a system, by task; one for all tasks where it is blind."""
-        folder = self.runs / re.sub(r"[^a-z0-9]+", "_", system["name"].lower()) / f"seed{seed}"
+        folder = self.folder(system, seed)
         tasks = tuple(TASKS)
         if "joint" in system:
             genotype: Any = self.searched(system["joint"], system["joint"], tasks, seed)
         else:
-            genotype = {task: self.tower(space, task, seed) for task, space in system["towers"].items()}
+            tower = self.drawn if system.get("random") else self.tower
+            genotype = {task: tower(space, task, seed) for task, space in system["towers"].items()}
         if not system.get("alone"):
             return dict.fromkeys(tasks, self.trained(system, genotype, tasks, folder, seed))
         return {
@@ -134,82 +146,102 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def scored(bench: Bench, models: dict[str, Path]) -> dict[str, Any]:
-    """Means of PSNR and SSIM by column, and what the system costs."""
-    restorers = {task: Restorer.load(path, device="cpu") for task, path in models.items()}
-    blind = len(set(models.values())) == 1
-    scores: dict[str, list] = {}
+def degraded(bench: Bench) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+    """Column, task, degraded and clean picture of all that is reported on."""
     clean_files = photographs_in(bench.report / "clean")
-    for task, scenes in (
-        ("derain", scenes_of_pairs(bench.report)),
-        ("desnow", generated_scenes(clean_files, "snow")),
-    ):
-        for scene in scenes:
-            column = "snow" if task == "desnow" else f"rain {scene.level}"
-            restored = restorers[task](scene.degraded)
-            scores.setdefault(column, []).append(protocol_named(PROTOCOL).measure(restored, scene.clean))
-    if blind:
-        for path in clean_files.values():
-            clean = read_image(path)
-            measured = protocol_named(PROTOCOL).measure(restorers["derain"](clean), clean)
-            capped = measured._replace(psnr=min(measured.psnr, HIGHEST_PSNR))
-            scores.setdefault("clean", []).append(capped)
+    for scene in scenes_of_pairs(bench.report):
+        yield f"rain {scene.level}", "derain", scene.degraded, scene.clean
+    for scene in generated_scenes(clean_files, "snow"):
+        yield "snow", "desnow", scene.degraded, scene.clean
+    for path in clean_files.values():
+        clean = read_image(path)
+        yield "clean", "", clean, clean
+
+
+def scored(bench: Bench, models: Mapping[str, Path]) -> dict[str, Any]:
+    """Means of PSNR and SSIM by column, and what the system costs; of no models, those of what comes in."""
+    restorers = opened(models)
+    blind = len(set(models.values())) == 1
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for column, task, picture, clean in degraded(bench):
+        if not task and not blind:
+            continue  # a clean picture has no label to tell
+        restored = restorers[task or next(iter(restorers))](picture) if restorers else picture
+        psnr, ssim = protocol_named(PROTOCOL).measure(restored, clean)
+        scores.setdefault(column, []).append((min(psnr, HIGHEST_PSNR), ssim))
     networks = [restorer.network for restorer in restorers.values()][: 1 if blind else None]
     found = [costs(network, (3, *SIZE)) for network in networks]
     return {
-        "scores": {
-            name: [mean(s.psnr for s in each), mean(s.ssim for s in each)] for name, each in scores.items()
-        },
-        "images": {name: len(each) for name, each in scores.items()},
+        "scores": {name: [mean(values) for values in zip(*each, strict=True)] for name, each in scores.items()},
         "parameters": sum(cost["parameters"] for cost in found),
-        "macs": found[0]["macs"],
-        "seconds": seconds(restorers["derain"]),
+        "macs": max((cost["macs"] for cost in found), default=0),
     }
 
 
-def seconds(restorer: Restorer) -> float:
-    """An image of 480x320 on this machine, median of three."""
+def opened(models: Mapping[str, Path]) -> dict[str, Restorer]:
+    return {task: Restorer.load(path, device="cpu") for task, path in models.items()}
+
+
+def seconds(restorers: Mapping[str, Restorer]) -> dict[str, float]:
+    """An image of 480x320 on this machine, by system: medians of rounds in which all have their turn."""
     image = np.zeros((*SIZE, 3), np.uint8)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        restorer(image)
-        times.append(time.perf_counter() - start)
-    return median(times)
+    times: dict[str, list[float]] = {name: [] for name in restorers}
+    for _ in range(ROUNDS):
+        for name, restorer in restorers.items():
+            start = time.perf_counter()
+            restorer(image)
+            times[name].append(time.perf_counter() - start)
+    return {name: median(each) for name, each in times.items()}
 
 
-def rows(bench: Bench) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Name and results by seed of every system, each as soon as it is there: first seeds first."""
-    systems = bench.config["systems"]
-    seeds = sorted({seed for system in systems for seed in system.get("seeds", FIRST)})
+def results_of(bench: Bench, systems: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Results by seed of every system, each printed as soon as it is there: first seeds first."""
     results: dict[str, list[dict[str, Any]]] = {system["name"]: [] for system in systems}
-    for seed in seeds:
+    for seed in sorted({seed for system in systems for seed in system.get("seeds", FIRST)}):
         for system in systems:
             if seed not in system.get("seeds", FIRST):
                 continue
-            file = bench.runs / "results" / f"{re.sub(r'[^a-z0-9]+', '_', system['name'].lower())}_{seed}.json"
+            models = bench.models(system, seed)
+            file = bench.folder(system, seed) / "result.json"
             if not file.is_file():
-                result = scored(bench, bench.models(system, seed))
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(json.dumps(result, indent=1))
-            results[system["name"]].append(json.loads(file.read_text()))
-            print(f"{system['name']}, seed {seed}: {results[system['name']][-1]['scores']}", flush=True)
-    yield from results.items()
+                with replacing(file) as temporary:
+                    temporary.write_text(json.dumps(scored(bench, models), indent=1))
+            result = json.loads(file.read_text()) | {"models": models}
+            results[system["name"]].append(result)
+            print(f"{system['name']}, seed {seed}: {', '.join(cells([result]))}", flush=True)
+    return results
 
 
-def line(name: str, results: list[dict[str, Any]]) -> str:
-    """A row of the table: means over seeds, and the range of PSNR where there are several."""
-    cells = [name, str(len(results)), f"{results[0]['parameters']:,}", f"{results[0]['macs'] / 1e9:.2f}"]
-    cells.append(f"{median(result['seconds'] for result in results):.2f}")
+def cells(results: list[dict[str, Any]]) -> list[str]:
+    """The scores of a row: means over seeds, and the range of PSNR where there are several."""
+    found = []
     for column in COLUMNS:
         values = [result["scores"][column] for result in results if column in result["scores"]]
-        if not values:
-            cells.append("")
-            continue
         psnrs = [psnr for psnr, _ in values]
         span = f" ({min(psnrs):.2f} to {max(psnrs):.2f})" if len(psnrs) > 1 else ""
-        cells.append(f"{mean(psnrs):.2f}{span} / {mean(ssim for _, ssim in values):.4f}")
-    return f"| {' | '.join(cells)} |"
+        found.append(f"{mean(psnrs):.2f}{span} / {mean(ssim for _, ssim in values):.4f}" if values else "")
+    return found
+
+
+def print_table(bench: Bench, results: dict[str, list[dict[str, Any]]]) -> None:
+    first = {name: opened(each[0]["models"]) for name, each in results.items()}
+    times = seconds({name: next(iter(restorers.values())) for name, restorers in first.items()})
+    print(f"\nPSNR-Y in dB / SSIM-Y, protocol {PROTOCOL}, {bench.config['report']} scenes that no system saw;")
+    print("clean: the output for a clean picture against that picture\n")
+    headings = ["system", "seeds", "parameters", "GMACs at 480x320", "s an image", *COLUMNS]
+    print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
+    print(f"| degraded input | | | | | {' | '.join(cells([scored(bench, {})]))} |")
+    for name, each in results.items():
+        cost = f"{each[0]['parameters']:,} | {each[0]['macs'] / 1e9:.2f} | {times[name]:.2f}"
+        print(f"| {name} | {len(each)} | {cost} | {' | '.join(cells(each))} |")
+
+
+def chosen(systems: list[dict[str, Any]], only: Collection[str] | None) -> list[dict[str, Any]]:
+    names = [system["name"] for system in systems]
+    for name in only or ():
+        if name not in names:
+            raise ManasError(f"--only: no system is called {name!r}; {nearest(name, names)}")
+    return [system for system in systems if only is None or system["name"] in only]
 
 
 def main() -> None:
@@ -218,22 +250,16 @@ def main() -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/systems"))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="make these alone, and print no table")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    bench = Bench(yaml.safe_load(arguments.config.read_text()), arguments.pairs, arguments.runs)
-    table = [line(name, results) for name, results in rows(bench)]
-    print(f"\nPSNR-Y in dB / SSIM-Y, protocol {PROTOCOL}, {bench.config['report']} scenes that no system saw;")
-    print("clean: the output for a clean picture against that picture\n")
-    headings = [
-        "system",
-        "seeds",
-        "parameters",
-        "GMACs at 480x320",
-        "s an image",
-        *COLUMNS,
-    ]
-    print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
-    print("\n".join(table))
+    try:
+        bench = Bench(yaml.safe_load(arguments.config.read_text()), arguments.pairs, arguments.runs)
+        results = results_of(bench, chosen(bench.config["systems"], arguments.only))
+        if arguments.only is None:
+            print_table(bench, results)
+    except ManasError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

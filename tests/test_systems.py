@@ -1,0 +1,87 @@
+"""The table of systems in small: every kind of row, made in parts, resumed, never with other settings."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from data.layouts import picture
+
+from manas.data.images import write_image
+
+BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
+TOWERS = {"derain": "manas_tiny", "desnow": "manas_tiny"}
+DRN = {"derain": "drn.yaml", "desnow": "drn.yaml"}
+JOINT = {"kind": "restoration", "towers": DRN, "stitch": "searched", "fusion": "searched"}
+CONFIG = {
+    "report": 1,
+    "data": {"versions": 2, "patch": 16, "validation_patch": 16, "batch": 1, "workers": 0},
+    "search": {"epochs": 1, "steps": 1, "warmup": 0},
+    "retrain": {"epochs": 1, "steps": 2},
+    "systems": [
+        {"name": "DRN x 2", "towers": DRN, "alone": True, "retrain": {"loss": {"stages": 0.1}}},
+        {"name": "random", "towers": TOWERS, "random": True, "seeds": [0, 1]},
+        {"name": "searched", "towers": TOWERS},
+        {"name": "joint", "joint": "joint.yaml"},
+    ],
+}
+
+
+@pytest.fixture
+def systems(tmp_path, monkeypatch, capsys):
+    """Runs the program with a configuration and further arguments: what it printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    program = pytest.importorskip("systems")
+    for number in range(4):
+        for level in ("clean", "light", "heavy"):
+            write_image(Path("pairs") / level / f"{number}.png", picture(number, len(level)))
+    Path("drn.yaml").write_text("{kind: dual_recursive, channels: 4, stages: 2, recursions: 1}")
+    Path("joint.yaml").write_text(yaml.safe_dump(JOINT))
+    monkeypatch.setattr(program, "SIZE", (32, 48))
+    monkeypatch.setattr(program.torch, "set_num_threads", lambda _: None)
+
+    def run(config, *arguments):
+        Path("systems.yaml").write_text(yaml.safe_dump(config))
+        monkeypatch.setattr(sys, "argv", ["systems.py", "systems.yaml", "pairs", "--runs", "runs", *arguments])
+        program.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_rows_are_made_once_and_from_one_configuration(systems, capsys):
+    assert "| system |" not in systems(CONFIG, "--only", "random", "DRN x 2")
+    models = {path: path.stat().st_mtime_ns for path in Path("runs").glob("**/model.safetensors")}
+    assert len(models) == 4  # two towers alone, two seeds
+
+    printed = systems(CONFIG)
+    assert {path: path.stat().st_mtime_ns for path in models} == models
+    table = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
+    assert [row[0].removeprefix("| ") for row in table] == [
+        "system",
+        "degraded input",
+        "DRN x 2",
+        "random",
+        "searched",
+        "joint",
+    ]
+    assert [row[1] for row in table[2:]] == ["1", "2", "1", "1"]
+    assert " to " in table[3][5]
+    assert table[2][-1] == " |"  # DRN x 2 is told the task; a clean picture has none
+    assert printed[printed.index("\n| ") :].count("|") == 10 * 7
+
+    for config, arguments, message in (
+        (CONFIG | {"retrain": {"epochs": 1, "steps": 3}}, (), "differs from the configuration given"),
+        (CONFIG | {"report": 2}, (), "scenes of another partition"),
+        (CONFIG, ("--only", "serched"), "no system is called 'serched'; did you mean 'searched'"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            systems(config, *arguments)
+        assert message in capsys.readouterr().err
+
+
+def test_towers_of_a_random_row_differ_by_task_and_seed(systems):
+    systems(CONFIG, "--only", "random")
+    drawn = [path.read_text() for path in Path("runs/drawn").glob("manas_tiny_*.json")]
+    assert len(set(drawn)) == 4
