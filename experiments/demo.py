@@ -24,7 +24,7 @@ from manas.evaluation.gallery import row_of  # noqa: E402
 from manas.evaluation.results import Spread, Summary  # noqa: E402
 from manas.evaluation.scenes import scenes_for  # noqa: E402
 from manas.reporting.pictures import Row, before_after  # noqa: E402
-from manas.training.retrain import RetrainConfig  # noqa: E402
+from manas.training.config import RetrainConfig  # noqa: E402
 
 HERE = Path(__file__).parent
 RUN = Path("runs/demo")

@@ -90,7 +90,7 @@ def retrain(
 ) -> None:
     """Train the network of one genotype a task, or of one whole genotype; writes model.safetensors."""
     from manas.config import read_config
-    from manas.training.retrain import RetrainConfig
+    from manas.training.config import RetrainConfig
     from manas.training.retrain import retrain as run
 
     overrides = [*(set or ()), *_by_task("genotype", genotype or []), *_by_task("init", init or [])]

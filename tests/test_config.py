@@ -8,7 +8,7 @@ from training.tiny_runs import search_settings
 from manas.config import read_config
 from manas.errors import ManasError, explain, nearest
 from manas.searching.config import SearchConfig
-from manas.training.retrain import RetrainConfig
+from manas.training.config import RetrainConfig
 
 
 class Part(BaseModel):

@@ -14,7 +14,7 @@ from manas.config import read_config
 from manas.data.cache import ImageCache
 from manas.restoration.model_file import load_model, read_description
 from manas.searching.config import SearchConfig
-from manas.training.retrain import RetrainConfig
+from manas.training.config import RetrainConfig
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "configs" / "paper"
 SEARCHES = ("manas_search", "clearer_search")

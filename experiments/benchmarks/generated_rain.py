@@ -15,7 +15,7 @@ import torch
 
 import manas
 from manas.config import read_config
-from manas.training.retrain import RetrainConfig
+from manas.training.config import RetrainConfig
 
 FAMILIES = ("falling", "mixed")
 

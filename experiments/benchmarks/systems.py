@@ -40,7 +40,7 @@ from manas.evaluation.scenes import generated_scenes, scenes_of_pairs
 from manas.files import replacing
 from manas.inference.restore import Restorer
 from manas.searching.config import SearchConfig
-from manas.training.retrain import RetrainConfig
+from manas.training.config import RetrainConfig
 
 PROTOCOL = "derain"
 HIGHEST_PSNR = 100.0  # of a clean picture that nothing was done to

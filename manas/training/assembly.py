@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from manas.architecture.finding import load_space, presets, space_class
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
 from manas.restoration.network import RestorationSpace, assemble
-
-if TYPE_CHECKING:
-    from manas.training.retrain import RetrainConfig
+from manas.training.config import RetrainConfig
 
 
 def whole_genotype(config: RetrainConfig) -> Genotype:

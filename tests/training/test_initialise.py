@@ -24,8 +24,8 @@ from manas.reporting.progress import Progress
 from manas.restoration.model_file import ModelDescription, load_model, save_model
 from manas.restoration.network import RestorationSpace
 from manas.training.checkpoint import load_checkpoint
+from manas.training.config import RetrainConfig
 from manas.training.initialise import initialise
-from manas.training.retrain import RetrainConfig
 from search_spaces.dual_recursive import DualRecursive
 
 TWO_TASKS = {"data": {"sources": [RAIN, SNOW]}}

@@ -19,7 +19,7 @@ from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.searching.config import SearchConfig
 from manas.training.checkpoint import load_checkpoint
-from manas.training.retrain import RetrainConfig
+from manas.training.config import RetrainConfig
 
 REPOSITORY = Path(__file__).parents[2]
 GATES = ["none", "skip_connect", "sep_conv_3x3", "channel_attention"]
