@@ -139,7 +139,8 @@ def _by_task(option: str, given: list[str]) -> list[str]:
     if len(set(tasks)) < len(tasks):
         raise ManasError(f"--{option}: a task is given twice; give one file for each")
     if all(by_task):
-        return [f"{option}.{match[1]}={json.dumps(match[2])}" for match in by_task if match]
+        files = {match[1]: match[2] for match in by_task if match}
+        return [f"{option}={json.dumps(files)}"] if files else []
     if len(given) > 1:
         raise ManasError(f"--{option}: give either one file of a whole network, or task=file for every task")
     return [f"{option}={json.dumps(given[0])}"]

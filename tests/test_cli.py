@@ -515,3 +515,14 @@ def test_a_defect_keeps_its_traceback(config, monkeypatch):
     monkeypatch.setattr("manas.searching.search.search", broken)
     with pytest.raises(RuntimeError, match="ours"):
         cli.main(["search", str(config)])
+
+
+def test_genotypes_by_task_replace_the_one_of_a_configuration(tmp_path, fails):
+    config = tmp_path / "retrain.yaml"
+    config.write_text("genotype: runs/search/genotype.json\ninit: whole.safetensors\n")
+    missing = tmp_path / "derain.json"
+    fails("retrain", config, "--genotype", f"derain={missing}", "--init", "derain=a", says=[str(missing)])
+
+
+def test_a_preset_that_is_misspelt_is_told_the_nearest(fails):
+    fails("retrain", "--genotype", "cmudnr", says=["cmudnr: no such file, and no preset", "'cmudrn'"])

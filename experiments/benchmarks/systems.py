@@ -32,7 +32,7 @@ import manas
 from manas.architecture.cost import costs
 from manas.config import read_config
 from manas.data.archives import read_archive
-from manas.data.images import read_image
+from manas.data.images import read_image, write_image
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError, nearest
 from manas.evaluation.protocols import protocol_named
@@ -69,7 +69,9 @@ class Bench:
             for level, picture in {"clean": scene.clean, **scene.degraded}.items():
                 target = folder / level / f"{scene.name}{picture.path.suffix}"
                 target.parent.mkdir(parents=True, exist_ok=True)
-                if not target.exists():
+                if picture.half:
+                    write_image(target.with_suffix(".png"), picture.read())
+                elif not target.exists():
                     link_or_copy(picture.path, target)
         if {path.stem for path in (folder / "clean").iterdir()} != {scene.name for scene in scenes}:
             raise ManasError(f"{folder} holds scenes of another partition; give another --runs")

@@ -155,7 +155,10 @@ class Backgrounds:
         self.rank, self.world_size, self.pin = rank, world_size, pin
         for task in config.tasks:
             if task not in tasks:
-                raise ManasError(f"data.sources: no tower for the task {task!r}; {nearest(task, tasks)}")
+                raise ManasError(
+                    f"data.sources: no tower for the task {task!r}; {nearest(task, tasks)}; give the network "
+                    "one, or leave the source out"
+                )
         self.config, self.seed = config, seed
         self.tasks = [tasks.index(source.task) for source in config.sources]
         cache = _cache(config)
@@ -166,6 +169,11 @@ class Backgrounds:
             f"data.sources.{place}: {note}"
             for place, source in enumerate(self.sources)
             for note in source.notes
+        ]
+        self.notes += [
+            f"data.sources: none is of the task {task!r}; its tower learns from the images of the others alone"
+            for task in tasks
+            if task not in config.tasks
         ]
         held = partition([source.identities for source in self.sources], held_share, seed)
         self.parts = {

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from manas.architecture.cost import costs
+from manas.architecture.decided import Decided
 from manas.architecture.registry import kind_of
 from manas.architecture.space import SearchSpace
 from manas.data.source_config import SourceConfig
@@ -82,9 +83,14 @@ def write_card(
 def _scores_of(source: Path, path: Path) -> Evaluation:
     """Scores of the model `source`, as far as the file says of which they are."""
     scored = Evaluation.from_csv(path)
-    if scored.model and Path(scored.model).name != source.name:
+    if scored.model and not _same_file(Path(scored.model), source):
         raise ManasError(f"{path}: scores of {scored.model}, not of {source.name}; give those of this model")
     return scored
+
+
+def _same_file(named: Path, source: Path) -> bool:
+    """Whether scores of `named` are of `source`; by the name alone where the file is no longer there."""
+    return named.samefile(source) if named.exists() else named.name == source.name
 
 
 def _sections(
@@ -117,14 +123,15 @@ def _identity(source: Path) -> str:
 def _architecture(network: nn.Module, description: ModelDescription) -> str:
     space = _space(description)
     rows = tuple(
-        (task, kind_of(type(tower)), f"{_parameters(network, task):,}", _chosen(description, f"{task}/"))
+        (task, _kind(tower), f"{_parameters(network, task):,}", _chosen(_choices(description, task)))
         for task, tower in space.towers.items()
     )
     joined = "One tower: the blind output is its own."
     if len(space.towers) > 1:
         joined = f"Stitches between the towers: {space.stitch}. Fusion into the blind output: {space.fusion}."
-        found = ", ".join(_chosen(description, label) for label in ("stitch/", "fusion"))
-        joined += f" Found by search: {found}." if "searched" in (space.stitch, space.fusion) else ""
+        searched = [label for label in ("stitch", "fusion") if getattr(space, label) == "searched"]
+        found = "; ".join(f"{label}: {_chosen(_choices(description, label))}" for label in searched)
+        joined += f" Found by search: {found}." if found else ""
     caption = f"{size(costs(network, COUNTED_AT))}. {joined}"
     return Table(caption, ("tower", "space", "parameters", "choices"), rows).to_markdown().rstrip()
 
@@ -133,10 +140,22 @@ def _parameters(network: nn.Module, task: str) -> int:
     return sum(parameter.numel() for parameter in network.get_submodule(f"towers.{task}").parameters())
 
 
-def _chosen(description: ModelDescription, prefix: str) -> str:
-    """How often each candidate was chosen at the labels that begin so."""
+def _kind(tower: SearchSpace) -> str:
+    return kind_of(type(tower.space if isinstance(tower, Decided) else tower))
+
+
+def _choices(description: ModelDescription, part: str) -> list[str]:
+    """What was chosen in a part of the network; of a tower that was given, what it was given with."""
+    tower = _space(description).towers.get(part)
+    if isinstance(tower, Decided):
+        return list(tower.chosen.values())
     choices = description.genotype.choices.items()
-    counts = Counter(name for label, name in choices if label.startswith(prefix))
+    return [name for label, name in choices if label.split("/")[0] == part]
+
+
+def _chosen(names: list[str]) -> str:
+    """How often each candidate was chosen."""
+    counts = Counter(names)
     return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "made by hand"
 
 

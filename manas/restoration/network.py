@@ -137,7 +137,7 @@ class RestorationNetwork(nn.Module):
                 for place, stage in enumerate(tower.stages()):
                     features[task] = stage(features[task], image)
                     kept[task].see(place, features[task])
-        restored = {task: tower.head(features[task], image) for task, tower in towers.items()}
+        restored = {task: kept[task].end(features[task]) for task in towers}
         fused = self.fusion(image, list(restored.values())) if self.fusion else next(iter(restored.values()))
         return Restoration(
             restored, fused, {task: each.images for task, each in kept.items()} if stages else {}
@@ -155,10 +155,16 @@ class _Kept:
     def __init__(self, tower: Tower, image: Tensor, *, wanted: bool):
         self.tower, self.image, self.images = tower, image, list[Tensor]()
         self.wanted = set(tower.restoring) if wanted else set()
+        self.current = False  # whether the last image is of the stage that was seen last
 
     def see(self, place: int, features: Features) -> None:
-        if place in self.wanted:
+        self.current = place in self.wanted
+        if self.current:
             self.images.append(self.tower.head(features, self.image))
+
+    def end(self, features: Features) -> Tensor:
+        """The restoration after the last stage, by a head that runs once."""
+        return self.images[-1] if self.current else self.tower.head(features, self.image)
 
 
 def _tower(space: SearchSpace, decide: Decide, task: str) -> Tower:

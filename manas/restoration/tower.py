@@ -35,7 +35,8 @@ class Tower(nn.Module):
         Those from which on the features have the widths of the last, unless a tower knows better.
         """
         rows = [tuple(row) for row in self.channels]
-        return [place for place in range(len(rows)) if rows[place] == rows[-1]]
+        others = [place for place, row in enumerate(rows) if row != rows[-1]]
+        return range(others[-1] + 1 if others else 0, len(rows))
 
     def stem(self, image: Tensor) -> Features:
         """(B, 3, H, W) -> the features that the first stage takes."""

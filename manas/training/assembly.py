@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from manas.architecture.finding import load_space, presets, space_class
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
-from manas.errors import ManasError
+from manas.errors import ManasError, nearest
 from manas.restoration.network import RestorationSpace, assemble
 from manas.training.config import RetrainConfig
 
@@ -22,6 +24,8 @@ def whole_genotype(config: RetrainConfig) -> Genotype:
 def _genotype_of(reference: str, space: type[SearchSpace] | None) -> Genotype:
     """That of a file; or that of a space without forks, which needs none: a preset such as ``cmudrn``."""
     if reference not in presets() and not reference.endswith((".yaml", ".yml")):
+        if not Path(reference).suffix and not Path(reference).exists():
+            raise ManasError(f"{reference}: no such file, and no preset; {nearest(reference, presets())}")
         return Genotype.read(reference, space=space)
     made_by_hand = load_space(reference)
     forks = len(made_by_hand.choices())

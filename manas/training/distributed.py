@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from manas.device import DeviceName, pick_device
 from manas.errors import ManasError
@@ -54,6 +55,16 @@ class Process:
         if self.world_size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), 0)
+
+    def in_parallel(self, network: nn.Module) -> nn.Module:
+        """The network, with gradients that are averaged over all processes; alone, it is itself.
+
+        Every process keeps the running statistics of its own batches until `average_statistics`.
+        """
+        if self.world_size == 1:
+            return network
+        devices = [self.device] if self.device.type == "cuda" else None
+        return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
 
     def average_statistics(self, network: nn.Module) -> None:
         """Gives every process the mean of the floating buffers of all, each from its own batches."""

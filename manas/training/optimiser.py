@@ -128,11 +128,12 @@ class RunningStatistics:
 
     def settle(self, broken: Tensor) -> None:
         """Puts the statistics back where `broken` is not zero, and remembers them where it is."""
+        if not self.buffers:
+            return
         self.good = torch.where(broken > 0, self.good, self._flat())
         parts = self.good.split([buffer.numel() for buffer in self.buffers])
         copies = [part.view_as(buffer) for part, buffer in zip(parts, self.buffers, strict=True)]
-        if copies:
-            torch._foreach_copy_(self.buffers, copies)
+        torch._foreach_copy_(self.buffers, copies)
 
     def remember(self) -> None:
         """Takes the statistics as they are for good ones."""

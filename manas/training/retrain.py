@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from manas.architecture.cost import costs
 from manas.architecture.finding import space_class
@@ -84,15 +83,9 @@ class _Retraining:
         self.average = MovingAverage(self.network, config.average)
         optimiser = config.optimiser.build(decay_groups(self.network, config.stitch_rate))
         self.descent = Descent(optimiser, RunningStatistics(self.network), config.optimiser.clip)
-        self.parallel = self._parallel()
+        self.parallel = process.in_parallel(self.network)
         self.best = float("-inf")
         self.cost = costs(self.network, (3, config.data.patch, config.data.patch))
-
-    def _parallel(self) -> nn.Module:
-        if self.process.world_size == 1:
-            return self.network
-        devices = [self.process.device] if self.process.device.type == "cuda" else None
-        return DistributedDataParallel(self.network, device_ids=devices)
 
     def run(self) -> Path:
         start = self._resume()

@@ -143,3 +143,25 @@ def test_what_a_file_says_is_no_markup(card):
 def test_scores_that_cannot_be_read(card):
     with pytest.raises(ManasError, match=r"scores\.csv"):
         card("a,b\n1,2\n")
+
+
+def test_scores_of_another_file_of_the_same_name_are_refused(card, tmp_path):
+    card()
+    other = tmp_path / "other" / "model.safetensors"
+    other.parent.mkdir()
+    other.write_bytes((tmp_path / "model.safetensors").read_bytes())
+    header, *rows = SCORES.splitlines()
+    lines = [f"{header},data,model", *(f"{row},data/rain,{other}" for row in rows)]
+    with pytest.raises(ManasError, match=r"scores of \S+other/model\.safetensors, not of model\.safetensors"):
+        card(scores="\n".join(lines))
+
+
+def test_a_tower_that_was_given_is_named_by_what_it_is(tmp_path):
+    given = tower().sample(seed=2)
+    towers = {"derain": tower(), "desnow": {"kind": "decided", "space": given.space, "chosen": given.choices}}
+    genotype = RestorationSpace(towers=towers, fusion="searched").sample(seed=1)
+    model = save_model(tmp_path / "model.safetensors", genotype.network(), ModelDescription(genotype=genotype))
+    text = write_card(model, tmp_path / "card.md").read_text()
+    assert "decided" not in text
+    assert "made by hand" not in text
+    assert f"Found by search: fusion: {genotype.choices['fusion']} 1." in text

@@ -326,6 +326,21 @@ def test_the_global_loss_alone_reaches_every_weight(tasks, options, fusion, rand
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in network.parameters())
 
 
+def test_the_global_loss_alone_reaches_every_stitch_of_searched_towers(small_tower, randomised):
+    space = RestorationSpace(towers={"derain": small_tower, "desnow": small_tower}, stitch="channel")
+    network = space.network(space.sample(seed=3))
+    randomised(network)
+    clean, image = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    terms = restoration_terms(network(image), clean, torch.tensor([0, 1]), LossWeights(local=0), 1.0)
+    torch.stack(list(terms.values())).sum().backward()
+    stitches = dict(network.stitches.named_parameters())
+    assert len(stitches) == sum(len(row) for row in network.towers["derain"].channels)
+    assert all(matrix.grad.ne(0).all() for matrix in stitches.values())
+    for tower in network.towers.values():
+        assert all(parameter.grad is not None for parameter in tower.parameters())
+        assert sum(parameter.grad.any().item() for parameter in tower.parameters()) > 10
+
+
 # On the way
 
 
@@ -335,6 +350,15 @@ def test_what_towers_restore_on_the_way_comes_only_where_it_is_wanted():
     assert network(image).stages == {}
     stages = network(image, stages=True).stages
     assert {task: len(images) for task, images in stages.items()} == {"derain": 3, "desnow": 3}
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_the_head_runs_once_on_the_features_of_a_stage(wanted):
+    """Twice would cost twice, and count twice in its running statistics."""
+    network, seen = drns().network(), []
+    network.towers["derain"].last.register_forward_hook(lambda *_: seen.append(1))
+    network(torch.rand(1, 3, 6, 6), stages=wanted)
+    assert len(seen) == (2 + 3 if wanted else 2 + 1)  # within the second and the third stage, and after them
 
 
 @pytest.mark.parametrize("stitch", ["none", "channel"])

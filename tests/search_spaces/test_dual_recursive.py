@@ -120,7 +120,6 @@ def test_how_far_it_sees(stages, recursions):
     reached = gradient[0].abs().sum(0).nonzero()
     assert reached.min().item() == side // 2 - radius
     assert reached.max().item() == side // 2 + radius
-    assert 7 * (2 + 4 * 7) == 210
 
 
 def test_its_modules_are_registered_once_and_run_49_times_a_block():

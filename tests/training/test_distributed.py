@@ -113,3 +113,22 @@ def test_autocast_is_for_bf16_alone():
         assert layer(image).dtype == torch.float32
     with ALONE.autocast("bf16"):
         assert layer(image).dtype == torch.bfloat16
+
+
+def _statistics_of_a_rank(rank, store, means):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    process = Process(rank, 2, torch.device("cpu"))
+    network = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 1, 1))
+    parallel = process.in_parallel(network)
+    for _ in range(100):
+        parallel(10.0 * rank + torch.zeros(2, 1, 4, 4)).sum().backward()
+    process.average_statistics(network)
+    means[rank] = network[0].running_mean
+    dist.destroy_process_group()
+
+
+def test_the_running_statistics_are_those_of_all_ranks(tmp_path):
+    means = torch.zeros(2).share_memory_()
+    torch.multiprocessing.spawn(_statistics_of_a_rank, (tmp_path / "store", means), nprocs=2)
+    assert means.tolist() == pytest.approx([5, 5], abs=0.01)

@@ -455,3 +455,11 @@ class TestAfterStep:
         gradient = torch.zeros(1, dtype=torch.float64, requires_grad=True)
         (slope,) = torch.autograd.grad(after_step(optimiser, [p], [gradient])[0], gradient)
         assert slope.item() == pytest.approx(-5)
+
+
+def test_a_network_without_statistics_steps_on_every_device():
+    """DRN has no buffers: nothing may be made for them on the CPU. The meta device refuses that as GPUs do."""
+    net = nn.Conv2d(3, 3, 1, device="meta")
+    statistics = RunningStatistics(net)
+    statistics.settle(torch.zeros((), device="meta"))
+    statistics.remember()

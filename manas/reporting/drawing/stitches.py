@@ -92,7 +92,7 @@ class _Block:
         """Returns where the next block may begin."""
         lefts = [self.left + number * (self.side + APART) for number in range(len(places))]
         for place, left in zip(places, lefts, strict=True):
-            name = place.replace("stage", "stage ").replace("shared", "all stages")
+            name = place.replace("stage", "stage ")
             sheet.text(left + self.side / 2, top + LINE / 2, shortened(name, self.side + APART), colour=GREY)
         top, scales = top + LINE, max(len(self.stitches.matrices[place]) for place in places)
         for scale in range(scales):
