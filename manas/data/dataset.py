@@ -153,33 +153,27 @@ class Backgrounds:
     ):
         _check_sizes(config, multiple, world_size)
         self.rank, self.world_size, self.pin = rank, world_size, pin
-        for task in config.tasks:
-            if task not in tasks:
-                raise ManasError(
-                    f"data.sources: no tower for the task {task!r}; {nearest(task, tasks)}; give the network "
-                    "one, or leave the source out"
-                )
+        _check_tasks(config, tasks)
         self.config, self.seed = config, seed
         self.tasks = [tasks.index(source.task) for source in config.sources]
         cache = _cache(config)
         self.sources = [source.open(config.versions, cache) for source in config.sources]
         for source in self.sources:
             _check_backgrounds(source, config)
-        self.notes = [
-            f"data.sources.{place}: {note}"
-            for place, source in enumerate(self.sources)
-            for note in source.notes
-        ]
-        self.notes += [
-            f"data.sources: none is of the task {task!r}; its tower learns from the images of the others alone"
-            for task in tasks
-            if task not in config.tasks
-        ]
+        self.notes = list(self._notes(tasks))
         held = partition([source.identities for source in self.sources], held_share, seed)
         self.parts = {
             "held": [[i for i, x in enumerate(s.identities) if x in held] for s in self.sources],
             "kept": [[i for i, x in enumerate(s.identities) if x not in held] for s in self.sources],
         }
+
+    def _notes(self, tasks: Sequence[str]) -> Iterator[str]:
+        for place, source in enumerate(self.sources):
+            yield from (f"data.sources.{place}: {note}" for note in source.notes)
+        for task in tasks:
+            if task not in self.config.tasks:
+                others = "its tower learns from the images of the others alone"
+                yield f"data.sources: none is of the task {task!r}; {others}"
 
     def batches(self, part: Part, *, step: int = 0) -> Iterator[Batch]:
         """Endless batches of this process from a step on: `batch / world_size` backgrounds each."""
@@ -239,6 +233,15 @@ def _cache(config: DataConfig) -> ImageCache | ImageStore:
     if config.cache_folder is not None:
         return ImageStore(Path(config.cache_folder), budget)
     return ImageCache(budget // max(1, config.workers))
+
+
+def _check_tasks(config: DataConfig, tasks: Sequence[str]) -> None:
+    for task in config.tasks:
+        if task not in tasks:
+            raise ManasError(
+                f"data.sources: no tower for the task {task!r}; {nearest(task, tasks)}; give the network one, "
+                "or leave the source out"
+            )
 
 
 def _check_sizes(config: DataConfig, multiple: int, world_size: int) -> None:

@@ -353,6 +353,12 @@ def test_a_source_without_tower_is_named(folders):
         Backgrounds(config(folders), ("dehaze",), seed=0, held_share=0.5)
 
 
+def test_a_tower_without_source_is_told(folders):
+    data = Backgrounds(config(folders), (*TASKS, "dehaze"), seed=0, held_share=0.5)
+    assert [note for note in data.notes if "none is of the task 'dehaze'" in note] == data.notes[-1:]
+    assert not any("none is of the task" in note for note in data.notes[:-1])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"patch": 7}, {"batch": 0}, {"versions": 0}, {"workers": -1}, {"sources": ()}, {"validation_patch": 10}],
