@@ -74,6 +74,11 @@ def test_rows_are_made_once_and_from_one_configuration(systems, capsys):
     for config, arguments, message in (
         (CONFIG | {"retrain": {"epochs": 1, "steps": 3}}, (), "differs from the configuration given"),
         (CONFIG | {"report": 2}, (), "scenes of another partition"),
+        (
+            CONFIG | {"systems": [{"name": "a", "stich": "none"}]},
+            (),
+            "unknown key 'stich'; did you mean 'stitch'",
+        ),
         (CONFIG, ("--only", "serched"), "no system is called 'serched'; did you mean 'searched'"),
     ):
         with pytest.raises(SystemExit, match="2"):

@@ -48,6 +48,7 @@ SIZE = (320, 480)
 COLUMNS = ("rain light", "rain heavy", "snow", "clean")
 ROUNDS = 5
 FIRST = (0,)  # the seeds of a row that names none
+KEYS = ("name", "towers", "joint", "random", "alone", "stitch", "stitches", "fusion", "retrain", "seeds")
 TASKS = {"derain": "rain", "desnow": "snow"}
 
 
@@ -239,6 +240,9 @@ def print_table(bench: Bench, results: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def chosen(systems: list[dict[str, Any]], only: Collection[str] | None) -> list[dict[str, Any]]:
+    for key in {key: None for system in systems for key in system}:
+        if key not in KEYS:
+            raise ManasError(f"systems: unknown key {key!r}; {nearest(key, KEYS)}")
     names = [system["name"] for system in systems]
     for name in only or ():
         if name not in names:
