@@ -82,7 +82,7 @@ def _set(content: dict[str, Any], override: str) -> None:
         raise ManasError(f"--set {override}: write it as key=value, such as data.patch=64")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # of a date that there is not
         raise ManasError(f"--set {override}: the value is not valid YAML") from error
     *parents, last = key.split(".")
     inner: Any = content

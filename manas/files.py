@@ -45,6 +45,10 @@ def building(folder: Path) -> Iterator[Path]:
         if folder.exists():
             os.replace(folder, former)
         os.replace(temporary, folder)
+    except BaseException:
+        if former.exists() and not folder.exists():
+            os.replace(former, folder)
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
@@ -60,7 +64,7 @@ def read_yaml(file: Any, where: str) -> Any:
         return _StrictLoader(file.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise ManasError(f"{where}: cannot be read ({error.strerror}); give an existing YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # of text that is no UTF-8, of a date that there is not
         raise ManasError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
 
 

@@ -181,3 +181,12 @@ class TestPartOfAGroup:
         sources = [{"task": "desnow", "weather": "snow"}]
         config = read_config(RetrainConfig, {"genotype": "g.json", "data": {"sources": sources}})
         assert config.data.tasks == ("desnow",)
+
+
+def test_a_date_that_there_is_not(tmp_path):
+    file = tmp_path / "a.yaml"
+    file.write_text("run: 2024-13-45\n")
+    with pytest.raises(ManasError, match=r"a\.yaml: not valid YAML: month must be in 1\.\.12"):
+        read_config(RetrainConfig, file)
+    with pytest.raises(ManasError, match="--set run=2024-13-45: the value is not valid YAML"):
+        read_config(RetrainConfig, {"genotype": "drn"}, ["run=2024-13-45"])

@@ -14,6 +14,7 @@ from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.evolution import EvolutionConfig, evolve, mutated
 from manas.searching.loop import SupernetSearch
+from manas.searching.selection import comparable
 from manas.searching.setting import Setting
 
 
@@ -42,15 +43,14 @@ class EvolutionSearch(SupernetSearch):
         def score(choices: Mapping[str, str]) -> float:
             lived.append(self._score(choices))
             if not len(lived) % self.method.population:
-                progress.say(
-                    f"{len(lived)} of {self.method.evaluations} architectures: best {max(lived):.2f} dB"
-                )
+                best = max(lived, key=comparable)
+                progress.say(f"{len(lived)} of {self.method.evaluations} architectures: best {best:.2f} dB")
             return lived[-1]
 
         sample, mutate = self.setting.sample, self._mutated
         best = evolve(self.method, sample, mutate, score, seed=self.config.seed)
         genotype = self.setting.genotype(best.choices, psnr_one_hot=best.score, evaluations=len(lived))
-        first = max(lived[: self.method.population])
+        first = max(lived[: self.method.population], key=comparable)
         said = f"evolution raised the best one-hot PSNR from {first:.2f} to {best.score:.2f} dB"
         return self.setting.finish(genotype, [said], progress)
 
