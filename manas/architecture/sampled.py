@@ -88,7 +88,7 @@ class Dirichlet(Relaxation):
     def weights(self, choice: Choice) -> dict[str, Tensor]:
         seed = int(noise_of(self._moment, choice).integers(2**63))
         with _seeded(choice.alpha.device, seed):  # rsample takes no generator
-            return named(choice, DirichletDistribution(_concentration(choice)).rsample())
+            return named(choice, _dirichlet(_concentration(choice)).rsample())
 
     def losses(self, choices: Sequence[Choice]) -> dict[str, Tensor]:
         distance = {"l2": _squared_distance, "kl": _divergence}[self.distance]
@@ -124,8 +124,12 @@ def _squared_distance(concentration: Tensor) -> Tensor:
 
 
 def _divergence(concentration: Tensor) -> Tensor:
-    uniform = DirichletDistribution(torch.ones_like(concentration))
-    return kl_divergence(DirichletDistribution(concentration), uniform)
+    return kl_divergence(_dirichlet(concentration), _dirichlet(torch.ones_like(concentration)))
+
+
+def _dirichlet(concentration: Tensor) -> DirichletDistribution:
+    """Unchecked: the check waits for the device, once a choice and step."""
+    return DirichletDistribution(concentration, validate_args=False)
 
 
 def noise_of(moment: Moment, choice: Choice) -> np.random.Generator:

@@ -73,6 +73,11 @@ class Setting:
         if min(config.input[1:]) < 1 or any(side % multiple for side in config.input[1:]):
             raise ManasError(f"budget.size: the network takes multiples of {multiple}; change it")
         self.table = self._table()
+        if not self.table.dearest():
+            raise ManasError(
+                f"space: no architecture of it has any {config.metric}, so there is no cost to weigh; "
+                "set complexity.metric to another"
+            )
         self.allowance = self._allowance()
 
     def open(self) -> None:

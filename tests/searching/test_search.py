@@ -1,11 +1,13 @@
 """The search end to end: two groups of parameters on two parts of the backgrounds, and what is left behind."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
 import yaml
 from searching.plainly import plainly
+from torch import nn
 from training.tiny_runs import (
     RAIN,
     SNOW,
@@ -20,10 +22,12 @@ from training.tiny_runs import (
 import manas
 from manas.architecture.choice import choices_of
 from manas.architecture.genotype import Genotype
+from manas.architecture.space import SearchSpace
 from manas.data.dataset import Backgrounds
 from manas.errors import ManasError
 from manas.restoration.model_file import read_description
 from manas.restoration.network import RestorationSpace
+from manas.restoration.tower import Tower
 from manas.searching.config import SearchConfig
 from manas.searching.export import genotype_from
 from manas.searching.gradient import GradientSearch
@@ -34,6 +38,33 @@ from manas.training.run import WRITTEN
 
 def lines(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+class Pooled(SearchSpace):
+    """Pools, and multiplies by one weight: no convolution, and no MACs."""
+
+    def build(self, decide):
+        return PooledTower(decide)
+
+
+class PooledTower(Tower):
+    size_multiple = 1
+    channels = ((3,),)
+
+    def __init__(self, decide):
+        super().__init__()
+        pools = {pool.__name__.lower(): partial(pool, 3, 1, 1) for pool in (nn.AvgPool2d, nn.MaxPool2d)}
+        self.pool = decide("pool", pools)
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def stem(self, image):
+        return [image]
+
+    def stages(self):
+        return [lambda features, image: [self.pool(features[0])]]
+
+    def head(self, features, image):
+        return self.scale * features[0]
 
 
 @pytest.fixture
@@ -287,6 +318,13 @@ class TestRefused:
         config = search_config(run=str(tmp_path), space={"columns": [0], "attention": None})
         with pytest.raises(ManasError, match="no forks, so there is nothing to search; retrain it as it is"):
             manas.search(config)
+
+    def test_a_space_without_any_cost(self, tmp_path):
+        """The share of the dearest architecture would be no number, and every step of the alphas left out."""
+        config = search_config(run=str(tmp_path / "run")).model_copy(update={"space": Pooled()})
+        with pytest.raises(ManasError, match="no architecture of it has any macs, .* set complexity.metric"):
+            manas.search(config)
+        assert not (tmp_path / "run").exists()
 
     def test_a_network_without_a_tower_for_a_source(self, tmp_path):
         config = search_config(run=str(tmp_path), data={"sources": [SNOW]})
