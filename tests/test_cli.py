@@ -521,7 +521,15 @@ def test_genotypes_by_task_replace_the_one_of_a_configuration(tmp_path, fails):
     config = tmp_path / "retrain.yaml"
     config.write_text("genotype: runs/search/genotype.json\ninit: whole.safetensors\n")
     missing = tmp_path / "derain.json"
-    fails("retrain", config, "--genotype", f"derain={missing}", "--init", "derain=a", says=[str(missing)])
+    fails(
+        "retrain",
+        config,
+        "--genotype",
+        f"derain={missing}",
+        "--init",
+        "derain=a",
+        says=[f"{missing}: cannot be read"],
+    )
 
 
 def test_a_preset_that_is_misspelt_is_told_the_nearest(fails):

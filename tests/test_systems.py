@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from data.layouts import picture
+from data.layouts import did_mdn, picture
 
-from manas.data.images import write_image
+from manas.data.images import read_image, write_image
 
 BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
 TOWERS = {"derain": "manas_tiny", "desnow": "manas_tiny"}
@@ -90,3 +90,12 @@ def test_towers_of_a_random_row_differ_by_task_and_seed(systems):
     systems(CONFIG, "--only", "random")
     drawn = [path.read_text() for path in Path("runs/drawn").glob("manas_tiny_*.json")]
     assert len(set(drawn)) == 4
+
+
+def test_the_halves_of_a_file_are_two_pictures(systems, tmp_path):
+    import systems as program
+
+    bench = program.Bench(CONFIG, did_mdn().write(tmp_path / "halves"), tmp_path / "parted")
+    for level in ("clean", "light", "heavy"):
+        shapes = {read_image(path).shape for path in (bench.train / level).iterdir()}
+        assert {(height, width) for height, width, _ in shapes} == {(32, 32)}, level

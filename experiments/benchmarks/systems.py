@@ -60,7 +60,7 @@ class Bench:
         self.train, self.report = (self.parted(pairs, part) for part in ("train", "report"))
 
     def parted(self, pairs: Path, part: str) -> Path:
-        """A folder of clean/, light/ and heavy/ with the scenes of one part; files are links or copies."""
+        """A folder of clean/, light/ and heavy/ with the scenes of a part: links, copies, or halves cut out."""
         folder = self.runs / "data" / part
         scenes = list(read_archive(pairs, levels=("light", "heavy")).scenes)
         random.Random(0).shuffle(scenes)
@@ -68,11 +68,13 @@ class Bench:
         scenes = scenes[:reported] if part == "report" else scenes[reported:]
         for scene in scenes:
             for level, picture in {"clean": scene.clean, **scene.degraded}.items():
-                target = folder / level / f"{scene.name}{picture.path.suffix}"
+                target = folder / level / f"{scene.name}{'.png' if picture.half else picture.path.suffix}"
                 target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    continue
                 if picture.half:
-                    write_image(target.with_suffix(".png"), picture.read())
-                elif not target.exists():
+                    write_image(target, picture.read())
+                else:
                     link_or_copy(picture.path, target)
         if {path.stem for path in (folder / "clean").iterdir()} != {scene.name for scene in scenes}:
             raise ManasError(f"{folder} holds scenes of another partition; give another --runs")

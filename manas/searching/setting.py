@@ -76,7 +76,7 @@ class Setting:
         if not self.table.dearest():
             raise ManasError(
                 f"space: no architecture of it has any {config.metric}, so there is no cost to weigh; "
-                "set complexity.metric to another"
+                "weigh or limit another metric"
             )
         self.allowance = self._allowance()
 

@@ -474,3 +474,12 @@ def test_towers_that_do_not_match_are_not_assembled(small_tower):
     other = small_tower.model_copy(update={"channels": (8, 12, 20)})
     with pytest.raises(ValueError, match="cannot be stitched"):
         assemble({"derain": small_tower.sample(seed=0), "desnow": other.sample(seed=0)})
+
+
+@pytest.mark.parametrize(
+    ("rows", "places"), [([[4], [4]], [0, 1]), ([[4], [8], [4]], [2]), ([[4], [8], [8]], [1, 2]), ([], [])]
+)
+def test_a_tower_restores_from_where_on_its_widths_are_the_last(rows, places):
+    tower = Tower()
+    tower.channels = rows
+    assert list(tower.restoring) == places
