@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,13 @@ from manas.device import DeviceName, pick_device
 from manas.errors import ManasError
 
 Precision = Literal["float32", "bf16"]
+
+# What DDP calls the broadcast of buffers before every forward pass; newer versions warn about the older name.
+_SYNC_BUFFERS = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
+    else "broadcast_buffers"
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,8 @@ class Process:
         if self.world_size == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=devices, broadcast_buffers=False)
+        options: dict[str, Any] = {"device_ids": devices, _SYNC_BUFFERS: False}
+        return DistributedDataParallel(network, **options)
 
     def average_statistics(self, network: nn.Module) -> None:
         """Gives every process the mean of the floating buffers of all, each from its own batches."""
