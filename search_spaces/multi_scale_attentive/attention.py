@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from manas.architecture.choice import Decide
+from search_spaces.layers import Norm, convolution
 from search_spaces.multi_scale_attentive.gates import GATES, ChannelGate, Constant, Pooled
-from search_spaces.multi_scale_attentive.layers import Norm, convolution
 
 EDGE_REDUCTION = 4
 OUTPUT_REDUCTION = 16

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from manas.restoration.tower import Features
-from search_spaces.multi_scale_attentive.layers import Norm, convolution
+from search_spaces.layers import Norm, convolution
 
 
 class Bottleneck(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from manas.restoration.pooling import image_maximum, image_mean
-from search_spaces.multi_scale_attentive.layers import Norm, normalisation
+from search_spaces.layers import Norm, normalisation
 
 
 class Pooled:

@@ -17,10 +17,10 @@ from manas.architecture.choice import Candidates, Decide
 from manas.architecture.space import Reading, SearchSpace
 from manas.errors import ManasError, nearest
 from manas.restoration.tower import Features, Stage, Tower
+from search_spaces.layers import Norm
 from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.columns import Bottleneck, Fusion, FusionAt, Parallel, Transition
 from search_spaces.multi_scale_attentive.gates import GATES
-from search_spaces.multi_scale_attentive.layers import Norm
 from search_spaces.multi_scale_attentive.released import probabilities
 
 

@@ -8,8 +8,8 @@ from inference.tiny_networks import Squashed, restoration, uneven
 from torch import nn
 
 from manas.inference.optimised import optimised
+from search_spaces.layers import Affine, convolution, normalisation
 from search_spaces.multi_scale_attentive.gates import GATES
-from search_spaces.multi_scale_attentive.layers import Affine, convolution, normalisation
 
 NORMS = ("batch", "layer", "none")
 FOLDABLE = (nn.BatchNorm2d, Affine)

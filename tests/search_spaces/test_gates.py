@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from search_spaces.layers import ChannelLayerNorm, normalisation
 from search_spaces.multi_scale_attentive import gates
 from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.gates import GATES, Pooled
-from search_spaces.multi_scale_attentive.layers import ChannelLayerNorm, normalisation
 from search_spaces.multi_scale_attentive.tower import AttentionOptions, MultiScaleAttentive
 
 B, C, H, W = 2, 16, 6, 10

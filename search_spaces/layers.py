@@ -1,4 +1,4 @@
-"""Convolution and normalisation as every part of the space uses them."""
+"""Convolution and normalisation as the spaces use them."""
 
 from __future__ import annotations
 
