@@ -136,6 +136,24 @@ def test_the_internal_loss_sets_in_after_five_epochs(name):
     assert config.loss.active(5 * config.steps / total) == {"mse": 1, "ssim": 1, "tv": 1e-4, "internal": 1}
 
 
+@pytest.mark.parametrize(
+    ("name", "augment"),
+    [
+        ("manas_search", ["eightfold"]),
+        ("manas_retrain", ["eightfold"]),
+        ("clearer_search", ["eightfold"]),
+        ("clearer_retrain", ["eightfold"]),
+        ("drn_rain100l", ["mirror"]),
+        ("drn_rain100h", ["none"]),
+        ("cmudrn", ["none", "mirror"]),
+    ],
+)
+def test_pairs_are_augmented_as_in_the_released_code_and_it_is_written(name, augment):
+    config = config_of(name)
+    assert [source.augment for source in config.data.sources] == augment
+    assert all("augment" in source.model_fields_set for source in config.data.sources)
+
+
 SETS = {
     "DID-MDN-training": MINIATURES["did_mdn"](),
     "Rain800/training": MINIATURES["rain800 left"](),

@@ -90,7 +90,7 @@ class Crops(Dataset):
         tasks: for each source, the place of its task.
         patch: side of the crops.
         seed: of all draws.
-        augment: whether crops are flipped and turned.
+        augment: whether crops are augmented, each as its source is: in training, and not in validation.
         clean_share: of the samples, those that are left clean.
     """
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from manas.data.archives import Picture, read_archive
 from manas.data.archives.exclusion import excluding
 from manas.data.archives.index import Half, Kind
+from manas.data.augmentation import Augment
 from manas.data.cache import Cache
 from manas.data.photographs import builtin_photographs, photographs_in
 from manas.data.sources import GeneratedSource, Generation, PairedSource, Source
@@ -44,6 +45,9 @@ class SourceConfig(BaseModel):
         allow: kinds of `manas.data.archives.Problem` whose files are left out instead of being an error.
         exclusions: leaves the backgrounds of a published test set out of its training set.
         exclude: folders of pairs or photographs whose backgrounds are left out, found by what they show.
+        augment: what training does with a crop: ``mirror`` mirrors it left to right or leaves it, ``eightfold``
+            flips and turns it, ``none`` leaves it. Unless given, pairs are mirrored, because rain turned on its
+            side is no rain, and photographs are turned before weather falls on them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,6 +66,13 @@ class SourceConfig(BaseModel):
     allow: tuple[Kind, ...] = ()
     exclusions: bool = True
     exclude: tuple[str, ...] = ()
+    augment: Augment | None = Field(None, validate_default=True)
+
+    @field_validator("augment")
+    @classmethod
+    def _of_its_kind(cls, augment: Augment | None, before: ValidationInfo) -> Augment:
+        """The default is resolved, so that a written configuration says what was done."""
+        return augment or ("mirror" if before.data.get("weather") is None else "eightfold")
 
     @model_validator(mode="after")
     def _one_kind(self) -> SourceConfig:
@@ -99,14 +110,17 @@ class SourceConfig(BaseModel):
 
     def _generated(self, versions: int, cache: Cache) -> GeneratedSource:
         assert self.weather is not None
+        assert self.augment is not None
         builtin = self.photographs == "builtin"
         found = builtin_photographs("training") if builtin else photographs_in(Path(self.photographs))
         left = excluding({name: Picture(path) for name, path in found.items()}, self.exclude, self.photographs)
         generation = Generation(self.weather, self.levels or LEVELS, self.family, self.nested, self.capture)
-        return GeneratedSource([found[name] for name in left.kept], generation, versions, cache, left.notes)
+        photographs = [found[name] for name in left.kept]
+        return GeneratedSource(photographs, generation, versions, cache, left.notes, augment=self.augment)
 
     def _open_pairs(self, versions: int, cache: Cache) -> PairedSource:
-        assert self.pairs is not None  # as the validator saw to
+        assert self.pairs is not None  # as the validators saw to
+        assert self.augment is not None
         archive = read_archive(
             self.pairs,
             layout=self.layout,
@@ -119,4 +133,5 @@ class SourceConfig(BaseModel):
         left = excluding(clean, self.exclude, str(archive.root))
         kept = set(left.kept)
         scenes = tuple(scene for scene in archive.scenes if scene.name in kept)
-        return PairedSource(replace(archive, scenes=scenes, notes=archive.notes + left.notes), versions, cache)
+        rest = replace(archive, scenes=scenes, notes=archive.notes + left.notes)
+        return PairedSource(rest, versions, cache, augment=self.augment)

@@ -15,6 +15,7 @@ import numpy as np
 
 from manas.data.archives import Archive, Picture, Scene
 from manas.data.archives.checks import Size, size_of, sizes_in_headers
+from manas.data.augmentation import AUGMENTATIONS, Augment
 from manas.data.cache import Cache
 from manas.data.images import as_floats
 from manas.data.weather import LEVELS, Capture, degrade, depth_ramp, scale_of
@@ -38,7 +39,7 @@ class Source(Protocol):
     sizes: Mapping[str, Size]  # (width, height) of each background, by the name of its file
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
-        """A random crop of background `index` with its degraded versions."""
+        """A random crop of background `index` with its degraded versions; augmented in the way of the source."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class GeneratedSource:
         versions: int,
         cache: Cache,
         notes: tuple[str, ...] = (),
+        *,
+        augment: Augment = "eightfold",
     ):
         _require_levels(len(generation.levels), versions, f"the generated {generation.weather}")
         self.photographs, self.notes = photographs, notes
@@ -71,13 +74,14 @@ class GeneratedSource:
         self.sizes: Mapping[str, Size] = {str(path): size for path, size in sizes.items()}
         self.identities = [identity(path) for path in photographs]
         self.generation, self.versions, self.cache = generation, versions, cache
+        self.augmentation = AUGMENTATIONS[augment]
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         path = self.photographs[index]
         image = self.cache.read(path)
         top, left = _corner(image, patch, rng)
         clean = as_floats(image[top : top + patch, left : left + patch])
-        clean = _augmented(clean[None], rng)[0] if augment else clean
+        clean = self.augmentation(clean[None], rng)[0] if augment else clean
         fall = self.generation
         fallen = degrade(
             clean,
@@ -95,9 +99,9 @@ class GeneratedSource:
 
 
 class PairedSource:
-    """Clean and degraded pictures of the same scenes."""
+    """Clean and degraded pictures of the same scenes, augmented together: their weather turns with them."""
 
-    def __init__(self, archive: Archive, versions: int, cache: Cache):
+    def __init__(self, archive: Archive, versions: int, cache: Cache, *, augment: Augment = "mirror"):
         fewest = min(archive.scenes, key=lambda scene: len(scene.degraded))
         _require_levels(len(fewest.degraded), versions, f"{archive.root}: scene {fewest.name!r}")
         self.scenes, self.notes = archive.scenes, archive.notes
@@ -108,6 +112,7 @@ class PairedSource:
         }
         self.identities = [identity(scene.clean.path) for scene in self.scenes]
         self.versions, self.cache = versions, cache
+        self.augmentation = AUGMENTATIONS[augment]
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         scene = self.scenes[index]
@@ -116,7 +121,7 @@ class PairedSource:
         pictures = [scene.degraded[level] for level in _drawn(tuple(scene.degraded), self.versions, rng)]
         images = [clean, *(self._like(clean, picture, scene) for picture in pictures)]
         crops = np.stack([image[top : top + patch, left : left + patch] for image in images])
-        crops = as_floats(_augmented(crops, rng) if augment else crops)
+        crops = as_floats(self.augmentation(crops, rng) if augment else crops)
         return Crop(crops[0], crops[1:])
 
     def _like(self, clean: np.ndarray, picture: Picture, scene: Scene) -> np.ndarray:
@@ -155,11 +160,3 @@ def _drawn(levels: Sequence[str], count: int, rng: np.random.Generator) -> list[
 def _corner(image: np.ndarray, patch: int, rng: np.random.Generator) -> tuple[int, int]:
     height, width = image.shape[:2]
     return int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))
-
-
-def _augmented(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the eight symmetries of the square, the same for all of (N, P, P, 3)."""
-    transpose, flip_rows, flip_columns = rng.random(3) < 0.5
-    images = images.swapaxes(1, 2) if transpose else images
-    images = images[:, ::-1] if flip_rows else images
-    return np.ascontiguousarray(images[:, :, ::-1] if flip_columns else images)

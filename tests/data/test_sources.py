@@ -8,6 +8,7 @@ from data.layouts import MINIATURES, content, folders, outdoor_rain, picture
 from pydantic import ValidationError
 
 from manas.data.archives import Archive, Picture, Scene, read_archive
+from manas.data.augmentation import AUGMENTATIONS
 from manas.data.cache import ImageCache
 from manas.data.images import read_image, write_image
 from manas.data.photographs import TRAINING, builtin_photographs
@@ -36,16 +37,17 @@ def pairs(tmp_path_factory):
 CACHE = ImageCache(1 << 24)
 
 
-def paired(root, versions=3):
-    return PairedSource(read_archive(root), versions, CACHE)
+def paired(root, versions=3, **options):
+    return PairedSource(read_archive(root), versions, CACHE, **options)
 
 
 def rng(seed):
     return np.random.default_rng(seed)
 
 
-def test_clean_and_all_versions_share_crop_and_augmentation(pairs):
-    source = paired(pairs)
+@pytest.mark.parametrize("augment", AUGMENTATIONS)
+def test_clean_and_all_versions_share_crop_and_augmentation(augment, pairs):
+    source = paired(pairs, augment=augment)
     for seed in range(20):
         crop = source.crop(seed % 2, 16, rng(seed), augment=True)
         assert crop.clean.shape == (16, 16, 3)
@@ -71,10 +73,10 @@ def symmetries(image):
     return [*turned, *(np.fliplr(each) for each in turned)]
 
 
-def test_all_eight_augmentations_occur_and_no_other(pairs):
-    source = paired(pairs)
+def drawn_symmetries(source):
+    """How the crops of the first rows of a background are drawn, each as its place in `symmetries`."""
     clean = source.scenes[1].clean.read()
-    whole = {image.tobytes() for image in symmetries(clean[:18, :18])}
+    whole = {image.tobytes(): place for place, image in enumerate(symmetries(clean[:18, :18]))}
     assert len(whole) == 8
     found = set()
     for seed in range(400):
@@ -83,8 +85,41 @@ def test_all_eight_augmentations_occur_and_no_other(pairs):
         top = next((t for t in range(23) if clean[t : t + 18].tobytes() in candidates), None)
         assert top is not None, "it is no crop of the photograph"
         if top == 0:
-            found.add(crop.tobytes())
-    assert found == whole
+            found.add(whole[crop.tobytes()])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "occur"),
+    [
+        ({}, {0, 4}),
+        ({"augment": "mirror"}, {0, 4}),
+        ({"augment": "eightfold"}, set(range(8))),
+        ({"augment": "none"}, {0}),
+    ],
+    ids=str,
+)
+def test_the_augmentations_of_pairs_occur_and_no_other(options, occur, pairs):
+    """Of a pair that is mirrored, none is ever on its side or upside down: its rain falls down."""
+    assert drawn_symmetries(paired(pairs, **options)) == occur
+
+
+def test_a_mirrored_half_is_half(pairs):
+    source, mirrored = paired(pairs), 0
+    for seed in range(400):
+        crop = source.crop(0, 16, rng(seed), augment=True).clean
+        step = np.rint(255 * (crop[0, 1, 0] - crop[0, 0, 0])) % 200  # the picture counts from left to right
+        assert step in (1, 199)
+        mirrored += step == 199
+    assert 160 < mirrored < 240
+
+
+def test_no_augmentation_is_that_of_validation(pairs):
+    source = paired(pairs, augment="none")
+    for seed in range(20):
+        one, two = (source.crop(0, 16, rng(seed), augment=augment) for augment in (True, False))
+        np.testing.assert_array_equal(one.clean, two.clean)
+        np.testing.assert_array_equal(one.degraded, two.degraded)
 
 
 def test_unaugmented_crops_reach_every_corner(pairs):
@@ -313,6 +348,40 @@ def test_backgrounds_are_augmented_before_it_rains(clean_folder, monkeypatch):
     assert directions == {(1, 0), (-1, 0), (0, 1), (0, -1)}
 
 
+@pytest.mark.parametrize("augment", [None, "mirror", "none"])
+def test_photographs_are_augmented_as_their_source_says(augment, clean_folder):
+    """The ramp gets brighter downwards: only what is flipped or turned as by default gets not."""
+    source = open_generated(clean_folder, augment=augment)
+    ramps = [source.crop(1, 24, rng(seed), augment=True).clean.mean((1, 2)) for seed in range(30)]
+    assert all((np.diff(ramp) > 0).all() for ramp in ramps) == (augment is not None)
+
+
+def test_generated_weather_is_drawn_as_it_always_was(clean_folder, monkeypatch):
+    """By the same draws in the same order: where, of three how it is turned, which levels, and the seed."""
+    given = []
+
+    def watched(clean, weather, levels, **options):
+        given.append((clean.copy(), list(levels), options["seed"]))
+        return degrade(clean, weather, levels, **options)
+
+    monkeypatch.setattr("manas.data.sources.degrade", watched)
+    source = open_generated(clean_folder, versions=2)
+    image = read_image(source.photographs[1]).astype(np.float32) / np.float32(255)
+    for seed in range(20):
+        source.crop(1, 24, rng(seed), augment=True)
+        draws = rng(seed)
+        top, left = draws.integers(48 - 24 + 1), draws.integers(40 - 24 + 1)
+        transposed, upside_down, mirrored = draws.random(3) < 0.5
+        expected = image[top : top + 24, left : left + 24]
+        expected = expected.transpose(1, 0, 2) if transposed else expected
+        expected = np.flipud(expected) if upside_down else expected
+        expected = np.fliplr(expected) if mirrored else expected
+        levels = [list(STEPS)[place] for place in sorted(draws.permutation(3)[:2])]
+        clean, *others = given[-1]
+        np.testing.assert_array_equal(clean, expected)
+        assert others == [levels, int(draws.integers(1 << 63))]
+
+
 def test_builtin_photographs_are_those_for_training():
     source = SourceConfig(task="derain", weather="rain").open(1, CACHE)
     assert isinstance(source, GeneratedSource)
@@ -338,6 +407,8 @@ class TestSourceConfig:
             {"weather": None, "pairs": "a", "levels": []},
             {"weather": None, "pairs": "a", "allow": ["everything"]},
             {"weather": None, "pairs": "a", "side": "top"},
+            {"augment": "rotate"},
+            {"augment": True},
             {"x": 1},
         ],
     )
@@ -345,10 +416,23 @@ class TestSourceConfig:
         with pytest.raises(ValidationError):
             SourceConfig(**{"task": "derain", "weather": "rain"} | wrong)
 
-    def test_what_is_written_whole_reads_back(self):
+    @pytest.mark.parametrize("augment", [{}, *({"augment": name} for name in AUGMENTATIONS)], ids=str)
+    def test_what_is_written_whole_reads_back(self, augment):
         for config in ({"weather": "rain", "capture": {"jpeg": [80, 90]}}, {"pairs": "a", "side": "left"}):
-            source = SourceConfig(task="derain", **config)
+            source = SourceConfig(task="derain", **config, **augment)
             assert SourceConfig(**source.model_dump(mode="json")) == source
+
+    def test_the_default_augmentation_is_that_of_the_kind_and_is_written(self):
+        for kind, default in (({"weather": "snow"}, "eightfold"), ({"pairs": "a"}, "mirror")):
+            for given, resolved in (({}, default), ({"augment": None}, default), ({"augment": "none"}, "none")):
+                source = SourceConfig(task="any", **kind, **given)
+                assert source.augment == source.model_dump(mode="json")["augment"] == resolved
+
+    def test_what_is_opened_augments_as_it_is_configured(self, pairs, clean_folder):
+        for kind in ({"pairs": str(pairs)}, {"weather": "rain", "photographs": str(clean_folder)}):
+            for augment, function in AUGMENTATIONS.items():
+                source = SourceConfig(task="any", **kind, augment=augment)
+                assert source.open(1, CACHE).augmentation is function
 
     def test_foreign_fields_and_unknown_levels_are_named(self):
         with pytest.raises(ValidationError, match="layout, side is for pairs, not for generated weather"):

@@ -1,0 +1,36 @@
+"""Augmentations: which symmetries of the square a crop is drawn in.
+
+Weather falls. A photograph may be turned before weather is generated on it; a pair may be mirrored left to
+right, but turned on its side its rain falls sideways, and no picture to restore looks like that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+
+Augment = Literal["mirror", "eightfold", "none"]
+Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def mirror(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The images (N, P, P, 3) as they are or, as often, all of them mirrored left to right."""
+    return np.ascontiguousarray(images[:, :, ::-1]) if rng.random() < 0.5 else images
+
+
+def eightfold(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of the eight symmetries of the square, the same for all of the images (N, P, P, 3)."""
+    transpose, flip_rows, flip_columns = rng.random(3) < 0.5
+    images = images.swapaxes(1, 2) if transpose else images
+    images = images[:, ::-1] if flip_rows else images
+    return np.ascontiguousarray(images[:, :, ::-1] if flip_columns else images)
+
+
+def none(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The images as they are; nothing is drawn."""
+    return images
+
+
+AUGMENTATIONS: Mapping[Augment, Augmentation] = {"mirror": mirror, "eightfold": eightfold, "none": none}
