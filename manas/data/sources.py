@@ -39,7 +39,7 @@ class Source(Protocol):
     sizes: Mapping[str, Size]  # (width, height) of each background, by the name of its file
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
-        """A random crop of background `index` with its degraded versions; augmented in the way of the source."""
+        """A random crop of background `index` with its degraded versions, augmented or not."""
 
 
 @dataclass(frozen=True)
