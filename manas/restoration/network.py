@@ -206,13 +206,20 @@ def _fusion(space: RestorationSpace, decide: Decide) -> nn.Module:
 
 
 def _common_channels(towers: Mapping[str, Tower]) -> list[list[int]]:
-    """The widths at which towers are stitched; the towers must agree in all of them."""
+    """The widths at which towers are stitched; the towers must agree in them and in resolution."""
     rows = {task: [list(row) for row in tower.channels] for task, tower in towers.items()}
-    for (task, ours), (other, theirs) in pairwise(rows.items()):
+    for task, other in pairwise(towers):
+        refusal = f"towers {task!r} and {other!r} cannot be stitched: their"
+        if rows[task] != rows[other]:
+            raise ManasError(
+                f"{refusal} stages have channels {rows[task]} and {rows[other]}; "
+                "give both spaces the same channels, or set stitch to 'none'"
+            )
+        ours, theirs = towers[task].shuffle, towers[other].shuffle
         if ours != theirs:
             raise ManasError(
-                f"towers {task!r} and {other!r} cannot be stitched: their stages have channels {ours} and "
-                f"{theirs}; give both spaces the same channels, or set stitch to 'none'"
+                f"{refusal} features differ in size, since shuffle is {ours} and {theirs}; "
+                "give both spaces the same shuffle, or set stitch to 'none'"
             )
     return next(iter(rows.values()))
 

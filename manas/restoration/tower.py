@@ -17,15 +17,19 @@ Stage = Callable[[Features, Tensor], Features]
 class Tower(nn.Module):
     """Base class of towers; features are a list with one tensor (B, C_i, H/2^i, W/2^i) a scale.
 
+    The features of a tower that unshuffles the image first are smaller by `shuffle`, on all scales.
+
     No method writes into a list or tensor that it was given. A tower registers each module once; a recursive
     tower returns the same bound method several times from `stages`.
 
     Attributes:
         channels: the widths of the features, one row a stage, one width a scale.
+        shuffle: features of scale i have 1/(shuffle * 2^i) of the resolution of the image.
         size_multiple: height and width of the image must be multiples of this.
     """
 
     channels: Sequence[Sequence[int]]
+    shuffle: int = 1
     size_multiple: int
 
     @property

@@ -97,7 +97,14 @@ def test_expected_with_the_probabilities_of_a_one_hot_supernet(name):
 
 @pytest.mark.parametrize(
     ("name", "seeds"),
-    [("manas_tiny", 2), ("manas_small", 1), ("manas", 1), ("nested", 3), ("stitches and fusion searched", 1)],
+    [
+        ("manas_tiny", 2),
+        ("manas_small", 1),
+        ("manas", 1),
+        ("plain", 1),
+        ("nested", 3),
+        ("stitches and fusion searched", 1),
+    ],
 )
 def test_thop_agrees(name, seeds):
     space, table = SPACES[name], table_of(name, "macs")

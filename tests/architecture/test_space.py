@@ -211,7 +211,7 @@ def test_the_kind_of_a_space():
 
 
 def test_presets_are_all_spaces():
-    assert {"clearer", "manas", "manas_small", "manas_tiny"} <= set(PRESETS)
+    assert {"clearer", "manas", "manas_small", "manas_tiny", "plain"} <= set(PRESETS)
     assert all(isinstance(load_space(preset), SearchSpace) for preset in PRESETS)
 
 

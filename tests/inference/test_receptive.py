@@ -14,6 +14,7 @@ from manas.errors import ManasError
 from manas.inference.receptive import receptive_radius
 from manas.restoration.network import RestorationSpace
 from manas.restoration.pooling import pooled_by
+from manas.restoration.tower import Tower
 from search_spaces.dual_recursive import DualRecursive
 from search_spaces.multi_scale_attentive.gates import GATES
 
@@ -45,15 +46,16 @@ def sees_all_it_can(network):
     return network
 
 
-@pytest.mark.parametrize(("preset", "radius"), [("drn", 210), ("cmudrn", 212)])
+@pytest.mark.parametrize(("preset", "radius"), [("drn", 210), ("cmudrn", 212), ("plain", 29)])
 def test_hand_made_networks(preset, radius):
     network = load_space(preset).sample(seed=0).network().eval()
-    # Seven stages of a convolution, 7 x 2 blocks of two, and one more; the mask of cmudrn has two.
-    assert receptive_radius(_fused(network), 1) == radius
+    # Seven stages of a convolution, 7 x 2 blocks of two, and one more; the mask of cmudrn has two. Of plain, 14
+    # convolutions of pixels that are two wide, and one more to the other side of such a pixel.
+    assert receptive_radius(_fused(network), network.size_multiple) == radius
 
 
 def _fused(network):
-    return network if isinstance(network(torch.zeros(1, 3, 1, 1)), torch.Tensor) else Squashed(network)
+    return network if isinstance(network, Tower) else Squashed(network)
 
 
 class TestGradients:

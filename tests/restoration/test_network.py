@@ -17,6 +17,7 @@ from manas.restoration.model_file import ModelDescription, load_model, save_mode
 from manas.restoration.network import Restoration, RestorationSpace, StitchOptions, assemble, tasks_of
 from manas.restoration.tower import Tower
 from search_spaces.dual_recursive import DualRecursive
+from search_spaces.plain import Plain
 
 TASKS = ("derain", "desnow", "dehaze")
 
@@ -165,6 +166,30 @@ def test_towers_that_do_not_match_are_fine_without_stitches(small_tower):
     towers = {"derain": small_tower, "desnow": Recursive()}
     space = RestorationSpace(towers=towers, stitch="none")
     assert space.sample(seed=0).network()(torch.rand(2, 3, 8, 8)).fused.shape == (2, 3, 8, 8)
+
+
+RECURSIVE = DualRecursive(channels=4, stages=3, recursions=1)
+
+
+@pytest.mark.parametrize(
+    ("other", "shuffles"), [(Plain(width=4, blocks=3, shuffle=4), "2 and 4"), (RECURSIVE, "2 and 1")]
+)
+@pytest.mark.parametrize("stitch", ["layer", "channel", "searched"])
+def test_towers_whose_features_differ_in_size_are_named_with_both_shuffles(other, shuffles, stitch):
+    towers = {"derain": Plain(width=4, blocks=3, shuffle=2), "desnow": other}
+    message = f"'derain' and 'desnow' cannot be stitched.* shuffle is {shuffles}; .*'none'"
+    with pytest.raises(ManasError, match=message):
+        RestorationSpace(towers=towers, stitch=stitch).sample(seed=0)
+    unstitched = RestorationSpace(towers=towers, stitch="none").network()
+    image = torch.rand(1, 3, 8, 12)
+    assert all(restored.shape == image.shape for restored in unstitched(image).tasks.values())
+
+
+def test_towers_of_two_kinds_whose_features_are_alike_are_stitched():
+    towers = {"derain": Plain(width=4, blocks=3, shuffle=1), "desnow": RECURSIVE}
+    network = RestorationSpace(towers=towers, stitch="channel").network()
+    assert len(network.stitches) == 3
+    assert network(torch.rand(1, 3, 5, 7)).fused.shape == (1, 3, 5, 7)
 
 
 def test_the_third_tower_must_match_too(small_tower):

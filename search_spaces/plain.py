@@ -1,0 +1,81 @@
+"""The baseline that every claim must beat: residual blocks on the unshuffled image, and nothing else.
+
+Another network is worth what it restores beyond this one, trained alike, in the same time.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from manas.architecture.choice import Decide
+from manas.architecture.space import SearchSpace
+from manas.restoration.tower import Features, Stage, Tower
+from search_spaces.layers import Norm, convolution
+
+
+class Plain(SearchSpace):
+    """The plain tower; a space without forks. The defaults have 117,932 parameters.
+
+    Attributes:
+        width: channels of the features.
+        blocks: residual blocks of two convolutions, each block a stage.
+        shuffle: pixels of the image along the side of a pixel of the features; 2 costs a quarter of 1.
+        norm: ``batch`` or ``layer`` after each convolution of a block; ``none`` has a bias in its place.
+    """
+
+    width: int = Field(32, ge=1)
+    blocks: int = Field(6, ge=1)
+    shuffle: Literal[1, 2, 4] = 2
+    norm: Norm = "none"
+
+    def build(self, decide: Decide) -> nn.Module:
+        """A `PlainTower`."""
+        return PlainTower(self)
+
+
+class Block(nn.Module):
+    """x + g(relu(f(x))) of two convolutions."""
+
+    def __init__(self, width: int, norm: Norm):
+        super().__init__()
+        if norm == "none":
+            self.layers = nn.Sequential(_convolution(width, width), nn.ReLU(), _convolution(width, width))
+        else:
+            first, last = (convolution(norm, width, width, 3, relu=relu) for relu in (True, False))
+            self.layers = nn.Sequential(*first, *last)
+
+    def forward(self, features: Features, image: Tensor) -> Features:
+        (x,) = features
+        return [x + self.layers(x)]
+
+
+class PlainTower(Tower):
+    """The network of `Plain`; its stages are the blocks, and untrained it gives the image back."""
+
+    def __init__(self, space: Plain):
+        super().__init__()
+        inner = 3 * space.shuffle**2  # channels of the unshuffled image
+        self.channels = [(space.width,)] * space.blocks
+        self.size_multiple = self.shuffle = space.shuffle
+        self.first = _convolution(inner, space.width)
+        self.blocks = nn.ModuleList(Block(space.width, space.norm) for _ in range(space.blocks))
+        self.last = _convolution(space.width, inner)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def stem(self, image: Tensor) -> Features:
+        return [self.first(pixel_unshuffle(image, self.shuffle))]
+
+    def stages(self) -> list[Stage]:
+        return list(self.blocks)
+
+    def head(self, features: Features, image: Tensor) -> Tensor:
+        return image + pixel_shuffle(self.last(features[0]), self.shuffle)
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
