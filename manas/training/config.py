@@ -40,6 +40,8 @@ class RetrainConfig(Configuration):
         loss: global, of the fused output, and local, of each tower.
         optimiser, schedule: of the weights.
         average: decay of the moving average of the weights, which is what is evaluated and saved.
+        statistics: of the normalisation of that average: ``estimated`` anew from training crops before it is
+            evaluated, or ``running``, averaged as the weights are (`manas.training.statistics`).
         log_every: steps between two entries of the metrics; the device is waited for only then.
     """
 
@@ -55,13 +57,18 @@ class RetrainConfig(Configuration):
     init: str | dict[str, str] | None = None
     stitch_rate: float = Field(1.0, gt=0, allow_inf_nan=False)
     data: DataConfig = DataConfig(
-        sources=(SourceConfig(task="derain", weather="rain"), SourceConfig(task="desnow", weather="snow"))
+        sources=(SourceConfig(task="derain", weather="rain"), SourceConfig(task="desnow", weather="snow")),
+        versions=1,
+        batch=16,
     )
     epochs: int = Field(20, ge=1)
     steps: int = Field(100, ge=1)
     validation_share: float = Field(0.2, gt=0, lt=1)
-    loss: LossWeights = LossWeights()
-    optimiser: OptimiserConfig = OptimiserConfig(name="adam", rate=1e-3, clip=5.0)
+    loss: LossWeights = LossWeights(mse=0, l1=1, ssim=0, tv=0, internal=0)
+    optimiser: OptimiserConfig = OptimiserConfig(
+        name="adamw", rate=2e-3, betas=(0.9, 0.99), decay=1e-4, clip=1.0
+    )
     schedule: ScheduleConfig = ScheduleConfig()
-    average: float = Field(0.999, ge=0, lt=1)
+    average: float = Field(0.995, ge=0, lt=1)
+    statistics: Literal["estimated", "running"] = "estimated"
     log_every: int = Field(10, ge=1)

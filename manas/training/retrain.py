@@ -35,6 +35,7 @@ from manas.training.initialise import initialise
 from manas.training.optimiser import Descent, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import set_rate
+from manas.training.statistics import Statistics
 from manas.training.step import forward_terms, logged, total
 from manas.training.validation import sample_sheet, validate
 
@@ -81,6 +82,7 @@ class _Retraining:
         )
         self.validation = self.backgrounds.validation("held")
         self.average = MovingAverage(self.network, config.average)
+        self.statistics = Statistics(self.backgrounds, process)
         optimiser = config.optimiser.build(decay_groups(self.network, config.stitch_rate))
         self.descent = Descent(optimiser, RunningStatistics(self.network), config.optimiser.clip)
         self.parallel = process.in_parallel(self.network)
@@ -129,7 +131,10 @@ class _Retraining:
         self.descent.check()
         self.process.average_statistics(self.network)
         self.descent.statistics.remember()
-        self.process.average_statistics(self.average.network)
+        if self.config.statistics == "estimated":
+            self.statistics.estimate(self.average.network)
+        else:
+            self.process.average_statistics(self.average.network)
         scores = self._validate()
         values = {f"validation/{name}": value for name, value in scores.items()}
         stitches = stitches_of(self.average.network)

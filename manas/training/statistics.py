@@ -1,0 +1,46 @@
+"""Normalisation statistics of the averaged network, which fit its weights.
+
+Running statistics are averages over weights that no longer exist, and the average of them is that of no network
+at all. What is judged and saved gets those of its own weights, from training batches ("precise" statistics: Wu
+and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3).
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
+
+from manas.data.dataset import Backgrounds, Batch
+from manas.training.distributed import Process
+
+IMAGES = 256  # a mean over so many crops is steady to 0.1 dB, and costs less than ten steps
+
+
+class Statistics:
+    """Estimates the statistics of networks, always from the same first batches of the training part."""
+
+    def __init__(self, backgrounds: Backgrounds, process: Process):
+        self.backgrounds, self.process = backgrounds, process
+        self._batches: list[Batch] = []
+
+    def estimate(self, network: nn.Module) -> None:
+        """Gives the batch normalisations of a network their statistics anew; its weights stay as they are.
+
+        Every process takes its share of the crops, and all have the mean in the end.
+        """
+        if not any(isinstance(module, _BatchNorm) for module in network.modules()):
+            return
+        batches = (batch.to(self.process.device) for batch in self._first_batches())
+        update_bn((batch.degraded.flatten(0, 1) for batch in batches), network)
+        self.process.average_statistics(network)
+
+    def _first_batches(self) -> list[Batch]:
+        if not self._batches:
+            data = self.backgrounds.config
+            count = max(1, -(-IMAGES // (data.batch * data.versions)))
+            stream = self.backgrounds.batches("kept")
+            self._batches = list(islice(stream, count))
+        return self._batches
