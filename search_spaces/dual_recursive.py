@@ -13,6 +13,7 @@ from torch import Tensor, cat, nn
 from manas.architecture.choice import Decide
 from manas.architecture.space import SearchSpace
 from manas.restoration.tower import Features, Stage, Tower
+from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled
 
 # Modules of the released code, and of ours.
 RELEASED = {
@@ -32,11 +33,14 @@ class DualRecursive(SearchSpace):
         channels: width of the features.
         stages: recursions over the whole network, with the same weights ("inter").
         recursions: of the two residual blocks within a stage, with the same weights ("intra").
+        shuffle: the tower works at 1 / shuffle of the image's resolution, on squares of pixels as channels; 1
+            as published. It has to predict 3 shuffle^2 channels, 12 or 48: that is for `channels` to allow.
     """
 
     channels: int = Field(16, ge=1)
     stages: int = Field(7, ge=1)
     recursions: int = Field(7, ge=1)
+    shuffle: Shuffle = 1
 
     def build(self, decide: Decide) -> nn.Module:
         """A `DualRecursiveTower`."""
@@ -52,21 +56,22 @@ class DualRecursiveTower(Tower):
     """x_0 = I; every stage makes features f_s of (I, x_{s-1}), and x_s = I + conv(f_s).
 
     The seven stages are one module: whatever a network does between stages, it does to every recursion.
+    With `shuffle`, f_s is (B, C, H / shuffle, W / shuffle) and is made of I and x_{s-1} unshuffled, and
+    x_s = I + shuffled(conv(f_s)).
     """
-
-    size_multiple = 1
 
     def __init__(self, space: DualRecursive):
         super().__init__()
         width = space.channels
         self.channels = [(width,)] * space.stages
+        self.shuffle = self.size_multiple = space.shuffle
         self.recursions = space.recursions
-        self.first = _convolution(6, width)
+        self.first = _convolution(2 * image_channels(space.shuffle), width)
         self.blocks = nn.ModuleList(
             nn.Sequential(_convolution(width, width), nn.ReLU(), _convolution(width, width), nn.ReLU())
             for _ in range(2)
         )
-        self.last = _convolution(width, 3)
+        self.last = _convolution(width, image_channels(space.shuffle))
 
     def stem(self, image: Tensor) -> Features:
         """No features: the first stage sees the image twice."""
@@ -76,16 +81,17 @@ class DualRecursiveTower(Tower):
         return [self.stage] * len(self.channels)
 
     def stage(self, features: Features, image: Tensor) -> Features:
-        """f_s of the image and x_{s-1}, which the features f_{s-1} say."""
-        previous = self.head(features, image) if features else image
-        x = self.first(cat([image, previous], 1)).relu()
+        """f_s of the image and x_{s-1}, both unshuffled; the features f_{s-1} say x_{s-1}."""
+        small = unshuffled(image, self.shuffle)
+        previous = small + self.last(features[0]) if features else small
+        x = self.first(cat([small, previous], 1)).relu()
         for _ in range(self.recursions):
             for block in self.blocks:
                 x = (block(x) + x).relu()
         return [x]
 
     def head(self, features: Features, image: Tensor) -> Tensor:
-        return image + self.last(features[0])
+        return image + shuffled(self.last(features[0]), self.shuffle)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:

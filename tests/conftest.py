@@ -8,6 +8,7 @@ from hypothesis import settings
 from torch import nn
 
 from manas import cli
+from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.tower import AttentionOptions, MultiScaleAttentive, StemOptions
@@ -89,6 +90,13 @@ def small_tower() -> MultiScaleAttentive:
         stem=StemOptions(blocks=1, planes=4, expansion=2),
         attention=AttentionOptions(groups=1, gates=("none", "sep_conv_3x3", "channel_attention", "cbam")),
     )
+
+
+@pytest.fixture(scope="session")
+def small_shuffled(small_tower) -> MultiScaleAttentive:
+    """The small tower on the image unshuffled by two, 12 channels through 4 planes; multiples of eight."""
+    stem = {"blocks": 1, "planes": 4, "expansion": 4}
+    return load_space(small_tower.model_dump() | {"stem": stem, "shuffle": 2})
 
 
 @pytest.fixture(scope="session")

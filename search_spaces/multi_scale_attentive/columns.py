@@ -1,6 +1,7 @@
 """Columns of a cell and the transitions between cells: HRNet-like modules over parallel scales.
 
-All of them map features to new features, a list with one tensor (B, C_i, H/2^i, W/2^i) a scale.
+All of them map features to new features, a list with one tensor (B, C_i, H/2^i, W/2^i) a scale, where H x W is
+the size at the finest scale.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.columns import Bottleneck, Fusion, FusionAt, Parallel, Transition
 from search_spaces.multi_scale_attentive.gates import GATES
 from search_spaces.multi_scale_attentive.released import probabilities
+from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled
 
 
 class StemOptions(BaseModel):
@@ -57,12 +58,15 @@ class MultiScaleAttentive(SearchSpace):
     """Multi-scale attentive tower with a fork at every column and at every edge of its attention modules.
 
     Attributes:
-        channels: width of each scale; scale i has 1/2^i of the resolution.
+        channels: width of each scale; scale i has 1 / (shuffle 2^i) of the image's resolution.
         columns: columns of each cell; cell c works on the first c + 2 scales.
         stem: the bottlenecks before the first cell.
         attention: the modules after the columns of each cell, one a scale; None for CLEARER.
         norm: ``batch`` as published, ``layer`` over channels, or ``none`` (a learned scale and shift).
         residual: the head predicts the difference to the input and starts at zero; False as published.
+        shuffle: the tower sees squares of pixels as 3 shuffle^2 channels, and predicts them; 1 as published. A
+            stem with fewer outer channels is refused. Its `planes` may be fewer, since the shortcut goes around
+            them. The first of `channels` should not be fewer, since the output is made of it pixel by pixel.
     """
 
     channels: tuple[int, ...] = Field((32, 64, 128, 256), min_length=2)
@@ -71,6 +75,7 @@ class MultiScaleAttentive(SearchSpace):
     attention: AttentionOptions | None = AttentionOptions()
     norm: Norm = "batch"
     residual: bool = False
+    shuffle: Shuffle = 1
 
     @model_validator(mode="after")
     def _fits(self) -> MultiScaleAttentive:
@@ -85,6 +90,16 @@ class MultiScaleAttentive(SearchSpace):
         for width in self.channels:
             if width % groups:
                 raise ManasError(f"channels: {width} is not divisible into {groups} attention groups")
+        return self
+
+    @model_validator(mode="after")
+    def _stem_passes_the_image(self) -> MultiScaleAttentive:
+        inputs, outputs = image_channels(self.shuffle), self.stem.planes * self.stem.expansion
+        if self.shuffle > 1 and outputs < inputs:
+            raise ManasError(
+                f"stem: planes x expansion is {outputs}, too few for the {inputs} channels of an image "
+                f"unshuffled by {self.shuffle}; make it at least {inputs}"
+            )
         return self
 
     def build(self, decide: Decide) -> nn.Module:
@@ -124,18 +139,23 @@ class Cell(nn.Module):
 
 
 class MultiScaleAttentiveTower(Tower):
-    """The network of `MultiScaleAttentive`; its stages are the cells."""
+    """The network of `MultiScaleAttentive`; its stages are the cells.
+
+    Features are (B, C_i, H / (shuffle 2^i), W / (shuffle 2^i)); the image is unshuffled before the stem, and
+    what the head predicts is shuffled before the image is added.
+    """
 
     def __init__(self, space: MultiScaleAttentive, decide: Decide):
         super().__init__()
         cells = range(len(space.columns))
-        width = space.stem.planes * space.stem.expansion
+        width, colours = space.stem.planes * space.stem.expansion, image_channels(space.shuffle)
         self.channels = [space.channels[: index + 2] for index in cells]
-        self.size_multiple = 2 ** len(cells)
+        self.shuffle = space.shuffle
+        self.size_multiple = space.shuffle * 2 ** len(cells)
         self.residual = space.residual
         self.bottlenecks = nn.Sequential(
             *(
-                Bottleneck(3 if n == 0 else width, space.stem.planes, space.stem.expansion, space.norm)
+                Bottleneck(width if n else colours, space.stem.planes, space.stem.expansion, space.norm)
                 for n in range(space.stem.blocks)
             )
         )
@@ -143,16 +163,16 @@ class MultiScaleAttentiveTower(Tower):
             Cell(space, index, space.channels[: index + 1] if index else (width,), decide) for index in cells
         )
         self.fusion = FusionAt(space.channels, 0, space.norm)
-        self.output = nn.Conv2d(space.channels[0], 3, 1, bias=False)
+        self.output = nn.Conv2d(space.channels[0], colours, 1, bias=False)
         if space.residual:
             nn.init.zeros_(self.output.weight)
 
     def stem(self, image: Tensor) -> Features:
-        return [self.bottlenecks(image)]
+        return [self.bottlenecks(unshuffled(image, self.shuffle))]
 
     def stages(self) -> list[Stage]:
         return list(self.cells)
 
     def head(self, features: Features, image: Tensor) -> Tensor:
-        restored = self.output(self.fusion(features))
+        restored = shuffled(self.output(self.fusion(features)), self.shuffle)
         return image + restored if self.residual else restored

@@ -17,6 +17,7 @@ from manas.architecture.relaxation import OneHot
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
 from manas.restoration.network import RestorationSpace
+from search_spaces.dual_recursive import DualRecursive
 from search_spaces.multi_scale_attentive.tower import MultiScaleAttentive
 
 METRICS = ["parameters", "macs"]
@@ -26,9 +27,12 @@ SHAPE = (3, 16, 24)
 def spaces():
     gates = {"gates": ["none", "sep_conv_3x3", "cbam"]}
     small = MultiScaleAttentive(channels=(8, 12), columns=(1,), attention=gates)
+    unshuffled = MultiScaleAttentive(channels=(8, 12), columns=(1,), attention=gates, shuffle=2)
     towers = {"derain": small, "desnow": small}
     return {
         **{preset: load_space(preset) for preset in sorted(presets())},
+        "the image unshuffled": unshuffled,
+        "drn unshuffled": DualRecursive(shuffle=4),
         "nested": NESTED,
         "fork at the root": FirstIsFork(),
         "no forks": Plain(),
@@ -102,6 +106,8 @@ def test_expected_with_the_probabilities_of_a_one_hot_supernet(name):
         ("manas_small", 1),
         ("manas", 1),
         ("plain", 1),
+        ("the image unshuffled", 2),
+        ("drn unshuffled", 1),
         ("nested", 3),
         ("stitches and fusion searched", 1),
     ],

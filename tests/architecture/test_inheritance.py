@@ -58,6 +58,14 @@ def test_other_normalisations(norm, small_tower, randomised):
     assert difference(space, space.sample(seed=0), supernet, dtype=torch.float64) <= 1e-12
 
 
+def test_towers_on_the_image_unshuffled(small_shuffled, randomised):
+    supernet = randomised(small_shuffled.supernet())
+    for seed in range(2):
+        genotype = small_shuffled.sample(seed)
+        assert difference(small_shuffled, genotype, supernet) <= 1e-6
+        assert difference(small_shuffled, genotype, supernet, dtype=torch.float64) <= 1e-12
+
+
 def test_every_architecture_of_a_nested_space(randomised):
     supernet = randomised(NESTED.supernet())
     for choices in architectures(NESTED.root):

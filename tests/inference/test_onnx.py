@@ -38,9 +38,10 @@ def write_model(folder, genotype, randomised):
     return save_model(folder / "model.safetensors", network, ModelDescription(genotype=genotype))
 
 
-def recursive(**options):
+def recursive(shuffle=1, **options):
     """The genotype of two towers that are traced in a second."""
-    towers = {task: DualRecursive(channels=4, stages=1, recursions=1) for task in ("derain", "desnow")}
+    tower = DualRecursive(channels=4, stages=1, recursions=1, shuffle=shuffle)
+    towers = {"derain": tower, "desnow": tower}
     return RestorationSpace(towers=towers, **options).sample(seed=0)
 
 
@@ -103,6 +104,19 @@ def test_stitches_and_fusions(stitch, fusion, task, tmp_path, randomised):
     export_onnx(model, tmp_path / "out.onnx", task=task, opset=20)
     assert_restores_alike(tmp_path / "out.onnx", model, task)
     assert [entry.version for entry in onnx.load(tmp_path / "out.onnx").opset_import] == [20]
+
+
+def on_the_image_unshuffled(kind, small_shuffled):
+    if kind == "drn":
+        return recursive(shuffle=4, stitch="layer", fusion="mean")
+    return RestorationSpace(towers={"derain": small_shuffled}).sample(seed=0)
+
+
+@pytest.mark.parametrize("kind", ["drn", "manas"])
+def test_the_image_unshuffled(kind, tmp_path, small_shuffled, randomised):
+    model = write_model(tmp_path, on_the_image_unshuffled(kind, small_shuffled), randomised)
+    assert export_onnx(model, tmp_path / "out.onnx") <= 1e-5
+    assert_restores_alike(tmp_path / "out.onnx", model)
 
 
 @pytest.fixture(scope="module")

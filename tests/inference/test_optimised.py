@@ -29,11 +29,12 @@ def unfolded(network):
 
 @pytest.mark.parametrize("norm", NORMS)
 class TestNetworks:
-    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize(("seed", "shuffle"), [(0, 1), (1, 1), (2, 1), (0, 2)])
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
     @torch.no_grad()
-    def test_equal_results(self, randomised, norm, seed, dtype, tolerance):
-        network = Squashed(copy.deepcopy(restoration(randomised, seed, towers=2, norm=norm)).to(dtype))
+    def test_equal_results(self, randomised, norm, seed, shuffle, dtype, tolerance):
+        made = restoration(randomised, seed, towers=2, norm=norm, shuffle=shuffle)
+        network = Squashed(copy.deepcopy(made).to(dtype))
         image = uneven(2, 3, 12, 16).to(dtype)
         torch.testing.assert_close(optimised(network)(image), network(image), rtol=0, atol=tolerance)
 

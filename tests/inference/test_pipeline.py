@@ -15,6 +15,7 @@ from manas.inference.pipeline import NotFiniteError, Pipeline
 from manas.inference.receptive import receptive_radius
 from manas.inference.statistics import sampled_statistics, with_statistics
 from manas.inference.tiling import Tiling, pad_to_multiple
+from search_spaces.dual_recursive import DualRecursive
 from search_spaces.multi_scale_attentive.gates import GATES
 
 CPU = torch.device("cpu")
@@ -67,6 +68,15 @@ class TestLocalNetworks:
 
         assert_equal(tiled(network, 15, 3, 2)(image), whole(network, 2)(image))
 
+    @pytest.mark.parametrize("shuffle", [2, 4])
+    def test_recursions_on_the_image_unshuffled(self, shuffle, randomised):
+        space = DualRecursive(channels=4, stages=2, recursions=1, shuffle=shuffle)
+        network, image = nn.Sequential(randomised(space.network()), nn.Sigmoid()), torch.rand(1, 3, 45, 131)
+        radius = receptive_radius(network, shuffle)
+        expected = whole(network, shuffle)(image)
+        assert_equal(tiled(network, 21, radius, shuffle)(image), expected)
+        assert apart(tiled(network, 21, 0, shuffle)(image), expected) > 1e-3
+
     def test_too_small_a_halo_shows(self):
         network, image = local_stack(4), torch.rand(1, 3, 40, 40)
         assert apart(tiled(network, 16, 1)(image), whole(network)(image)) > 1e-4
@@ -113,6 +123,14 @@ class TestExactStatistics:
         assert_equal(tiled(network, 10, radius, 2, gathering="exact")(image), expected)
         # Without the statistics of the whole, tiles are wrong: what is tested here can be told apart.
         assert apart(tiled(network, 10, radius, 2, gathering=None)(image), expected) > 3e-5
+
+    @pytest.mark.parametrize("shuffle", [2, 4])
+    @pytest.mark.parametrize("gate", ["none", "channel_attention_v2", "cbam"])
+    def test_scales_of_the_image_unshuffled(self, randomised, gate, shuffle):
+        network = Squashed(restoration(randomised, 0, gate, shuffle=shuffle))
+        multiple, image = 2 * shuffle, uneven(1, 3, 21, 131)
+        radius, expected = receptive_radius(network, multiple), whole(network, multiple)(image)
+        assert_equal(tiled(network, 18, radius, multiple, gathering="exact")(image), expected)
 
     def test_each_image_of_a_batch_has_its_own(self):
         network, images = pools_twice(), uneven(3, 3, 20, 20) * torch.tensor([0.2, 0.5, 1]).view(3, 1, 1, 1)

@@ -102,6 +102,19 @@ class TestGradients:
         assert receptive_radius(network, 1) == 2 * (1 + 2 * 2 + 1)
         assert reach_by_gradient(network, 1, 12) == 12
 
+    @pytest.mark.parametrize("shuffle", [2, 4])
+    def test_of_recursions_on_the_image_unshuffled(self, shuffle, randomised):
+        """Of a square of pixels one looks to the far end of the last square that it sees."""
+        space = DualRecursive(channels=2, stages=1, recursions=1, shuffle=shuffle)
+        network, radius = sees_all_it_can(randomised(space.network())), shuffle * (1 + 2 * 2 + 1) + shuffle - 1
+        assert receptive_radius(network, shuffle) == radius
+        assert reach_by_gradient(network, shuffle, radius) == radius
+
+    def test_of_scales_of_the_image_unshuffled(self, randomised):
+        network = Squashed(restoration(randomised, 0, shuffle=2))
+        radius = receptive_radius(network, 4)
+        assert reach_by_gradient(sees_all_it_can(network), 4, radius) == radius
+
 
 class _OfTask(nn.Module):
     def __init__(self, network, task):

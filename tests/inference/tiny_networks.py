@@ -76,9 +76,11 @@ def restoration(
     *,
     towers: int = 1,
     norm: str = "batch",
+    shuffle: int = 1,
 ) -> nn.Module:
     """A restoration network with random weights: of a random genotype, or with one gate on every edge."""
-    options = {"attention": {"groups": 1, "gates": list(GATES)}, "norm": norm}
+    options = {"attention": {"groups": 1, "gates": list(GATES)}, "norm": norm, "shuffle": shuffle}
+    options["stem"] = {"expansion": 2 * shuffle**2}
     tasks = ("derain", "desnow")[:towers]
     genotype = RestorationSpace(towers={task: tower(**options) for task in tasks}).sample(seed)
     if gate is not None:

@@ -136,10 +136,11 @@ def test_identity_stitches_leave_the_towers_alone(stitching, tasks, small_tower,
     assert not torch.allclose(restored["derain"], restored["desnow"])
 
 
-def towers(kind, tasks, small_tower):
-    if kind == "drn":
-        return dict.fromkeys(tasks, DualRecursive(channels=4, stages=3, recursions=2))
-    return dict.fromkeys(tasks, small_tower) | {"desnow": small_tower.model_copy(update={"attention": None})}
+def towers(kind, tasks, manas):
+    if kind.startswith("drn"):
+        shuffle = 2 if "unshuffled" in kind else 1
+        return dict.fromkeys(tasks, DualRecursive(channels=4, stages=3, recursions=2, shuffle=shuffle))
+    return dict.fromkeys(tasks, manas) | {"desnow": manas.model_copy(update={"attention": None})}
 
 
 @pytest.mark.parametrize(
@@ -152,21 +153,22 @@ def towers(kind, tasks, small_tower):
         ("manas", {}),
         ("manas", {"after": (1,)}),
         ("manas", {"after": ()}),
+        ("drn unshuffled", {}),
+        ("manas unshuffled", {}),
     ],
 )
 @pytest.mark.parametrize("tasks", [("derain", "desnow"), ("derain", "desnow", "dehaze")])
 @pytest.mark.parametrize("stitching", ["layer", "channel"])
 def test_stitches_that_start_at_one_leave_the_towers_alone(
-    stitching, tasks, kind, options, small_tower, randomised
+    stitching, tasks, kind, options, small_tower, small_shuffled, randomised
 ):
     """As they start, and not because a test has set them."""
-    space = RestorationSpace(
-        towers=towers(kind, tasks, small_tower), stitch=stitching, stitches={"start": 1.0, **options}
-    )
+    spaces = towers(kind, tasks, small_shuffled if "unshuffled" in kind else small_tower)
+    space = RestorationSpace(towers=spaces, stitch=stitching, stitches={"start": 1.0, **options})
     genotype = space.sample(seed=1)
     network = space.network(genotype).eval()
     randomised(network.towers)
-    image = torch.rand(2, 3, 8, 12)
+    image = torch.rand(2, 3, 8, 16)
     with torch.no_grad():
         restored = network(image, stages=True)
         for task in tasks:

@@ -181,6 +181,11 @@ def test_the_number_of_edges_follows_the_groups(groups):
         ),
         ({"channels": (8, 12), "columns": (1,), "attention": {"gates": ()}}, "at least 1"),
         ({"channels": (8, 12), "columns": (1,), "attention": {"groups": 0}}, "greater than or equal to 1"),
+        ({"channels": (8, 12), "columns": (1,), "shuffle": 3}, "1, 2 or 4"),
+        (
+            {"channels": (8, 12), "columns": (1,), "shuffle": 2, "stem": {"planes": 11, "expansion": 1}},
+            "planes x expansion is 11, too few for the 12 channels of an image unshuffled by 2; .* at least 12",
+        ),
     ],
 )
 def test_a_space_that_does_not_fit_is_refused(fields, message):
@@ -193,8 +198,9 @@ def test_any_width_fits_where_there_is_no_attention():
     assert space.supernet()(torch.rand(2, 3, 4, 4)).shape == (2, 3, 4, 4)
 
 
-def test_torch_compile_sees_one_graph():
-    space = MultiScaleAttentive(channels=(4, 8), columns=(1,), attention={"groups": 2})
+@pytest.mark.parametrize("shuffle", [1, 2])
+def test_torch_compile_sees_one_graph(shuffle):
+    space = MultiScaleAttentive(channels=(4, 8), columns=(1,), attention={"groups": 2}, shuffle=shuffle)
     network = space.network(space.sample(seed=0)).eval()
     with torch.no_grad():
         explained = torch._dynamo.explain(network)(torch.rand(1, 3, 16, 16))
