@@ -5,16 +5,14 @@ Another network is worth what it restores beyond this one, trained alike, in the
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from manas.architecture.choice import Decide
 from manas.architecture.space import SearchSpace
 from manas.restoration.tower import Features, Stage, Tower
 from search_spaces.layers import Norm, convolution
+from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled
 
 
 class Plain(SearchSpace):
@@ -29,7 +27,7 @@ class Plain(SearchSpace):
 
     width: int = Field(32, ge=1)
     blocks: int = Field(6, ge=1)
-    shuffle: Literal[1, 2, 4] = 2
+    shuffle: Shuffle = 2
     norm: Norm = "none"
 
     def build(self, decide: Decide) -> nn.Module:
@@ -58,7 +56,7 @@ class PlainTower(Tower):
 
     def __init__(self, space: Plain):
         super().__init__()
-        inner = 3 * space.shuffle**2  # channels of the unshuffled image
+        inner = image_channels(space.shuffle)
         self.channels = [(space.width,)] * space.blocks
         self.size_multiple = self.shuffle = space.shuffle
         self.first = _convolution(inner, space.width)
@@ -68,13 +66,13 @@ class PlainTower(Tower):
             nn.init.zeros_(parameter)
 
     def stem(self, image: Tensor) -> Features:
-        return [self.first(pixel_unshuffle(image, self.shuffle))]
+        return [self.first(unshuffled(image, self.shuffle))]
 
     def stages(self) -> list[Stage]:
         return list(self.blocks)
 
     def head(self, features: Features, image: Tensor) -> Tensor:
-        return image + pixel_shuffle(self.last(features[0]), self.shuffle)
+        return image + shuffled(self.last(features[0]), self.shuffle)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:

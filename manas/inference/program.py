@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.fx.experimental._config
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.overrides import TorchFunctionMode
 
 import manas
 from manas.architecture.space import SearchSpace
@@ -49,29 +47,8 @@ class Exported(nn.Module):
         self.multiple = size_multiple_of(network)
 
     def forward(self, image: Tensor) -> Tensor:
-        with _UnshuffledInSteps():
-            restored = self.output(pad_to_multiple(image, self.multiple))
+        restored = self.output(pad_to_multiple(image, self.multiple))
         return crop_to(restored, *image.shape[-2:]).clamp(0, 1)
-
-
-class _UnshuffledInSteps(TorchFunctionMode):
-    """While it is on, `pixel_unshuffle` is made of operators that are traced for features of one pixel too.
-
-    Torch's own ends in a reshape, for which features that are one pixel wide are a case of their own.
-    """
-
-    def __torch_function__(
-        self, function: Any, types: Any, arguments: Any = (), options: Mapping[str, Any] | None = None
-    ) -> Any:
-        function = _unshuffled if function is torch.pixel_unshuffle else function
-        return function(*arguments, **(options or {}))
-
-
-def _unshuffled(image: Tensor, side: int) -> Tensor:
-    """(B, C, H, W) -> (B, C side^2, H / side, W / side)"""
-    squares = image.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # (B, C, H / side, side, W / side, side)
-    channels_first = squares.permute(0, 1, 3, 5, 2, 4).clone(memory_format=torch.contiguous_format)
-    return channels_first.flatten(1, 3)
 
 
 def export_program(
