@@ -14,7 +14,7 @@ from torch import nn
 
 from manas.data.dataset import DataConfig
 from manas.training.distributed import Precision, Process
-from manas.training.probes import Kind, Kinds, Lowered, Part, Probe, kinds_of
+from manas.training.probes import Kind, Kinds, Lowered, Part, Probe, kinds_of, seed
 from manas.training.remedies import REMEDIES
 
 # Seconds for repetitions, shared by all kinds: each is tried some times in any case, and cheap ones more often.
@@ -45,7 +45,7 @@ def make_sound(network: nn.Module, shape: Sequence[int], process: Process, preci
         return []
     test = _SelfTest(network, shape, process, lambda: process.autocast(precision))
     with torch.random.fork_rng([process.device] if process.device.type == "cuda" else []):
-        torch.manual_seed(0)
+        seed(process.device)
         return test.run(precision)
 
 

@@ -66,8 +66,8 @@ class Kind(NamedTuple):
         """Random numbers as they come to the layer in a batch of so many images."""
         shape = (max(1, self.shape[0] * images // FEW), *self.shape[1:])
         if 0 in self.stride:  # an expanded tensor, which cannot be filled
-            return torch.randn(shape, device=device, dtype=self.dtype)
-        return torch.empty_strided(shape, self.stride, device=device, dtype=self.dtype).normal_()
+            return _random(torch.empty(shape, device=device, dtype=self.dtype))
+        return _random(torch.empty_strided(shape, self.stride, device=device, dtype=self.dtype))
 
 
 def _family(layer: nn.Module, x: Tensor) -> str:
@@ -154,7 +154,7 @@ class Probe:
     def _wrong(self, images: int, least: int, deadline: float) -> Part | None:
         x = self.kind.input(images, self.device)
         with full_precision(self.device):
-            along = torch.randn_like(self.layer(x.float()))
+            along = _random(torch.empty_like(self.layer(x.float())))
             along = along.to(self.kind.result).float()  # both get the same numbers
             exact = self._pass(x.float(), along)
         for done in range(MOST):
@@ -173,7 +173,7 @@ class Probe:
         weights = [weight for weight in self.layer.parameters() if weight.requires_grad]
         x = x.detach().requires_grad_()
         poison([x, *weights])
-        torch.manual_seed(0)  # should the layer draw, it draws alike in every pass
+        seed(self.device)  # should the layer draw, it draws alike in every pass
         y = self.layer(x)
         poison([x, *weights])
         with torch.autocast(self.device.type, enabled=False):  # as the backward pass of a training
@@ -194,6 +194,18 @@ class Probe:
             getattr(torch, self.device.type).synchronize()
 
 
+def seed(device: torch.device) -> None:
+    """Seeds the draws on the CPU and on the device; `torch.manual_seed` takes a millisecond."""
+    torch.default_generator.manual_seed(0)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(0)
+
+
+def _random(tensor: Tensor) -> Tensor:
+    """The tensor filled with uniform numbers, which take a tenth of the time of normal ones."""
+    return tensor.detach().uniform_(-1, 1)
+
+
 def _is_off(rounded: Tensor, exact: Tensor) -> Tensor:
     """Whether a tensor is further from the exact one than rounding explains; never, if that is not finite."""
     error, size = (rounded.float() - exact).norm(), exact.norm()
@@ -207,6 +219,6 @@ def poison(tensors: Sequence[Tensor]) -> None:
     """
     sizes = {tensor.numel() * width for tensor in tensors for width in (2, 4)} | {1 << 10, 1 << 12, 1 << 14}
     device = tensors[0].device
-    fits = [size // 4 + 1 for size in sizes if size <= POISONED]
-    blocks = [torch.full((length,), float("nan"), device=device) for length in fits for _ in range(2)]
+    lengths = [size // 4 + 1 for size in sizes if size <= POISONED]
+    blocks = [torch.full((length,), float("nan"), device=device) for length in lengths]
     blocks.clear()
