@@ -25,6 +25,7 @@ from manas.errors import ManasError
 from manas.evaluation.results import Evaluation, summarised
 from manas.evaluation.tables import Table
 from manas.files import replacing
+from manas.reporting.left_out import left_out_of
 from manas.reporting.size import size
 from manas.restoration.model_file import ModelDescription, load_model
 from manas.restoration.network import RestorationSpace
@@ -36,7 +37,8 @@ VALIDATION = (
     "Validation while training: mean PSNR-Y of the blind output in dB, on crops of backgrounds that were kept "
     "apart from those trained on"
 )
-ELSEWHERE = {"parameters", "macs", "input", "validation"}  # of the training's summary: in other sections
+# Of the training's summary: what stands in other sections, or in a sentence.
+ELSEWHERE = {"parameters", "macs", "input", "validation", "steps_left_out", "broken_gradients"}
 
 USE = """\
     manas restore photo.jpg -o restored --model {name}
@@ -162,6 +164,7 @@ def _chosen(names: list[str]) -> str:
 def _training(description: ModelDescription) -> Iterator[str]:
     said = {key: value for key, value in description.training.items() if key not in ELSEWHERE}
     yield from _facts(said)
+    yield from map(_code, left_out_of(description.training))
     for task, found in description.genotype.provenance.items():
         if isinstance(found, Mapping):
             yield f"architecture of {_code(task)}: {'; '.join(_facts(found)) or 'unknown'}"

@@ -27,6 +27,7 @@ from manas.searching.objectives import beta_decay, complexity, indecision
 from manas.searching.perturbation import PerturbationConfig, Projected, select_by_perturbation
 from manas.searching.setting import Setting
 from manas.searching.smoothing import perturb
+from manas.training.guard import LeftOut
 from manas.training.optimiser import Descent
 from manas.training.step import Objective, total
 
@@ -40,7 +41,8 @@ class GradientSearch(SupernetSearch):
         super().__init__(setting)
         config = self.config
         self.alphas = architecture_parameters(self.network)
-        alphas = config.alphas.build([{"params": self.alphas}])
+        names = [f"alphas of {choice.label}" for choice in self.choices]
+        alphas = config.alphas.build([{"params": self.alphas, "param_names": names}])
         self.alpha_descent = Descent(alphas, self.learner.statistics, config.alphas.clip)
         self.objective = Objective(config.loss, self.process, config.precision)
         device = self.process.device
@@ -167,8 +169,8 @@ class GradientSearch(SupernetSearch):
             return self.judge.finish(choices, progress)
         return self.judge.finish(None, progress)
 
-    def steps_left_out(self) -> int:
-        """Steps of weights and alphas whose gradient was not finite."""
+    def steps_left_out(self) -> LeftOut:
+        """The steps of weights and of alphas whose gradient was broken."""
         return super().steps_left_out() + self.alpha_descent.check()
 
     def state(self) -> dict[str, Any]:

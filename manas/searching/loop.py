@@ -18,6 +18,8 @@ from manas.reporting.tracking import Tracker
 from manas.searching.learner import Learner
 from manas.searching.setting import Setting, placed
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
+from manas.training.guard import LeftOut
+from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.step import logged
 from manas.training.validation import sample_sheet
 
@@ -31,6 +33,8 @@ class SupernetSearch(ABC):
         torch.manual_seed(config.seed)
         relaxation, recompute = config.relaxation, config.checkpointing
         self.network = placed(config.space.supernet(relaxation, recompute=recompute), self.process)
+        shape = shape_of_pass(config.data, self.process, config.accumulate)
+        self.numerics = make_sound(self.network, shape, self.process, config.precision)
         self.choices = choices_of(self.network)
         self.learner = Learner(self.network, config, self.process, config.total_steps)
         self.batches: dict[str, Iterator[Batch]] = {}
@@ -55,8 +59,8 @@ class SupernetSearch(ABC):
     def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (nothing to load is no mistake)
         """Goes on from what `state` returned."""
 
-    def steps_left_out(self) -> int:
-        """Steps whose gradient was not finite; waits for the device."""
+    def steps_left_out(self) -> LeftOut:
+        """The steps whose gradient was broken; waits for the device."""
         return self.learner.descent.check()
 
     def run(self) -> Genotype:
@@ -74,7 +78,7 @@ class SupernetSearch(ABC):
             Tracker(self.setting.directory.path, step=start, enabled=first) as tracker,
             Progress("search", config.total_steps, done=start, enabled=first) as progress,
         ):
-            for note in backgrounds.notes:
+            for note in (*backgrounds.notes, *self.numerics):
                 progress.say(note)
             for step in range(start, config.total_steps):
                 if self.ended:
@@ -82,15 +86,16 @@ class SupernetSearch(ABC):
                 terms = self.step(step)
                 progress.advance()
                 if (step + 1) % config.log_every == 0:
-                    left_out = {"steps_left_out": self.steps_left_out()}
+                    left_out = {"steps_left_out": self.steps_left_out().steps}
                     tracker.scalars(step + 1, logged(terms, self.process) | left_out)
                 if (step + 1) % config.steps == 0:
                     self._end_epoch(tracker, progress, (step + 1) // config.steps - 1)
+            self.setting.left_out = self.steps_left_out()
             return self.choose(progress)
 
     def _end_epoch(self, tracker: Tracker, progress: Progress, epoch: int) -> None:
         step = (epoch + 1) * self.config.steps
-        self.steps_left_out()  # before anything is kept
+        left_out = self.steps_left_out()  # before anything is kept
         self.process.average_statistics(self.network)
         self.learner.statistics.remember()
         line = self.end_epoch(epoch, tracker)
@@ -100,7 +105,7 @@ class SupernetSearch(ABC):
             write_image(self.setting.directory.path / "samples" / f"epoch_{epoch:04d}.png", sheet)
         tracker.flush()
         save_checkpoint(self.setting.directory.checkpoint, self.process, self._state(step))
-        progress.say(f"epoch {epoch}: {line}")
+        progress.say(f"epoch {epoch}: {line}" + f"; {left_out}" * bool(left_out.steps))
 
     def _state(self, step: int) -> dict[str, Any]:
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from manas.searching.learner import Learner
 from manas.searching.selection import comparable
 from manas.searching.setting import Setting, placed
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
+from manas.training.guard import LeftOut
+from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.step import logged
 
 
@@ -65,15 +68,18 @@ class RandomSearch:
         progress.say(f"candidate {candidate}: {self.scores[-1]:.2f} dB after {steps[candidate]} steps")
 
     def _learn(self, network: nn.Module, steps: int, before: int, tracker: Tracker, progress: Progress) -> None:
+        shape = shape_of_pass(self.config.data, self.process, self.config.accumulate)
+        for note in make_sound(network, shape, self.process, self.config.precision):
+            progress.say(note)
         learner = Learner(network, self.config, self.process, steps)
         batches = self.setting.backgrounds.batches("kept")
         for step in range(steps):
             terms = learner.step(next(batches), step)
             progress.advance()
             if (before + step + 1) % self.config.log_every == 0:
-                left_out = {"steps_left_out": learner.descent.check()}
+                left_out = {"steps_left_out": learner.descent.check().steps}
                 tracker.scalars(before + step + 1, logged(terms, self.process) | left_out)
-        learner.descent.check()
+        self.setting.left_out += learner.descent.check()
         self.process.average_statistics(network)
 
     def _keep(self, candidate: int, step: int, tracker: Tracker) -> None:
@@ -85,13 +91,16 @@ class RandomSearch:
         tracker.flush()
         best = self.candidates[self._best()]
         state: dict[str, Any] = {"kind": "search", "step": step, "scores": self.scores}
+        state["left_out"] = asdict(self.setting.left_out)
         state |= {"space": self.config.space.model_dump(mode="json"), "choices": best}
         save_checkpoint(self.setting.directory.checkpoint, self.process, state)
 
     def _resume(self) -> int:
         """The number of candidates that are done."""
         if self.setting.directory.can_resume:
-            self.scores = load_checkpoint(self.setting.directory.checkpoint, self.process)["scores"]
+            state = load_checkpoint(self.setting.directory.checkpoint, self.process)
+            self.scores = state["scores"]
+            self.setting.left_out = LeftOut(**state.get("left_out", {}))  # older checkpoints have none
         return len(self.scores)
 
     def _best(self) -> int:

@@ -26,6 +26,7 @@ from manas.searching.config import SearchConfig
 from manas.searching.knapsack import ROUNDING, cheapest_derived
 from manas.searching.selection import Allowance, argmax, starved_nodes
 from manas.training.distributed import Process
+from manas.training.guard import LeftOut
 from manas.training.run import RunDirectory, versions
 from manas.training.validation import validate
 
@@ -41,6 +42,7 @@ class Setting:
         backgrounds, validation: the data; validation crops are of the part that the alphas see.
         table: what architectures cost.
         allowance: what the derived network may cost, or None.
+        left_out: the steps of the search that were left out; the verdict says so.
 
     Raises:
         ManasError: for a space without forks, data that cannot be used, or a budget that no architecture meets.
@@ -79,6 +81,7 @@ class Setting:
                 "weigh or limit another metric"
             )
         self.allowance = self._allowance()
+        self.left_out = LeftOut()
 
     def open(self) -> None:
         """Opens the run directory and writes the cost table into it."""
@@ -126,7 +129,8 @@ class Setting:
     def finish(self, genotype: Genotype, said: Sequence[str], progress: Progress) -> Genotype:
         """Writes the genotype and the report of a search, and says what is to be said of it."""
         budget = self.budget_report(genotype.choices) if self.process.is_first else None
-        said = [*said, *([budget] if budget else [])]
+        left_out = [self.left_out.sentence] if self.left_out.steps else []
+        said = [*said, *([budget] if budget else []), *left_out]
         genotype = genotype.model_copy(update={"provenance": {**genotype.provenance, "verdict": said}})
         if self.process.is_first:
             genotype.write(self.directory.path / "genotype.json")

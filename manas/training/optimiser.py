@@ -1,4 +1,4 @@
-"""Optimisers, and the step that leaves a network alone when its gradient is not finite."""
+"""Optimisers, and the step that leaves a network alone when its gradient is broken."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from manas.device import widest_float
 from manas.errors import ManasError
 from manas.restoration.cross_stitch import StitchMatrices
 from manas.training.distributed import floating_buffers
+from manas.training.guard import Guard, LeftOut
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -116,7 +117,10 @@ def decay_groups(network: nn.Module, stitch_rate: float = 1.0) -> list[dict[str,
         {"params": [p for p in weights if id(p) not in decaying | stitches], "weight_decay": 0.0},
         {"params": [p for p in weights if id(p) in stitches], "weight_decay": 0.0, "rate_factor": stitch_rate},
     ]
-    return [group for group in groups if group["params"]]
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    return [
+        {**group, "param_names": [names[id(p)] for p in group["params"]]} for group in groups if group["params"]
+    ]
 
 
 class RunningStatistics:
@@ -145,10 +149,11 @@ class RunningStatistics:
 
 
 class Descent:
-    """Clips and steps; a gradient that is not finite changes nothing, without waiting for the device.
+    """Clips and steps; a broken gradient changes nothing, without waiting for the device.
 
     Args:
-        optimiser: fused, of parameters whose gradients are in `.grad`.
+        optimiser: fused, of parameters whose gradients are in `.grad`; its groups may name them, as torch's
+            ``param_names``.
         statistics: of the network; shared by all descents on it.
         clip: largest norm of the gradient, or None.
         patience: so many steps left out in a row are an error.
@@ -157,15 +162,19 @@ class Descent:
     def __init__(
         self, optimiser: Optimizer, statistics: RunningStatistics, clip: float | None, patience: int = 50
     ):
-        self.optimiser, self.statistics, self.patience = optimiser, statistics, patience
-        self.clip = float("inf") if clip is None else clip
+        self.optimiser, self.statistics, self.clip, self.patience = optimiser, statistics, clip, patience
         self.parameters = [p for group in optimiser.param_groups for p in group["params"]]
-        self.in_a_row = self.left_out = torch.zeros((), device=self.parameters[0].device)
+        device = self.parameters[0].device
+        self.guard = Guard(_names(optimiser), device)
+        self.in_a_row = self.left_out = self._nothing = torch.zeros((), device=device)
 
     def step(self) -> Tensor:
         """One step of the optimiser; returns the norm of the gradient."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        broken = (~norm.isfinite()).float()
+        norms = self._norms()
+        norm = torch.linalg.vector_norm(norms)
+        broken = self.guard.judge(norms, norm)
+        if self.clip is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
         self.optimiser.found_inf = broken  # type: ignore[attr-defined] # as torch's GradScaler tells it
         if norm.device.type != "mps" or not broken:  # mps does not listen to found_inf, and is asked here
             self.optimiser.step()
@@ -175,22 +184,23 @@ class Descent:
         self.left_out = self.left_out + broken
         return norm
 
-    def check(self) -> int:
-        """Waits for the device and returns the number of steps left out so far.
+    def check(self) -> LeftOut:
+        """Waits for the device and returns the steps left out so far.
 
         Raises:
             ManasError: when `patience` steps in a row were left out.
         """
+        left_out = LeftOut(int(self.left_out), self.guard.counts())
         if float(self.in_a_row) >= self.patience:
             raise ManasError(
-                f"the gradient was not finite in the last {self.patience} steps; lower the learning rate, or "
-                "set precision=float32"
+                f"the gradient was not finite, or far beyond what it was, in the last {self.patience} steps "
+                f"({left_out.parameters}); lower the learning rate, or set precision=float32"
             )
-        return int(self.left_out)
+        return left_out
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs."""
-        counts = {"in_a_row": self.in_a_row, "left_out": self.left_out}
+        counts = {"in_a_row": self.in_a_row, "left_out": self.left_out, "guard": self.guard.state_dict()}
         return {"optimiser": self.optimiser.state_dict(), **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -198,4 +208,21 @@ class Descent:
         self.optimiser.load_state_dict(state["optimiser"])
         self.in_a_row = state["in_a_row"].to(self.in_a_row.device)
         self.left_out = state["left_out"].to(self.left_out.device)
+        if "guard" in state:  # checkpoints of before it was there have none
+            self.guard.load_state_dict(state["guard"])
         self.statistics.remember()
+
+    def _norms(self) -> Tensor:
+        """(P,) the norms of the gradients, zero for parameters without one."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        given = iter(torch._foreach_norm(gradients) if gradients else ())
+        return torch.stack([self._nothing if p.grad is None else next(given) for p in self.parameters])
+
+
+def _names(optimiser: Optimizer) -> list[str]:
+    """The names of an optimiser's parameters; a group that does not name them has them numbered."""
+    return [
+        name
+        for place, group in enumerate(optimiser.param_groups)
+        for name in group.get("param_names", [f"parameter {place}.{n}" for n in range(len(group["params"]))])
+    ]

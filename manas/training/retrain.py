@@ -31,7 +31,9 @@ from manas.training.checkpoint import load_checkpoint, save_checkpoint
 from manas.training.config import RetrainConfig
 from manas.training.distributed import Process, started
 from manas.training.ema import MovingAverage
+from manas.training.guard import LeftOut
 from manas.training.initialise import initialise
+from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.optimiser import Descent, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import set_rate
@@ -71,6 +73,8 @@ class _Retraining:
         if not directory.can_resume:  # the checkpoint has them all, and the files may be gone
             initialise(network, config.init, space_class(config.space, trusted=True) if config.space else None)
         self.network = place(network, process.device)
+        shape = shape_of_pass(config.data, process)
+        self.numerics = make_sound(self.network, shape, process, config.precision)
         require_effect(config.loss, genotype.space, genotype.choices)
         self.backgrounds = Backgrounds(
             config.data,
@@ -98,7 +102,7 @@ class _Retraining:
             Tracker(self.directory.path, step=start, enabled=first) as tracker,
             Progress("retrain", self.total, done=start, enabled=first) as progress,
         ):
-            for note in self.backgrounds.notes:
+            for note in (*self.backgrounds.notes, *self.numerics):
                 progress.say(note)
             for step in range(start, self.total):
                 terms = self._step(next(batches), step)
@@ -124,11 +128,11 @@ class _Retraining:
     def _log(self, tracker: Tracker, step: int, terms: Mapping[str, Tensor]) -> None:
         named = {f"training/{name}": mean for name, mean in logged(terms, self.process).items()}
         rate = self.descent.optimiser.param_groups[0]["lr"]
-        tracker.scalars(step, named | {"rate": rate, "steps_left_out": self.descent.check()})
+        tracker.scalars(step, named | {"rate": rate, "steps_left_out": self.descent.check().steps})
 
     def _end_epoch(self, tracker: Tracker, progress: Progress, epoch: int) -> None:
         step = (epoch + 1) * self.config.steps
-        self.descent.check()
+        left_out = self.descent.check()
         self.process.average_statistics(self.network)
         self.descent.statistics.remember()
         if self.config.statistics == "estimated":
@@ -142,25 +146,24 @@ class _Retraining:
         improved = epoch == 0 or scores["psnr"] > self.best
         self.best = max(self.best, scores["psnr"])
         if self.process.is_first:
-            self._write(tracker, step, epoch, scores, improved)
+            self._write(tracker, step, self._description(epoch, scores, left_out), improved)
             if stitches:
                 self._draw(tracker, step, stitches)
         tracker.flush()
         save_checkpoint(self.directory.checkpoint, self.process, self._state(step))
         by_task = ", ".join(f"{task} {scores[f'psnr/{task}']:.2f}" for task in self.config.data.tasks)
-        progress.say(f"epoch {epoch}: {scores['psnr']:.2f} dB ({by_task}){' *' if improved else ''}")
+        line = f"epoch {epoch}: {scores['psnr']:.2f} dB ({by_task}){' *' if improved else ''}"
+        progress.say(line + f"; {left_out}" * bool(left_out.steps))
 
     def _validate(self) -> dict[str, float]:
         precision = self.config.precision
         return validate(self.average.network, self.validation, self.tasks, self.process, precision)
 
-    def _write(
-        self, tracker: Tracker, step: int, epoch: int, scores: Mapping[str, float], improved: bool
-    ) -> None:
+    def _write(self, tracker: Tracker, step: int, description: ModelDescription, improved: bool) -> None:
         sheet = sample_sheet(self.average.network, self.validation, self.process)
         tracker.image(step, "validation: degraded, restored, clean", sheet)
+        epoch = description.training["epoch"]
         write_image(self.directory.path / "samples" / f"epoch_{epoch:04d}.png", sheet)
-        description = self._description(epoch, scores)
         for name in ("last", "model") if improved else ("last",):
             save_model(self.directory.path / f"{name}.safetensors", self.average.network, description)
 
@@ -168,7 +171,7 @@ class _Retraining:
         tracker.image(step, "stitches", raster_of_stitches(stitches))
         draw_stitches(stitches, self.directory.path / "stitches.png")
 
-    def _description(self, epoch: int, scores: Mapping[str, float]) -> ModelDescription:
+    def _description(self, epoch: int, scores: Mapping[str, float], left_out: LeftOut) -> ModelDescription:
         training = versions() | {
             "seed": self.config.seed,
             "epoch": epoch,
@@ -176,7 +179,10 @@ class _Retraining:
             "config_sha256": self.directory.digest(),
             **self.cost,
             "validation": dict(scores),
+            "steps_left_out": left_out.steps,
         }
+        training |= {"broken_gradients": left_out.parameters} if left_out.names else {}
+        training |= {"numerics": "; ".join(self.numerics)} if self.numerics else {}
         seen = {task: [s.model_dump(mode="json") for s in self._sources(task)] for task in self.tasks}
         return ModelDescription(genotype=self.genotype, training=training, degradations=seen)
 

@@ -71,6 +71,18 @@ def test_the_training_and_its_images(card):
     assert "somewhere" not in text
 
 
+def test_steps_that_were_left_out(card):
+    broken = {"steps_left_out": 60, "broken_gradients": "stem.0.weight 60"}
+    (said,) = [
+        line for line in section(card(training=TRAINING | broken), "Training").split("\n") if "left" in line
+    ]
+    assert said.startswith("- `60 of 900 steps were left out, since the gradient was not finite or far beyond")
+    assert said.endswith(": stem.0.weight 60`")
+    assert "left" not in section(card(training=TRAINING | {"steps_left_out": 0}), "Training")
+    odd = {"steps_left_out": 2, "broken_gradients": ["x"], "steps": None}
+    assert "2 steps were left out" in section(card(training=odd), "Training")
+
+
 def test_pairs_and_what_another_version_wrote(card):
     pairs = {"task": "derain", "pairs": {"clean": "/x/norain", "heavy": "/x/rainy"}, "weight": 3}
     text = card(degradations={"derain": [pairs], "desnow": [{"task": "desnow", "sleet": True}]})

@@ -16,9 +16,12 @@ from training.tiny_runs import RAIN, SNOW, retrain_config, search_config
 import manas
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
+from manas.reporting.progress import Progress
 from manas.reporting.report import sections
 from manas.reporting.report.page import write_report
 from manas.reporting.report.record import Record
+from manas.restoration.model_file import ModelDescription, load_model, save_model
+from manas.training.guard import Guard
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 NASTY = "<script>alert('a & b')</script> \"quoted\" ☂"
@@ -450,3 +453,34 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(short_run, monkeypat
         write_report(run)
     assert (run / "report.html").read_bytes() == before
     assert not list(run.glob(".report*"))
+
+
+class TestStepsLeftOut:
+    def test_of_a_retraining(self, runs, tmp_path):
+        run = Path(shutil.copytree(runs["retraining"], tmp_path / "run"))
+        genotype = load_model(run / "model.safetensors")[1].genotype
+        training = {"steps": 400, "steps_left_out": 60, "broken_gradients": "stem.0.weight 60"}
+        save_model(
+            run / "model.safetensors",
+            genotype.network(),
+            ModelDescription(genotype=genotype, training=training),
+        )
+        (said,) = page_of(run).texts("li")
+        assert said.startswith("60 of 400 steps were left out, since the gradient")
+        assert said.endswith(": stem.0.weight 60")
+
+    def test_of_a_search(self, tmp_path, monkeypatch):
+        judge, lines = Guard.judge, []
+
+        def one_broken(self, norms, norm):
+            lines.append(norm)
+            return judge(self, norms * (1e30 if len(lines) == 2 else 1), norm)
+
+        monkeypatch.setattr(Guard, "judge", one_broken)
+        monkeypatch.setattr(Progress, "say", lambda self, text: lines.append(text))
+        found = manas.search(search_config(run=str(tmp_path), epochs=1))
+        said = found.provenance["verdict"][-1]
+        assert said.startswith("1 step was left out, since the gradient was not finite or far beyond")
+        assert said in page_of(tmp_path).texts("li")
+        (epoch,) = [line for line in lines if str(line).startswith("epoch 0: ")]
+        assert "; 1 step left out so far (" in epoch

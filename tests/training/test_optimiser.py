@@ -13,6 +13,7 @@ from manas.architecture.relaxation import Softmax
 from manas.errors import ManasError
 from manas.restoration.cross_stitch import StitchMatrices
 from manas.training.distributed import floating_buffers
+from manas.training.guard import LeftOut
 from manas.training.optimiser import (
     Descent,
     OptimiserConfig,
@@ -221,7 +222,7 @@ class TestDescent:
             pull(net, 3)
             step.step()
         assert equal(weights(with_break), weights(without))
-        assert [step.check() for step in steps] == [1, 0]
+        assert [step.check().steps for step in steps] == [1, 0]
 
     @pytest.mark.parametrize("name", NAMES)
     def test_a_first_gradient_that_is_broken_changes_nothing(self, name, garbage):
@@ -254,7 +255,7 @@ class TestDescent:
         good = [buffer.clone() for buffer in floating_buffers(net)]
         net(torch.full((2, 3, 6, 6), float("nan"))).sum().backward()
         step.step()
-        assert step.check() == 1
+        assert step.check().steps == 1
         assert equal(floating_buffers(net), good)
 
     def test_two_descents_of_one_network_do_not_remember_what_broke(self):
@@ -279,11 +280,12 @@ class TestDescent:
         for seed, broken in enumerate([float("nan")] * 2 + [None] + [float("nan")] * 2):
             pull(net, seed, broken=broken)
             step.step()
-        assert step.check() == 4  # never three in a row
+        assert step.check().steps == 4  # never three in a row
         pull(net, 9, broken=float("nan"))
         step.step()
         with pytest.raises(
-            ManasError, match=r"last 3 steps; lower the learning rate, or set precision=float32"
+            ManasError,
+            match=r"last 3 steps \(parameter 0\.0 5\); lower the learning rate, or set precision=float32",
         ):
             step.check()
 
@@ -463,3 +465,148 @@ def test_a_network_without_statistics_steps_on_every_device():
     statistics = RunningStatistics(net)
     statistics.settle(torch.zeros((), device="meta"))
     statistics.remember()
+
+
+class TestGuard:
+    """A gradient far beyond what it was breaks the step, finite or not, and is named."""
+
+    def pair(self, steps, **options):
+        """Two equal networks and their descents after some steps."""
+        networks = [network() for _ in range(2)]
+        descents = [named_descent(net, **options) for net in networks]
+        for net, step in zip(networks, descents, strict=True):
+            for seed in range(steps):
+                pull(net, seed)
+                step.step()
+        return networks, descents
+
+    @pytest.mark.parametrize("clip", [None, 1.0])
+    @pytest.mark.parametrize("steps", [1, 5])
+    def test_one_layer_beyond_all_measure_is_left_out_and_named(self, steps, clip):
+        (with_break, without), descents = self.pair(steps, clip=clip)
+        pull(with_break, 9)
+        with_break[2].weight.grad *= 1e8
+        assert descents[0].step().isfinite()
+        assert equal(weights(with_break), weights(without))
+        assert equal(floating_buffers(with_break), floating_buffers(without))
+        for net, step in zip((with_break, without), descents, strict=True):
+            pull(net, 10)
+            step.step()
+        assert equal(weights(with_break), weights(without))
+        assert [step.check() for step in descents] == [LeftOut(1, {"2.weight": 1}), LeftOut(0, {})]
+
+    def test_the_first_step_may_be_the_broken_one(self):
+        net = network()
+        step, before = named_descent(net), weights(net)
+        pull(net, 0)
+        net[0].weight.grad *= 1e20
+        step.step()
+        assert equal(weights(net), before)
+        assert step.check() == LeftOut(1, {"0.weight": 1})
+
+    def test_steps_that_are_as_usual_are_not(self):
+        net = network()
+        step = named_descent(net)
+        for seed in range(20):
+            pull(net, seed)
+            for parameter in net.parameters():
+                parameter.grad *= 10.0 ** (seed % 5)
+            step.step()
+        assert step.check() == LeftOut()
+
+    def test_zeros_and_missing_gradients_are_no_evidence(self):
+        """As behind a head that begins at zero, and at candidates that are not sampled."""
+        net = network()
+        step = named_descent(net)
+        for seed in range(5):
+            pull(net, seed)
+            net[0].weight.grad.zero_()
+            net[1].weight.grad = None
+            step.step()
+        pull(net, 9)
+        step.step()
+        assert step.check() == LeftOut()
+
+    def test_no_gradient_at_all(self):
+        step = named_descent(network())
+        assert step.step() == 0
+        assert step.check() == LeftOut()
+
+    def test_a_gradient_that_was_next_to_nothing_may_grow(self):
+        net = network()
+        step = named_descent(net)
+        for seed in range(4):
+            pull(net, seed)
+            for parameter in net.parameters():
+                parameter.grad = torch.full_like(parameter, 1.0)
+            if seed < 3:
+                net[2].bias.grad *= 1e-12
+            step.step()
+        assert step.check() == LeftOut()
+
+    def test_broken_steps_are_not_what_is_usual(self):
+        net = network()
+        step = named_descent(net)
+        for seed in range(6):
+            pull(net, seed)
+            net[2].weight.grad *= 1e8 if seed > 1 else 1
+            step.step()
+        assert step.check() == LeftOut(4, {"2.weight": 4})
+
+    def test_it_goes_on_from_a_checkpoint(self):
+        def course(resumed):
+            net = network()
+            step = named_descent(net)
+            for seed in range(6):
+                if resumed and seed == 3:
+                    step, old = named_descent(net), step
+                    step.load_state_dict(copy.deepcopy(old.state_dict()))
+                pull(net, seed)
+                net[2].weight.grad *= 1e8 if seed in (2, 4) else 1e-3
+                step.step()
+            return weights(net), step
+
+        (one, first), (other, second) = course(resumed=False), course(resumed=True)
+        assert equal(one, other)
+        assert first.check() == second.check() == LeftOut(2, {"2.weight": 2})
+        assert torch.equal(first.guard.means, second.guard.means)
+
+    def test_older_checkpoints_have_no_guard(self):
+        net = network()
+        step = named_descent(net)
+        state = step.state_dict()
+        del state["guard"]
+        for group in state["optimiser"]["param_groups"]:
+            del group["param_names"]
+        step.load_state_dict(state)
+        pull(net, 0)
+        net[2].weight.grad *= 1e8
+        step.step()
+        assert step.check().names == {"2.weight": 1}
+
+    def test_many_in_a_row_are_an_error_that_names_them(self):
+        net = network()
+        step = named_descent(net, patience=3)
+        for seed in range(3):
+            pull(net, seed)
+            net[2].weight.grad *= 1e8
+            step.step()
+        with pytest.raises(ManasError, match=r"far beyond what it was, in the last 3 steps \(2\.weight 3\)"):
+            step.check()
+
+
+def named_descent(net, **options):
+    optimiser = OptimiserConfig(rate=0.01).build(decay_groups(net))
+    return Descent(optimiser, RunningStatistics(net), **{"clip": None} | options)
+
+
+class TestLeftOut:
+    def test_in_words(self):
+        assert str(LeftOut(1, {"a": 1})) == "1 step left out so far (a 1)"
+        left_out = LeftOut(9, {"a": 2, "b": 3, "c": 1, "d": 1, "e": 9})
+        assert str(left_out) == "9 steps left out so far (e 9, b 3, a 2 and 2 others)"
+        assert left_out.sentence.startswith("9 steps were left out, since the gradient")
+        assert LeftOut(1, {"a": 1}).sentence.startswith("1 step was left out, since")
+
+    def test_of_weights_and_alphas(self):
+        assert LeftOut(1, {"a": 1}) + LeftOut(2, {"a": 1, "b": 2}) == LeftOut(3, {"a": 2, "b": 2})

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 
 import numpy as np
 import pytest
@@ -319,7 +320,21 @@ def test_a_broken_batch_breaks_neither_network_nor_average(step, log_every, geno
     state = load_checkpoint(tmp_path / "checkpoint.pt")
     assert all_finite(state["network"])
     assert all_finite(state["average"])
-    assert all_finite(load_model(model)[0].state_dict())
+    network, description = load_model(model)
+    assert all_finite(network.state_dict())
+    best = description.training["steps"]
+    assert description.training["steps_left_out"] == (step < best)
+    assert ("broken_gradients" in description.training) == (step < best)
+
+
+def test_the_line_of_an_epoch_says_which_layers_broke_steps(genotypes, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(Progress, "say", lambda self, text: said.append(text))
+    poisoned(monkeypatch, ("kept", 4))
+    manas.retrain(retrain_config(genotypes["derain"], run=str(tmp_path)))
+    first, second = [text for text in said if text.startswith("epoch")]
+    assert "left out" not in first
+    assert re.search(r"; 1 step left out so far \(towers\.derain\.\S+ 1, .* and \d+ others\)$", second)
 
 
 def test_a_broken_batch_before_an_interruption_is_remembered(genotypes, tmp_path, monkeypatch):
@@ -346,7 +361,7 @@ def test_a_broken_batch_of_the_alphas_or_of_the_weights_breaks_no_search(tmp_pat
 
 def test_steps_that_never_succeed_end_the_run(genotypes, tmp_path, monkeypatch):
     poisoned(monkeypatch, *(("kept", step) for step in range(60)))
-    with pytest.raises(ManasError, match="not finite in the last 50 steps"):
+    with pytest.raises(ManasError, match="in the last 50 steps"):
         manas.retrain(retrain_config(genotypes["derain"], run=str(tmp_path), epochs=1, steps=60, log_every=51))
     gc.collect()
 

@@ -138,4 +138,4 @@ def _colour_of(who: str) -> str:
 def _left_out(record: Record) -> str:
     series = record.metrics.get("steps_left_out")
     worst = int(np.nanmax(series.values)) if series else 0
-    return f" Steps left out because their gradient was not finite: {worst}." if worst else ""
+    return f" Steps left out because their gradient was broken: {worst}." if worst else ""

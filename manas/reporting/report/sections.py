@@ -15,6 +15,7 @@ import numpy as np
 from manas.data.images import read_image
 from manas.errors import ManasError
 from manas.reporting.drawing.figure import figure as drawing_of
+from manas.reporting.left_out import left_out_of
 from manas.reporting.report import curves, search_curves
 from manas.reporting.report.markup import element, folded, inline, picture, table
 from manas.reporting.report.panels import as_svg, style
@@ -110,6 +111,7 @@ def _result(training: Mapping[str, Any]) -> Iterator[str]:
         by_task = ", ".join(f"{task} {score:.2f} dB" for task, score in tasks.items())
         epoch = training.get("epoch")
         yield f"the best network by validation is that of epoch {epoch}: {scores['psnr']:.2f} dB ({by_task})"
+    yield from left_out_of(training)
 
 
 def _architecture(record: Record) -> Iterator[Element]:
