@@ -55,4 +55,4 @@ def normalisation(norm: Norm, channels: int, *, affine: bool = True) -> nn.Modul
 def convolution(norm: Norm, inputs: int, outputs: int, size: int, *, stride: int = 1, relu: bool = True):
     """Bias-free convolution of odd `size`, normalisation, and a ReLU unless told otherwise."""
     layers = [nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), normalisation(norm, outputs)]
-    return nn.Sequential(*layers, nn.ReLU()) if relu else nn.Sequential(*layers)
+    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)

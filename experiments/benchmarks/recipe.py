@@ -21,7 +21,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import yaml
 from folds import parted
 
 from manas.files import replacing
@@ -71,7 +70,7 @@ def configuration(name: str, seed: int, train: Path, run: Path, steps: int, epoc
     preset, change = ROWS[name]
     change = dict(change)
     space = manas.load_space(preset)
-    space = type(space).model_validate({**space.model_dump(), **change.pop("space", {})})
+    space = space.model_copy(update=change.pop("space", {}))
     genotype = space.sample(seed).write(run.parent / f"{run.name}.json")
     source = {"task": "derain", "pairs": str(train), "augment": change.pop("augment", "mirror")}
     data = {"sources": [source], **change.pop("data", {})}
@@ -104,10 +103,96 @@ def train_one(task: dict[str, Any]) -> None:
 
 
 def scored(model: Path, report: Path) -> dict[str, Any]:
+    """PSNR by level, and the steps that the training left out."""
     import manas
-    from manas.evaluation.scenes import scenes_of_pairs
 
-    evaluation = manas.evaluate(model, list(scenes_of_pairs(report)), protocol="derain")
+    evaluation = manas.evaluate(model, report)
     last = json.loads((model.parent / "metrics.jsonl").read_text().splitlines()[-1])
-    levels = {row.level: row.psnr.mean for row in evaluation.levels()}
-    return {"psnr": levels, "left_out": last.get("steps_left_out", 0)}
+    psnr = {level: evaluation.summary(group, level).restored_psnr.mean for group, level in evaluation.levels}
+    return {"psnr": psnr, "left_out": last.get("steps_left_out", 0)}
+
+
+class Bench:
+    """The parted scenes, the budget, and the folder in which everything is kept."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.runs, self.seconds, self.core = arguments.runs, arguments.seconds, arguments.core
+        self.quick = arguments.quick
+        self.train, self.report = parted(arguments.pairs, self.runs / "data")
+
+    def result(self, name: str, seed: int) -> dict[str, Any]:
+        """That of one training, which is made unless it is there."""
+        steps = max(1, round(self.steps(name) / EPOCHS))
+        return self._made(name, f"seed{seed}", seed, steps, EPOCHS, report=True)
+
+    def steps(self, name: str) -> int:
+        """How many of a row fit into the seconds, beside what a training needs for itself."""
+        if self.quick:
+            return EPOCHS
+        few, many = (self._made(name, f"steps{n}", 0, n, 1, report=False) for n in CALIBRATION)
+        each = (many["seconds"] - few["seconds"]) / (CALIBRATION[1] - CALIBRATION[0])
+        once = max(0.0, few["seconds"] - CALIBRATION[0] * each)
+        return int((self.seconds - once) / each)
+
+    def _made(self, name: str, run: str, seed: int, steps: int, epochs: int, *, report: bool) -> dict[str, Any]:
+        folder = self.runs / "".join(c if c.isalnum() else "_" for c in name)
+        file = folder / f"{run}.result.json"
+        if not file.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            config = configuration(name, seed, self.train, folder / run, steps, epochs)
+            if self.quick:
+                config["data"] |= {"validation_images": 1, "batch": 2}
+            where = str(self.report) if report else None
+            task = {"config": config, "report": where, "result": str(file), "core": self.core}
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            with (folder / f"{run}.log").open("w") as log:
+                call = [sys.executable, __file__, "--task", json.dumps(task)]
+                subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        return json.loads(file.read_text())
+
+
+def row(name: str, results: list[dict[str, Any]]) -> str:
+    """One line of the table: means over seeds, with the lowest and the highest."""
+    cells = []
+    for level in LEVELS:
+        values = [result["psnr"][level] for result in results]
+        cells.append(f"{mean(values):.2f} ({min(values):.2f} to {max(values):.2f})")
+    steps, left = results[0]["steps"], sum(result["left_out"] for result in results)
+    seconds = mean(result["seconds"] for result in results)
+    return f"| {name} | {len(results)} | {seconds:.0f} | {steps} | {left:.0f} | {' | '.join(cells)} |"
+
+
+def input_row(report: Path) -> str:
+    import manas
+
+    found = manas.evaluate(lambda image: image, report)
+    levels = [f"{found.summary(group, level).degraded_psnr.mean:.2f}" for group, level in found.levels]
+    return f"| degraded input | | | | | {' | '.join(levels)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path, nargs="?")
+    parser.add_argument("--runs", type=Path, default=Path("runs/recipe"))
+    parser.add_argument("--seconds", type=float, default=60, help="CPU seconds of each training")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
+    parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW")
+    parser.add_argument("--quick", action="store_true", help="four steps a row and one seed")
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.task:
+        train_one(json.loads(arguments.task))
+        return
+    if arguments.pairs is None:
+        parser.error("PAIRS: give a folder with clean/, light/ and heavy/")
+    bench = Bench(arguments)
+    print("| row | seeds | CPU s | steps | left out | light | heavy |\n|---|---|---|---|---|---|---|")
+    print(input_row(bench.report), flush=True)
+    for name in arguments.only or ROWS:
+        seeds = range(1 if arguments.quick else arguments.seeds)
+        print(row(name, [bench.result(name, seed) for seed in seeds]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

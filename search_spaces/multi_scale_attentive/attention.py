@@ -46,7 +46,8 @@ class Attention(nn.Module):
         self.output = ChannelGate(channels, OUTPUT_REDUCTION)
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = x.chunk(self.groups, 1)  # K of (B, C / K, H, W)
+        # Copies, which several operations read faster than slices of channels_last memory.
+        parts = [part.clone() for part in x.chunk(self.groups, 1)]  # K of (B, C / K, H, W)
         nodes: list[Tensor] = []
         for part, edges in zip(parts, self.nodes, strict=True):
             sources = [part, *nodes]

@@ -49,7 +49,11 @@ class Pooled:
 
 
 def _across_channels(x: Tensor) -> Tensor:
-    return torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
+    if torch.compiler.is_compiling():  # an export of what follows would guess at the order of its memory
+        return torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
+    last = x.permute(0, 2, 3, 1)  # (B, H, W, C): all that follows, and its gradients, stay in channels_last
+    mean = last.sum(3, keepdim=True) / x.shape[1]
+    return torch.cat([last.max(3, keepdim=True).values, mean], 3).permute(0, 3, 1, 2)
 
 
 class Constant(nn.Module):
@@ -136,7 +140,9 @@ class BlockAttentionGate(nn.Module):
 
     def forward(self, pooled: Pooled) -> Tensor:
         channel = self.channel(pooled)
-        return channel * self.spatial(Pooled(pooled.x * channel).across_channels).sigmoid()
+        spatial = self.spatial(Pooled(pooled.x * channel).across_channels).sigmoid()
+        # (B, H, W, C) is the order that channels_last memory has; the product of these shapes would not keep it.
+        return (channel.permute(0, 2, 3, 1) * spatial.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 Gate = Callable[[int, int, Norm], nn.Module]
