@@ -1,6 +1,6 @@
 """What each part of the recipe of training is worth: one change a row, the same CPU seconds for all.
 
-    python experiments/benchmarks/recipe.py PAIRS [--seconds 60] [--seeds 3] [--only NAME ...] [--runs runs/recipe]
+    python experiments/benchmarks/recipe.py PAIRS [--seconds 60] [--seeds 3] [--only ROW ...] [--quick]
 
 PAIRS is a set of rainy pairs with the levels light and heavy; every sixth scene, the first ten of them, is
 reported on and seen by no training. A row is `manas.retrain` with its defaults, the pairs and one change, of a
@@ -8,7 +8,7 @@ random architecture of `manas_small` (another for each seed) or of `plain`. How 
 is measured first, once a row: loading and validation are counted, the start of the program is not.
 
 Each training is a process of its own on one core, and is kept in the folder of runs: what has ended is not
-repeated. Several calls may share the folder, each for some of the rows. --quick shows in a minute that it works.
+repeated. Several calls may share the folder, each for some of the rows. --quick shows in minutes that all works.
 """
 
 import argparse
@@ -64,7 +64,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def configuration(name: str, seed: int, train: Path, run: Path, steps: int, epochs: int = EPOCHS) -> dict:
-    """That of `manas.retrain` for a row; the change's keys `space` and `augment` are of the network and source."""
+    """That of `manas.retrain` for a row, whose keys `space` and `augment` are of the network and the source."""
     import manas
 
     preset, change = ROWS[name]

@@ -141,7 +141,7 @@ class BlockAttentionGate(nn.Module):
     def forward(self, pooled: Pooled) -> Tensor:
         channel = self.channel(pooled)
         spatial = self.spatial(Pooled(pooled.x * channel).across_channels).sigmoid()
-        # (B, H, W, C) is the order that channels_last memory has; the product of these shapes would not keep it.
+        # (B, H, W, C) is the order of channels_last memory; the product of these shapes would not keep it.
         return (channel.permute(0, 2, 3, 1) * spatial.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 

@@ -1,0 +1,114 @@
+"""Whether the demo's result is luck: its seeds, beside random towers and a plain network trained alike.
+
+    python experiments/benchmarks/demo_seeds.py [--pairs RAIN100] [--seeds 0 1 2] [--rows demo random plain]
+
+A row *demo* is `experiments/demo.py` with a seed. *random* retrains towers that are drawn instead of searched,
+and *plain* one plain network for both weathers, by the demo's own configuration and for as many steps. With
+--pairs, every network restores their light rain too, which it has not seen the like of. What has ended is not
+repeated.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+
+import manas  # noqa: E402 (torch must find the number of threads)
+from manas.config import read_config  # noqa: E402
+from manas.evaluation.scenes import scenes_for  # noqa: E402
+from manas.training.config import RetrainConfig  # noqa: E402
+
+EXPERIMENTS = Path(__file__).parents[1]
+WEATHERS = ("rain", "snow")
+TASKS = ("derain", "desnow")
+
+
+def searched(folder: Path, seed: int) -> Path:
+    command = [sys.executable, str(EXPERIMENTS / "demo.py"), "--seed", str(seed), "--run", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder / "model.safetensors"
+
+
+def drawn(folder: Path, seed: int) -> Path:
+    space = manas.load_space("manas_tiny")
+    files = [space.sample(2 * seed + place).write(folder / f"{task}.json") for place, task in enumerate(TASKS)]
+    return retrained(folder, seed, [f"genotype.{task}={file}" for task, file in zip(TASKS, files, strict=True)])
+
+
+def plain(folder: Path, seed: int) -> Path:
+    """One tower for both weathers, whose samples are all its own."""
+    sources = "[{task: restore, weather: rain, family: falling}, {task: restore, weather: snow}]"
+    network = ["genotype.restore=plain", "stitch=none", "fusion=mean", f"data.sources={sources}"]
+    return retrained(folder, seed, network)
+
+
+def retrained(folder: Path, seed: int, overrides: list[str]) -> Path:
+    overrides = [f"run={folder / 'network'}", f"seed={seed}", *overrides]
+    return manas.retrain(
+        read_config(RetrainConfig, EXPERIMENTS / "configs/demo_retrain.yaml", overrides), overwrite=True
+    )
+
+
+ROWS = {"demo": searched, "random": drawn, "plain": plain}
+
+
+def result(row: str, seed: int, runs: Path, pairs: Path | None) -> dict[str, Any]:
+    """Gains in dB by weather and level, PSNR of clean pictures, and the gain on the pairs' light rain."""
+    folder = runs / f"{row}{seed}"
+    file = folder / "result.json"
+    if file.is_file():
+        return json.loads(file.read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    model = ROWS[row](folder, seed)
+    found: dict[str, Any] = {"seconds": time.monotonic() - start}
+    evaluation = manas.evaluate(model, scenes_for(weathers=WEATHERS))
+    for weather, level in [*((weather, None) for weather in WEATHERS), *evaluation.levels]:
+        found[f"{weather} {level}" if level else weather] = gain(evaluation.summary(weather, level))
+    found["clean"] = least_clean(model)
+    if pairs:
+        of_pairs = manas.evaluate(model, scenes_for(pairs))
+        found["rain100"] = next(
+            gain(of_pairs.summary(g, level)) for g, level in of_pairs.levels if level == "light"
+        )
+    file.write_text(json.dumps(found, indent=1))
+    return found
+
+
+def gain(summary: Any) -> float:
+    return summary.restored_psnr.mean - summary.degraded_psnr.mean
+
+
+def least_clean(model: Path) -> float:
+    """The lower of the PSNRs of the two held-out photographs, restored without weather."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    from demo import clean_psnr
+
+    return min(clean_psnr(model).values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, help="a folder with clean/ and light/")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--runs", type=Path, default=Path("runs/demo_seeds"))
+    arguments = parser.parse_args()
+    levels = [f"{weather} {level}" for weather in WEATHERS for level in ("light", "medium", "heavy")]
+    columns = [*WEATHERS, *levels, "clean", *(["rain100"] if arguments.pairs else []), "seconds"]
+    print(f"| row | seed | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 2)}")
+    for row in arguments.rows:
+        for seed in arguments.seeds:
+            found = result(row, seed, arguments.runs, arguments.pairs)
+            cells = [f"{found[name]:.0f}" if name == "seconds" else f"{found[name]:.2f}" for name in columns]
+            print(f"| {row} | {seed} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
