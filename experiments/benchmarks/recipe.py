@@ -8,7 +8,7 @@ random architecture of `manas_small` (another for each seed) or of `plain`. How 
 is measured first, once a row: loading and validation are counted, the start of the program is not.
 
 Each training is a process of its own on one core, and is kept in the folder of runs: what has ended is not
-repeated. Several calls may share the folder, each for some of the rows. --quick shows in minutes that all works.
+repeated. Several calls may share the folder, each for some of the rows. --quick shows that all works.
 """
 
 import argparse
