@@ -151,7 +151,7 @@ def test_a_space_may_be_a_preset_a_mapping_or_a_file(tmp_path):
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(described))
     by_file = read_config(SearchConfig, None, [f"space={tmp_path / 'space.yaml'}"]).space
     assert by_file == read_config(SearchConfig, None, [f"space={described}"]).space
-    assert read_config(SearchConfig, None, ["space=manas_tiny"]).space.channels == (16, 24, 32)
+    assert read_config(SearchConfig, None, ["space=manas_tiny"]).space.channels == (32, 48)
 
 
 def test_explain_and_nearest():

@@ -126,4 +126,4 @@ def test_an_installed_wheel_searches_with_a_preset(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "runs/search/genotype.json"
     genotype = json.loads((work / "runs" / "search" / "genotype.json").read_text())
-    assert genotype["space"]["channels"] == [16, 24, 32]
+    assert genotype["space"]["channels"] == [32, 48]

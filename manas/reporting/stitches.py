@@ -10,6 +10,7 @@ from torch import nn
 
 from manas.restoration.cross_stitch import StitchMatrices
 from manas.restoration.network import RestorationNetwork
+from manas.restoration.tower import Tower
 
 SHARED = "shared"  # the place of matrices that several stages have in common
 
@@ -22,11 +23,13 @@ class Stitches(NamedTuple):
         matrices: by the place of the stitch, ``stage0`` or ``shared``, a list with one (T, T) float64 a scale:
             row i has what tower i takes of each tower; where every channel has its own, the mean over channels.
         channelwise: whether one of them is such a mean.
+        shuffle: of the towers, by which scale 0 is smaller than the image.
     """
 
     tasks: tuple[str, ...]
     matrices: Mapping[str, list[np.ndarray]]
     channelwise: bool
+    shuffle: int = 1
 
     @property
     def values(self) -> dict[str, float]:
@@ -56,4 +59,5 @@ def stitches_of(network: nn.Module) -> Stitches | None:
         for place, by_scale in learned.items()
     }
     channelwise = any(matrix.shape[-1] > 1 for by_scale in learned.values() for matrix in by_scale)
-    return Stitches(tuple(network.towers), means, channelwise)
+    shuffle = max(cast(Tower, tower).shuffle for tower in network.towers.values())
+    return Stitches(tuple(network.towers), means, channelwise, shuffle)

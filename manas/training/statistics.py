@@ -42,5 +42,5 @@ class Statistics:
             data = self.backgrounds.config
             count = max(1, -(-IMAGES // (data.batch * data.versions)))
             stream = self.backgrounds.batches("kept")
-            self._batches = list(islice(stream, count))
+            self._batches = [batch for batch in islice(stream, count) if batch.degraded.isfinite().all()]
         return self._batches

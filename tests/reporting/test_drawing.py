@@ -21,6 +21,8 @@ from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
 from manas.reporting.drawing import figure as drawing
 from manas.reporting.drawing.attention import GATES, PILL
+from manas.reporting.drawing.grid import scale_name
+from manas.reporting.drawing.labels import read_network
 from manas.reporting.drawing.sheet import (
     BLUE,
     FAINT,
@@ -37,6 +39,11 @@ from manas.restoration.network import RestorationSpace, assemble
 from search_spaces.multi_scale_attentive import MultiScaleAttentive
 from search_spaces.multi_scale_attentive.gates import GATES as SEARCHED
 
+# Three scales, so that there are two stages to draw, and a stitch after each.
+TOWERS = {
+    "manas_tiny": {"kind": "multi_scale_attentive", "channels": [16, 24, 32], "columns": [1, 1]},
+    "manas_small": {"kind": "multi_scale_attentive", "channels": [16, 32, 64], "columns": [2, 2]},
+}
 COST = {"parameters": 4724520, "macs": 1305819520, "input": [3, 64, 96]}
 COLUMN, PAGE = 3.4, 7.1  # inches
 TASKS = ("derain", "desnow")
@@ -67,7 +74,7 @@ def free(choices, space=None, **provenance):
 
 @functools.cache
 def sampled(name, seed=0):
-    return manas.load_space(name).sample(seed).model_copy(update={"provenance": COST})
+    return manas.load_space(TOWERS.get(name, name)).sample(seed).model_copy(update={"provenance": COST})
 
 
 @functools.cache
@@ -77,7 +84,7 @@ def joint(name, **joints):
 
 @functools.cache
 def searched_joint(seed, tasks=TASKS):
-    towers = dict.fromkeys(tasks, manas.load_space("manas_tiny"))
+    towers = dict.fromkeys(tasks, manas.load_space(TOWERS["manas_tiny"]))
     return RestorationSpace(towers=towers, stitch="searched", fusion="searched").sample(seed)
 
 
@@ -561,3 +568,10 @@ def test_no_window_is_opened(monkeypatch):
     fresh = importlib.import_module("manas.reporting.drawing.figure")
     assert fresh is not drawing
     fresh.raster(SMALL)
+
+
+def test_scales_are_named_by_their_part_of_the_image():
+    space = MultiScaleAttentive(channels=(16, 16), columns=(1,), shuffle=2)
+    (tower,) = read_network(space.sample(seed=0)).towers
+    assert [scale_name(scale, tower.shuffle) for scale in range(2)] == ["1/2", "1/4"]
+    assert [scale_name(scale) for scale in range(2)] == ["1", "1/2"]

@@ -20,6 +20,7 @@ from manas.device import place
 from manas.reporting.progress import Progress
 from manas.restoration.model_file import read_description
 from manas.restoration.network import Restoration
+from manas.restoration.tower import Tower
 from manas.searching import loop
 from manas.training import retrain as retraining
 from manas.training.distributed import Process
@@ -288,6 +289,9 @@ class TestRealKernel:
         assert (not any(passes)) if remedied else all(broken == {"1"} for broken in passes)
 
 
+WIDE = 29  # pixels from which on the known kernel is wrong
+
+
 @pytest.mark.parametrize("name", sorted(presets()))
 @pytest.mark.parametrize("kind", ["derived", "supernet"])
 def test_gradients_equal_those_in_float32_layer_by_layer(name, kind, randomised):
@@ -298,12 +302,14 @@ def test_gradients_equal_those_in_float32_layer_by_layer(name, kind, randomised)
     torch.manual_seed(0)
     net = space.supernet(Softmax()) if kind == "supernet" else space.network(space.sample(seed=0))
     net = place(randomised(net), CPU)
-    notes = make_sound(net, (2, 3, 32, 32), ALONE, "bf16")
+    side = 32 * max((m.shuffle for m in net.modules() if isinstance(m, Tower)), default=1)
+    notes = make_sound(net, (2, 3, side, side), ALONE, "bf16")
     assert all(KNOWN in note for note in notes)
     assert bool(notes) == (
-        known_fault() and any(k.family == KNOWN for k in kinds_of(net, 32, CPU, nullcontext))
+        known_fault()
+        and any(k.family == KNOWN and k.shape[-1] >= WIDE for k in kinds_of(net, side, CPU, nullcontext))
     )
-    errors = errors_by_layer(net, images((2, 3, 32, 32)))
+    errors = errors_by_layer(net, images((2, 3, side, side)))
     assert errors
     assert {name: error for name, error in errors.items() if not error <= TOLERANCE} == {}
 

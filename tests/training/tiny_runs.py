@@ -45,6 +45,7 @@ SMALL = {
         "validation_images": 2,
     },
 }
+MANAS_LOSS = {"mse": 1, "l1": 0, "ssim": 1, "tv": 1e-4, "internal": 1}  # every kind of term
 RAIN = {"task": "derain", "weather": "rain"}
 SNOW = {"task": "desnow", "weather": "snow"}
 
@@ -75,7 +76,8 @@ def search_config(**changes: Any) -> SearchConfig:
 
 def retrain_settings(genotype: Any, **changes: Any) -> dict[str, Any]:
     """What a configuration file of a tiny retraining holds; for deraining unless `data.sources` differs."""
-    return merged(merged(SMALL, {"genotype": genotype, "data": {"sources": [RAIN]}}), changes)
+    own = {"genotype": genotype, "data": {"sources": [RAIN]}, "loss": MANAS_LOSS}
+    return merged(merged(SMALL, own), changes)
 
 
 def retrain_config(genotype: Any, **changes: Any) -> RetrainConfig:

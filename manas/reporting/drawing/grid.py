@@ -68,16 +68,18 @@ class Grid:
         return last + BAR + ARROW + MARGIN
 
 
-def scale_name(scale: int) -> str:
-    """The resolution of a scale in parts of that of the image."""
-    return f"1/{2**scale}" if scale else "1"
+def scale_name(scale: int, shuffle: int = 1) -> str:
+    """The resolution of a scale in parts of that of the image, which is unshuffled by `shuffle`."""
+    part = shuffle * 2**scale
+    return f"1/{part}" if part > 1 else "1"
 
 
 def grid_of(network: Network) -> Grid:
     """The grid on which all towers of a network fit."""
     spans: list[Span] = []
     scales = max(cell.scales for tower in network.towers for cell in tower.cells)
-    split = MARGIN + max(length(scale_name(scale)) for scale in range(scales)) + BESIDE
+    shuffle = max(tower.shuffle for tower in network.towers)
+    split = MARGIN + max(length(scale_name(scale, shuffle)) for scale in range(scales)) + BESIDE
     end = split + ARROW + BAR
     for stage in range(max(len(tower.cells) for tower in network.towers)):
         cells = [tower.cells[stage] for tower in network.towers if stage < len(tower.cells)]

@@ -52,10 +52,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Tower:
-    """The cells of one task's tower; the task of a lone tower has no name."""
+    """The cells of one task's tower; the task of a lone tower has no name, and its image may be unshuffled."""
 
     task: str
     cells: tuple[Cell, ...]
+    shuffle: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ def read_network(genotype: Genotype) -> Network | None:
     space, choices = genotype.space, genotype.choices
     if not isinstance(space, RestorationSpace):
         cells = _cells(space, choices)
-        return Network((Tower("", cells),)) if cells else None
+        return Network((Tower("", cells, _shuffle(space)),)) if cells else None
     own = {task: _under(task, choices) for task in space.towers}
-    towers = tuple(Tower(task, _cells(of, own[task])) for task, of in space.towers.items())
+    towers = tuple(Tower(task, _cells(of, own[task]), _shuffle(of)) for task, of in space.towers.items())
     known = sum(map(len, own.values())) + sum(1 for label in choices if JOINT.fullmatch(label))
     if known < len(choices) or not all(tower.cells for tower in towers):
         return None
@@ -83,6 +84,10 @@ def read_network(genotype: Genotype) -> Network | None:
     stages = range(min(len(tower.cells) for tower in towers))
     stitches = tuple(choices.get(f"stitch/stage{stage}", space.stitch) for stage in stages)
     return Network(towers, stitches, choices.get("fusion", space.fusion))
+
+
+def _shuffle(space: SearchSpace) -> int:
+    return getattr(space, "shuffle", 1)
 
 
 def _under(task: str, choices: Mapping[str, str]) -> dict[str, str]:

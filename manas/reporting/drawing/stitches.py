@@ -76,7 +76,7 @@ class _Block:
         self.stitches, self.tasks = stitches, [shortened(task, LONGEST) for task in stitches.tasks]
         self.scales = max(map(len, stitches.matrices.values()))
         self.names = max(map(length, self.tasks))
-        scale = length(scale_name(self.scales - 1)) + AIR if self.scales > 1 else 0
+        scale = length(scale_name(self.scales - 1, stitches.shuffle)) + AIR if self.scales > 1 else 0
         self.left = MARGIN + scale + self.names + AIR
         self.side = CELL * len(self.tasks)
         self.limit = _limit(stitches)
@@ -106,7 +106,8 @@ class _Block:
 
     def _name_rows(self, sheet: Sheet, scale: int, top: float) -> None:
         if self.scales > 1:
-            sheet.text(MARGIN, top + self.side / 2, scale_name(scale), colour=GREY, align="left")
+            name = scale_name(scale, self.stitches.shuffle)
+            sheet.text(MARGIN, top + self.side / 2, name, colour=GREY, align="left")
         for row, task in enumerate(self.tasks):
             sheet.text(self.left - AIR, top + (row + 0.5) * CELL, task, align="right")
 

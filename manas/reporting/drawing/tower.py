@@ -88,7 +88,7 @@ def _draw_ends(sheet: Sheet, tower: Tower, grid: Grid, first: float) -> None:
     scales = tower.cells[-1].scales
     for scale in range(max(cell.scales for cell in tower.cells)):
         y = first + scale * grid.pitch
-        sheet.text(grid.split - BESIDE, y, scale_name(scale), colour=GREY, align="right")
+        sheet.text(grid.split - BESIDE, y, scale_name(scale, tower.shuffle), colour=GREY, align="right")
     sheet.line([(grid.split, first), (grid.stem, first)], arrow=True)
     _draw_bar(sheet, grid.stem, first - grid.box / 2, grid.box, "stem")
     height = grid.box + (scales - 1) * grid.pitch
