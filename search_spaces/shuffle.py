@@ -4,10 +4,9 @@ Every square of `factor` x `factor` pixels becomes one pixel of factor^2 as many
 behind the network (Shi et al., CVPR 2016; before the network: FFDNet, Zhang et al., TIP 2018). Nothing of the
 image is lost, and a convolution of the same width costs 1 / factor^2.
 
-Both functions are torch's pixel_unshuffle and pixel_shuffle, written as one copy each, for two reasons. Torch's
-unshuffling cannot be exported for images that become one pixel wide. And on a CPU core the copy takes 0.1 to
-0.2 ms for 16 patches of 64 x 64 pixels, torch's functions 0.1 to 0.3 ms. Torch's keep channels_last memory, and
-a copy gives planes; the next convolution and the image that is added restore it, and the whole is no slower.
+Both functions are torch's pixel_unshuffle and pixel_shuffle, written as one copy each, since torch's
+unshuffling cannot be exported for images that become one pixel wide. Torch's keep channels_last memory, and a
+copy gives planes; the next convolution and the image that is added restore it.
 """
 
 from __future__ import annotations

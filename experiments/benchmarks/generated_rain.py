@@ -30,7 +30,13 @@ def trained(family: str, arguments: argparse.Namespace) -> Path:
         "photographs": str(arguments.photographs),
         "exclude": [str(arguments.pairs)],
     }
-    data = {"sources": [source], "validation_images": 6, "cache_folder": str(arguments.runs / "decoded")}
+    data = {
+        "sources": [source],
+        "versions": 3,
+        "batch": 4,
+        "validation_images": 6,
+        "cache_folder": str(arguments.runs / "decoded"),
+    }
     config = {
         "run": str(run),
         "genotype": {"derain": str(arguments.runs / "genotype.json")},

@@ -23,6 +23,7 @@ from typing import Any
 
 from folds import parted
 
+from manas.errors import ManasError
 from manas.files import replacing
 
 SMALL, PLAIN = "manas_small", "plain"
@@ -96,6 +97,7 @@ def train_one(task: dict[str, Any]) -> None:
     start = cpu_seconds()
     model = manas.retrain(task["config"], overwrite=True)
     result = {"seconds": cpu_seconds() - start, "steps": task["config"]["steps"] * task["config"]["epochs"]}
+    result["config"] = task["config"]
     if task["report"]:
         result |= scored(model, Path(task["report"]))
     with replacing(Path(task["result"])) as temporary:
@@ -137,18 +139,21 @@ class Bench:
     def _made(self, name: str, run: str, seed: int, steps: int, epochs: int, *, report: bool) -> dict[str, Any]:
         folder = self.runs / "".join(c if c.isalnum() else "_" for c in name)
         file = folder / f"{run}.result.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        config = configuration(name, seed, self.train, folder / run, steps, epochs)
+        if self.quick:
+            config["data"] |= {"validation_images": 1, "batch": 2}
         if not file.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            config = configuration(name, seed, self.train, folder / run, steps, epochs)
-            if self.quick:
-                config["data"] |= {"validation_images": 1, "batch": 2}
             where = str(self.report) if report else None
             task = {"config": config, "report": where, "result": str(file), "core": self.core}
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             with (folder / f"{run}.log").open("w") as log:
                 call = [sys.executable, __file__, "--task", json.dumps(task)]
                 subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        return json.loads(file.read_text())
+        result = json.loads(file.read_text())
+        if result["config"] != json.loads(json.dumps(config)):
+            raise ManasError(f"{file} was made with other settings; give another --runs")
+        return result
 
 
 def row(name: str, results: list[dict[str, Any]]) -> str:

@@ -14,10 +14,8 @@ systems (--only); a call without it prints the table. The time an image takes is
 
 import argparse
 import json
-import os
 import random
 import re
-import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -27,12 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from folds import put
 
 import manas
 from manas.architecture.cost import costs
 from manas.config import read_config
 from manas.data.archives import read_archive
-from manas.data.images import read_image, write_image
+from manas.data.images import read_image
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError, nearest
 from manas.evaluation.protocols import protocol_named
@@ -65,20 +64,7 @@ class Bench:
         scenes = list(read_archive(pairs, levels=("light", "heavy")).scenes)
         random.Random(0).shuffle(scenes)
         reported = self.config["report"]
-        scenes = scenes[:reported] if part == "report" else scenes[reported:]
-        for scene in scenes:
-            for level, picture in {"clean": scene.clean, **scene.degraded}.items():
-                target = folder / level / f"{scene.name}{'.png' if picture.half else picture.path.suffix}"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if target.exists():
-                    continue
-                if picture.half:
-                    write_image(target, picture.read())
-                else:
-                    link_or_copy(picture.path, target)
-        if {path.stem for path in (folder / "clean").iterdir()} != {scene.name for scene in scenes}:
-            raise ManasError(f"{folder} holds scenes of another partition; give another --runs")
-        return folder
+        return put(scenes[:reported] if part == "report" else scenes[reported:], folder)
 
     def data(self, tasks: tuple[str, ...], towers: tuple[str, ...]) -> dict[str, Any]:
         """The images of the tasks; where there is one tower, all are its own."""
@@ -142,13 +128,6 @@ class Bench:
         if not manas.load_space(space).choices():
             return space
         return self.searched(f"{space}_{task}", space, (task,), seed)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def degraded(bench: Bench) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:

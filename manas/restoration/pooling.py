@@ -44,9 +44,7 @@ def image_maximum(x: Tensor) -> Tensor:
         return pooling(x, "maximum")
     if torch.compiler.is_compiling():  # an export of the other would fix the size of the image
         return x.amax((2, 3))
-    return adaptive_max_pool2d(x, 1).flatten(
-        1
-    )  # ten times as fast in channels_last memory, and the gradient too
+    return adaptive_max_pool2d(x, 1).flatten(1)  # far faster in channels_last memory, as its gradient is
 
 
 def _of_this_thread() -> Pooling | None:
