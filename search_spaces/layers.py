@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
+
+from manas.restoration.unit_start import UnitConvolution
 
 Norm = Literal["batch", "layer", "none"]
 
@@ -27,32 +29,32 @@ class ChannelLayerNorm(nn.Module):
         return layer_norm(last, (self.channels,), self.weight, self.bias, 1e-5).permute(0, 3, 1, 2)
 
 
-class Affine(nn.Module):
-    """A learned scale and shift a channel: what a normalisation leaves when it does not normalise."""
+def normalised(
+    norm: Norm,
+    inputs: int,
+    outputs: int,
+    size: int,
+    *,
+    affine: bool = True,
+    gain: float = 1.0,
+    **options: Any,
+) -> list[nn.Module]:
+    """A convolution and the layer that `norm` names after it, or one that needs none.
 
-    def __init__(self, channels: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.weight.to(x.dtype) + self.bias.to(x.dtype)
-
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """Both (C,): by them it can be folded into a convolution (`manas.inference.optimised`)."""
-        return self.weight.flatten(), self.bias.flatten()
-
-
-def normalisation(norm: Norm, channels: int, *, affine: bool = True) -> nn.Module:
-    """The layer that `norm` names; `affine` adds a learned scale and shift a channel."""
-    if norm == "batch":
-        return nn.BatchNorm2d(channels, affine=affine)
-    if norm == "layer" and channels >= FEWEST_CHANNELS_TO_NORMALISE:
-        return ChannelLayerNorm(channels, affine)
-    return Affine(channels) if affine else nn.Identity()
+    Args:
+        affine: the normalisation learns a scale and shift a channel.
+        gain: the standard deviation at the start where nothing normalises.
+        options: of `nn.Conv2d`.
+    """
+    if norm == "none" or (norm == "layer" and outputs < FEWEST_CHANNELS_TO_NORMALISE):
+        return [UnitConvolution(inputs, outputs, size, gain=gain, **options)]
+    after = nn.BatchNorm2d(outputs, affine=affine) if norm == "batch" else ChannelLayerNorm(outputs, affine)
+    return [nn.Conv2d(inputs, outputs, size, bias=False, **options), after]
 
 
-def convolution(norm: Norm, inputs: int, outputs: int, size: int, *, stride: int = 1, relu: bool = True):
-    """Bias-free convolution of odd `size`, normalisation, and a ReLU unless told otherwise."""
-    layers = [nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), normalisation(norm, outputs)]
+def convolution(
+    norm: Norm, inputs: int, outputs: int, size: int, *, stride: int = 1, relu: bool = True, gain: float = 1.0
+):
+    """Convolution of odd `size`, normalisation, and a ReLU unless told otherwise; `gain` as of `normalised`."""
+    layers = normalised(norm, inputs, outputs, size, gain=gain, stride=stride, padding=size // 2)
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)

@@ -205,8 +205,10 @@ def thop_macs(network: nn.Module, shape: InputShape = (3, 64, 64)) -> int:
         from thop.profile import register_hooks
     counted = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
     silenced = {kind: _counts_nothing for kind in register_hooks if kind not in counted}
+    # thop looks a layer up by its very class
+    derived = {type(m): register_hooks[nn.Conv2d] for m in network.modules() if isinstance(m, nn.Conv2d)}
     image = torch.zeros(1, *shape)
-    macs, _ = profile(copy.deepcopy(network).cpu(), (image,), custom_ops=silenced, verbose=False)
+    macs, _ = profile(copy.deepcopy(network).cpu(), (image,), custom_ops=silenced | derived, verbose=False)
     return int(macs)
 
 

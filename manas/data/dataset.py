@@ -175,8 +175,12 @@ class Backgrounds:
                 others = "its tower learns from the images of the others alone"
                 yield f"data.sources: none is of the task {task!r}; {others}"
 
-    def batches(self, part: Part, *, step: int = 0) -> Iterator[Batch]:
-        """Endless batches of this process from a step on: `batch / world_size` backgrounds each."""
+    def batches(self, part: Part, *, step: int = 0, workers: int | None = None) -> Iterator[Batch]:
+        """Endless batches of this process from a step on: `batch / world_size` backgrounds each.
+
+        Args:
+            workers: processes that load them, those of the configuration unless given.
+        """
         ranks = self.world_size
         start = step * self.config.batch + self.rank
         lengths = [len(chosen) for chosen in self.parts[part]]
@@ -185,7 +189,8 @@ class Backgrounds:
         crops = self._crops(
             part, self.config.patch, self.seed, augment=True, clean_share=self.config.clean_share
         )
-        return self._loaded(crops, stream, self.config.batch // ranks, self.config.workers)
+        workers = self.config.workers if workers is None else workers
+        return self._loaded(crops, stream, self.config.batch // ranks, workers)
 
     def validation(self, part: Part) -> list[Batch]:
         """This process's share of the validation crops, one background a batch, the sources in turn."""

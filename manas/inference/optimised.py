@@ -4,19 +4,9 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-
-
-@runtime_checkable
-class ScalesChannels(Protocol):
-    """A layer that scales and shifts channels by constants: it can become part of the convolution before it."""
-
-    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
-        """(C,) and (C,)"""
-        ...
 
 
 def optimised(network: nn.Module) -> nn.Module:
@@ -46,7 +36,7 @@ def _scale_and_shift(layer: nn.Module) -> tuple[Tensor, Tensor] | None:
         assert layer.running_var is not None
         scale = (layer.running_var + layer.eps).rsqrt() * (1 if layer.weight is None else layer.weight)
         return scale, (0 if layer.bias is None else layer.bias) - layer.running_mean * scale
-    return layer.scale_and_shift() if isinstance(layer, ScalesChannels) else None
+    return None
 
 
 def _scaled(convolution: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manas.architecture.choice import choices_of
+from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.genotype import Genotype
+from manas.architecture.relaxation import Softmax
 from manas.data.dataset import Batch
 from manas.data.images import write_image
 from manas.reporting.progress import Progress
@@ -19,6 +20,7 @@ from manas.searching.learner import Learner
 from manas.searching.setting import Setting, placed
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
 from manas.training.guard import LeftOut
+from manas.training.initialise import start
 from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.step import logged
 from manas.training.validation import sample_sheet
@@ -33,6 +35,9 @@ class SupernetSearch(ABC):
         torch.manual_seed(config.seed)
         relaxation, recompute = config.relaxation, config.checkpointing
         self.network = placed(config.space.supernet(relaxation, recompute=recompute), self.process)
+        if not setting.directory.can_resume:
+            with relaxed_by(self.network, Softmax()):  # every candidate is run, whatever the relaxation
+                start(self.network, setting.backgrounds, self.process)
         shape = shape_of_pass(config.data, self.process, config.accumulate)
         self.numerics = make_sound(self.network, shape, self.process, config.precision)
         self.choices = choices_of(self.network)
@@ -65,22 +70,22 @@ class SupernetSearch(ABC):
 
     def run(self) -> Genotype:
         """The search from its last checkpoint, if it is resumed, to the genotype."""
-        start, config = self._resume(), self.config
-        held = max(0, start - config.first_alpha_step)
+        done, config = self._resume(), self.config
+        held = max(0, done - config.first_alpha_step)
         backgrounds = self.setting.backgrounds
         self.batches = {
-            "kept": backgrounds.batches("kept", step=start),
+            "kept": backgrounds.batches("kept", step=done),
             "held": backgrounds.batches("held", step=held),
         }
         self.setting.open()
         first = self.process.is_first
         with (
-            Tracker(self.setting.directory.path, step=start, enabled=first) as tracker,
-            Progress("search", config.total_steps, done=start, enabled=first) as progress,
+            Tracker(self.setting.directory.path, step=done, enabled=first) as tracker,
+            Progress("search", config.total_steps, done=done, enabled=first) as progress,
         ):
             for note in (*backgrounds.notes, *self.numerics):
                 progress.say(note)
-            for step in range(start, config.total_steps):
+            for step in range(done, config.total_steps):
                 if self.ended:
                     break
                 terms = self.step(step)

@@ -20,6 +20,7 @@ from manas.searching.selection import comparable
 from manas.searching.setting import Setting, placed
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
 from manas.training.guard import LeftOut
+from manas.training.initialise import start
 from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.step import logged
 
@@ -61,6 +62,7 @@ class RandomSearch:
         torch.manual_seed(self.config.seed)  # the same start for all
         before = sum(steps[:candidate])
         network = placed(self.config.space.network(self.candidates[candidate]), self.process)
+        start(network, self.setting.backgrounds, self.process)
         if steps[candidate]:
             self._learn(network, steps[candidate], before, tracker, progress)
         self.scores.append(self.setting.psnr(network, training=False))

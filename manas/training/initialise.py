@@ -1,16 +1,33 @@
-"""The weights that a training begins with, from model files."""
+"""The weights that a training begins with: scaled by its first images, or from model files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import cast
 
+import torch
 from torch import nn
 
 from manas.architecture.space import SearchSpace
+from manas.data.dataset import Backgrounds
 from manas.errors import ManasError
 from manas.restoration.model_file import load_model
 from manas.restoration.network import RestorationNetwork
+from manas.restoration.unit_start import unit_start
+from manas.training.distributed import Process
+
+
+def start(network: nn.Module, backgrounds: Backgrounds, process: Process) -> None:
+    """Scales what nothing normalises by the first batch of the training (`unit_start`).
+
+    Any number of processes do it alike, since all see the whole batch.
+
+    Args:
+        network: on its device.
+    """
+    batches = process.gather(next(backgrounds.batches("kept", workers=0)).degraded)
+    unit_start(network, torch.cat(batches).flatten(0, 1).to(process.device))
+    process.broadcast([*network.parameters(), *network.buffers()])
 
 
 def initialise(
@@ -19,7 +36,7 @@ def initialise(
     """Loads weights into a network: Misra et al. stitch towers that were trained by themselves before.
 
     Args:
-        network: on the CPU.
+        network: on any device.
         init: a model file of the same network; or one a task, whose tower for that task, or whose only tower,
             is taken; the other towers, stitches and fusion stay as they are.
         space: the class of a space that no entry point names.

@@ -32,7 +32,7 @@ from manas.training.config import RetrainConfig
 from manas.training.distributed import Process, started
 from manas.training.ema import MovingAverage
 from manas.training.guard import LeftOut
-from manas.training.initialise import initialise
+from manas.training.initialise import initialise, start
 from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.optimiser import Descent, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
@@ -69,10 +69,7 @@ class _Retraining:
         self.config, self.genotype, self.process, self.directory = config, genotype, process, directory
         self.total = config.epochs * config.steps
         self.tasks = tasks_of(genotype.space)
-        network = genotype.network()
-        if not directory.can_resume:  # the checkpoint has them all, and the files may be gone
-            initialise(network, config.init, space_class(config.space, trusted=True) if config.space else None)
-        self.network = place(network, process.device)
+        self.network = place(genotype.network(), process.device)
         shape = shape_of_pass(config.data, process)
         self.numerics = make_sound(self.network, shape, process, config.precision)
         require_effect(config.loss, genotype.space, genotype.choices)
@@ -84,6 +81,10 @@ class _Retraining:
             multiple=size_multiple_of(self.network),
             **process.share_of_data(),
         )
+        if not directory.can_resume:  # the checkpoint has all weights, and the files may be gone
+            start(self.network, self.backgrounds, process)
+            trusted = space_class(config.space, trusted=True) if config.space else None
+            initialise(self.network, config.init, trusted)
         self.validation = self.backgrounds.validation("held")
         self.average = MovingAverage(self.network, config.average)
         self.statistics = Statistics(self.backgrounds, process)
@@ -94,17 +95,17 @@ class _Retraining:
         self.cost = costs(self.network, (3, config.data.patch, config.data.patch))
 
     def run(self) -> Path:
-        start = self._resume()
-        batches = self.backgrounds.batches("kept", step=start)
+        done = self._resume()
+        batches = self.backgrounds.batches("kept", step=done)
         self.directory.open()
         first = self.process.is_first
         with (
-            Tracker(self.directory.path, step=start, enabled=first) as tracker,
-            Progress("retrain", self.total, done=start, enabled=first) as progress,
+            Tracker(self.directory.path, step=done, enabled=first) as tracker,
+            Progress("retrain", self.total, done=done, enabled=first) as progress,
         ):
             for note in (*self.backgrounds.notes, *self.numerics):
                 progress.say(note)
-            for step in range(start, self.total):
+            for step in range(done, self.total):
                 terms = self._step(next(batches), step)
                 progress.advance()
                 if (step + 1) % self.config.log_every == 0:

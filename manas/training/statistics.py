@@ -44,6 +44,6 @@ class Statistics:
         if not self._batches:
             data = self.backgrounds.config
             count = max(1, -(-IMAGES // (data.batch * data.versions)))
-            stream = self.backgrounds.batches("kept")
+            stream = self.backgrounds.batches("kept", workers=0)
             self._batches = [batch for batch in islice(stream, count) if batch.degraded.isfinite().all()]
         return self._batches

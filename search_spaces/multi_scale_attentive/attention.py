@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from manas.architecture.choice import Decide
+from manas.restoration.unit_start import BRANCH
 from search_spaces.layers import Norm, convolution
 from search_spaces.multi_scale_attentive.gates import GATES, ChannelGate, Constant, Pooled
 
@@ -41,7 +42,7 @@ class Attention(nn.Module):
         self.whole = ChannelGate(width, EDGE_REDUCTION)
         self.merge = nn.Sequential(
             convolution(norm, (groups + 1) * width, channels, 1),
-            convolution(norm, channels, channels, 1, relu=False),
+            convolution(norm, channels, channels, 1, relu=False, gain=BRANCH),
         )
         self.output = ChannelGate(channels, OUTPUT_REDUCTION)
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
 
 from manas.restoration.tower import Features
+from manas.restoration.unit_start import BRANCH
 from search_spaces.layers import Norm, convolution
 
 
@@ -24,7 +25,7 @@ class Bottleneck(nn.Module):
         self.layers = nn.Sequential(
             convolution(norm, inputs, planes, 1),
             convolution(norm, planes, planes, 3),
-            convolution(norm, planes, outputs, 1, relu=False),
+            convolution(norm, planes, outputs, 1, relu=False, gain=BRANCH),
         )
         same = inputs == outputs
         self.shortcut = nn.Identity() if same else convolution(norm, inputs, outputs, 1, relu=False)
@@ -39,7 +40,8 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, norm: Norm):
         super().__init__()
         self.layers = nn.Sequential(
-            convolution(norm, channels, channels, 3), convolution(norm, channels, channels, 3, relu=False)
+            convolution(norm, channels, channels, 3),
+            convolution(norm, channels, channels, 3, relu=False, gain=BRANCH),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from manas.restoration.pooling import image_maximum, image_mean
-from search_spaces.layers import Norm, normalisation
+from search_spaces.layers import Norm, normalised
 
 
 class Pooled:
@@ -72,8 +72,7 @@ def _depthwise(channels: int, *, dilation: int = 1) -> nn.Conv2d:
 
 
 def _separable(inputs: int, outputs: int, norm: Norm, *, dilation: int = 1) -> list[nn.Module]:
-    pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
-    return [_depthwise(inputs, dilation=dilation), pointwise, normalisation(norm, outputs, affine=False)]
+    return [_depthwise(inputs, dilation=dilation), *normalised(norm, inputs, outputs, 1, affine=False)]
 
 
 class ConvolutionGate(nn.Module):
@@ -95,9 +94,8 @@ class SpatialGate(nn.Module):
     def __init__(self, norm: Norm, *, dilated: bool):
         super().__init__()
         plain = [*_separable(2, 2, norm), nn.ReLU(), *_separable(2, 1, norm)]
-        wide = [nn.Conv2d(2, 1, 3, 1, 2, 2, bias=False), nn.Conv2d(1, 1, 1, bias=False)]
-        last = normalisation(norm, 1, affine=False)
-        self.layers = nn.Sequential(*wide, last) if dilated else nn.Sequential(*plain)
+        wide = [nn.Conv2d(2, 1, 3, 1, 2, 2, bias=False), *normalised(norm, 1, 1, 1, affine=False)]
+        self.layers = nn.Sequential(*(wide if dilated else plain))
 
     def forward(self, pooled: Pooled) -> Tensor:
         return self.layers(pooled.across_channels).sigmoid()
@@ -136,7 +134,7 @@ class BlockAttentionGate(nn.Module):
     def __init__(self, channels: int, reduction: int, norm: Norm):
         super().__init__()
         self.channel = ChannelGateV2(channels, reduction, bias=True)
-        self.spatial = nn.Sequential(nn.Conv2d(2, 1, 7, 1, 3, bias=False), normalisation(norm, 1))
+        self.spatial = nn.Sequential(*normalised(norm, 2, 1, 7, padding=3))
 
     def forward(self, pooled: Pooled) -> Tensor:
         channel = self.channel(pooled)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from search_spaces.layers import ChannelLayerNorm, normalisation
+from search_spaces.layers import ChannelLayerNorm, normalised
 from search_spaces.multi_scale_attentive import gates
 from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.gates import GATES, Pooled
@@ -188,19 +188,18 @@ def test_layer_norm_scales_and_shifts_each_channel(x):
 
 
 @pytest.mark.parametrize(
-    ("norm", "channels", "affine", "kind", "parameters"),
+    ("norm", "channels", "affine", "kinds", "parameters"),
     [
-        ("batch", 8, True, "BatchNorm2d", 16),
-        ("batch", 1, False, "BatchNorm2d", 0),
-        ("layer", 8, True, "ChannelLayerNorm", 16),
-        ("layer", 8, False, "ChannelLayerNorm", 0),
-        ("layer", 2, True, "Affine", 4),  # a layer norm over two channels leaves no information
-        ("layer", 1, False, "Identity", 0),
-        ("none", 8, True, "Affine", 16),
-        ("none", 8, False, "Identity", 0),
+        ("batch", 8, True, ["Conv2d", "BatchNorm2d"], 16),
+        ("batch", 1, False, ["Conv2d", "BatchNorm2d"], 0),
+        ("layer", 8, True, ["Conv2d", "ChannelLayerNorm"], 16),
+        ("layer", 8, False, ["Conv2d", "ChannelLayerNorm"], 0),
+        ("layer", 2, True, ["UnitConvolution"], 2),  # a layer norm over two channels leaves no information
+        ("none", 8, True, ["UnitConvolution"], 8),
+        ("none", 8, False, ["UnitConvolution"], 8),
     ],
 )
-def test_normalisation(norm, channels, affine, kind, parameters):
-    layer = normalisation(norm, channels, affine=affine)
-    assert type(layer).__name__ == kind
-    assert sum(parameter.numel() for parameter in layer.parameters()) == parameters
+def test_normalised(norm, channels, affine, kinds, parameters):
+    layers = nn.Sequential(*normalised(norm, 3, channels, 1, affine=affine))
+    assert [type(layer).__name__ for layer in layers] == kinds
+    assert sum(parameter.numel() for parameter in layers.parameters()) == 3 * channels + parameters
