@@ -22,6 +22,7 @@ CONFIG = {
         {"name": "DRN x 2", "towers": DRN, "alone": True, "retrain": {"loss": {"stages": 0.1}}},
         {"name": "random", "towers": TOWERS, "random": True, "seeds": [0, 1]},
         {"name": "searched", "towers": TOWERS},
+        {"name": "plain", "towers": {"restore": "plain"}, "retrain": {"steps": 3}},
         {"name": "joint", "joint": "joint.yaml"},
     ],
 }
@@ -33,7 +34,7 @@ def systems(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(BENCHMARKS)
     program = pytest.importorskip("systems")
-    for number in range(4):
+    for number in range(8):
         for level in ("clean", "light", "heavy"):
             write_image(Path("pairs") / level / f"{number}.png", picture(number, len(level)))
     Path("drn.yaml").write_text("{kind: dual_recursive, channels: 4, stages: 2, recursions: 1}")
@@ -64,12 +65,13 @@ def test_rows_are_made_once_and_from_one_configuration(systems, capsys):
         "DRN x 2",
         "random",
         "searched",
+        "plain",
         "joint",
     ]
-    assert [row[1] for row in table[2:]] == ["1", "2", "1", "1"]
-    assert " to " in table[3][5]
+    assert [row[1] for row in table[1:]] == ["2", "1", "2", "1", "1", "1"]
+    assert " to " in table[3][6]
     assert table[2][-1] == " |"  # DRN x 2 is told the task; a clean picture has none
-    assert printed[printed.index("\n| ") :].count("|") == 10 * 7
+    assert printed[printed.index("\n| ") :].count("|") == 11 * 8
 
     for config, arguments, message in (
         (CONFIG | {"retrain": {"epochs": 1, "steps": 3}}, (), "differs from the configuration given"),
@@ -86,6 +88,14 @@ def test_rows_are_made_once_and_from_one_configuration(systems, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_every_seed_reports_on_scenes_of_its_own(systems):
+    systems(CONFIG, "--only", "random")
+    reported = [{path.name for path in Path(f"runs/data/seed{n}/report/clean").iterdir()} for n in (0, 1)]
+    trained = [{path.name for path in Path(f"runs/data/seed{n}/train/clean").iterdir()} for n in (0, 1)]
+    assert not reported[0] & reported[1]
+    assert not any(one & other for one, other in zip(reported, trained, strict=True))
+
+
 def test_towers_of_a_random_row_differ_by_task_and_seed(systems):
     systems(CONFIG, "--only", "random")
     drawn = [path.read_text() for path in Path("runs/drawn").glob("manas_tiny_*.json")]
@@ -97,5 +107,6 @@ def test_the_halves_of_a_file_are_two_pictures(systems, tmp_path):
 
     bench = program.Bench(CONFIG, did_mdn().write(tmp_path / "halves"), tmp_path / "parted")
     for level in ("clean", "light", "heavy"):
-        shapes = {read_image(path).shape for path in (bench.train / level).iterdir()}
+        train, _ = bench.parted(0)
+        shapes = {read_image(path).shape for path in (train / level).iterdir()}
         assert {(height, width) for height, width, _ in shapes} == {(32, 32)}, level

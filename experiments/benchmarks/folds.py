@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,18 +16,28 @@ EVERY, REPORTED = 6, 10
 LEVELS = ("light", "heavy")
 
 
-def parted(pairs: Path, folder: Path) -> tuple[Path, Path]:
-    """Two folders of clean/, light/ and heavy/: every sixth scene by name, ten at most, is reported on.
+def parted(pairs: Path, folder: Path, fold: int = 0, reported: int = REPORTED) -> tuple[Path, Path]:
+    """Two folders of clean/, light/ and heavy/: every sixth scene by name is reported on, the others train.
 
     Pictures are links or copies; halves of a picture are cut out.
+
+    Args:
+        fold: the first scene that is reported on; what is reported on in one of six folds trains in the others.
+        reported: so many scenes at most.
     """
     scenes = sorted(read_archive(pairs, levels=LEVELS).scenes, key=lambda scene: str(scene.clean))
-    reported = [scene.name for scene in scenes[::EVERY]][:REPORTED]
+    names = {scene.name for scene in scenes[fold % EVERY :: EVERY][:reported]}
     parts = {
-        "train": [s for s in scenes if s.name not in reported],
-        "report": [s for s in scenes if s.name in reported],
+        "train": [s for s in scenes if s.name not in names],
+        "report": [s for s in scenes if s.name in names],
     }
     return put(parts["train"], folder / "train"), put(parts["report"], folder / "report")
+
+
+def cpu_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def put(scenes: Sequence[Scene], folder: Path) -> Path:

@@ -14,14 +14,13 @@ repeated. Several calls may share the folder, each for some of the rows. --quick
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from folds import parted
+from folds import cpu_seconds, parted
 
 from manas.errors import ManasError
 from manas.files import replacing
@@ -77,12 +76,6 @@ def configuration(name: str, seed: int, train: Path, run: Path, steps: int, epoc
     data = {"sources": [source], **change.pop("data", {})}
     common = {"run": str(run), "seed": seed, "precision": "bf16", "epochs": epochs, "steps": steps}
     return {**common, "genotype": {"derain": str(genotype)}, "data": data, **change}
-
-
-def cpu_seconds() -> float:
-    """Of this process and of the loaders that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def train_one(task: dict[str, Any]) -> None:

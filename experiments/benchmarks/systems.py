@@ -2,10 +2,11 @@
 
     python experiments/benchmarks/systems.py experiments/configs/systems.yaml PAIRS [--runs runs/systems]
 
-PAIRS is a set of rainy pairs with the levels light and heavy. Its scenes are parted once: some are reported on
-and seen by no system; on the others every system is trained, with their rain and with generated snow. Data,
-seed, patch, batch and the number of images seen are the same for all rows; the search of a searched tower comes
-on top. Restoration is blind, but for a row whose towers stand alone: these are told whether it rains or snows.
+PAIRS is a set of rainy pairs with the levels light and heavy. Every seed reports on scenes of its own, a fold,
+which no system of that seed has seen; on the others every system is trained, with their rain and with generated
+snow. Data, seed, patch, batch and, where a row does not say otherwise, the number of images seen are the same
+for all rows; the search of a searched tower comes on top. Restoration is blind, but for a row whose towers
+stand alone: these are told whether it rains or snows.
 
 Every search, training and evaluation is kept in the folder of runs: what has ended is not repeated, what was
 interrupted goes on, and other settings are refused. Processes that share the folder may each make some of the
@@ -14,7 +15,6 @@ systems (--only); a call without it prints the table. The time an image takes is
 
 import argparse
 import json
-import random
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -25,12 +25,11 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from folds import put
+from folds import cpu_seconds, parted
 
 import manas
 from manas.architecture.cost import costs
 from manas.config import read_config
-from manas.data.archives import read_archive
 from manas.data.images import read_image
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError, nearest
@@ -52,25 +51,21 @@ TASKS = {"derain": "rain", "desnow": "snow"}
 
 
 class Bench:
-    """The configuration, the parted data and the folder of runs."""
+    """The configuration, the pairs, which each seed parts in its own way, and the folder of runs."""
 
     def __init__(self, config: dict[str, Any], pairs: Path, runs: Path):
-        self.config, self.runs = config, runs
-        self.train, self.report = (self.parted(pairs, part) for part in ("train", "report"))
+        self.config, self.pairs, self.runs = config, pairs, runs
 
-    def parted(self, pairs: Path, part: str) -> Path:
-        """A folder of clean/, light/ and heavy/ with the scenes of a part: links, copies, or halves cut out."""
-        folder = self.runs / "data" / part
-        scenes = list(read_archive(pairs, levels=("light", "heavy")).scenes)
-        random.Random(0).shuffle(scenes)
-        reported = self.config["report"]
-        return put(scenes[:reported] if part == "report" else scenes[reported:], folder)
+    def parted(self, seed: int) -> tuple[Path, Path]:
+        """Two folders of clean/, light/ and heavy/: the scenes that train, and those of the seed's fold."""
+        return parted(self.pairs, self.runs / "data" / f"seed{seed}", seed, self.config["report"])
 
-    def data(self, tasks: tuple[str, ...], towers: tuple[str, ...]) -> dict[str, Any]:
+    def data(self, tasks: tuple[str, ...], towers: tuple[str, ...], seed: int) -> dict[str, Any]:
         """The images of the tasks; where there is one tower, all are its own."""
+        train, _ = self.parted(seed)
         sources = {
-            "derain": {"pairs": str(self.train)},
-            "desnow": {"weather": "snow", "photographs": str(self.train / "clean")},
+            "derain": {"pairs": str(train)},
+            "desnow": {"weather": "snow", "photographs": str(train / "clean")},
         }
         own = dict(zip(tasks, towers if len(towers) == len(tasks) else towers * len(tasks), strict=True))
         return {**self.config["data"], "sources": [{"task": own[task], **sources[task]} for task in tasks]}
@@ -78,8 +73,10 @@ class Bench:
     def searched(self, name: str, space: Any, tasks: tuple[str, ...], seed: int) -> str:
         """The genotype file of a search; one that has ended is only compared with its settings."""
         run = self.runs / "searches" / name / f"seed{seed}"
-        settings = {"run": str(run), "seed": seed, "space": space, "data": self.data(tasks, tasks)}
-        config = read_config(SearchConfig, {**self.config["search"], **settings})
+        common = dict(self.config["search"])
+        data = {**self.data(tasks, tasks, seed), **common.pop("data", {})}
+        settings = {"run": str(run), "seed": seed, "space": space, "data": data}
+        config = read_config(SearchConfig, {**common, **settings})
         manas.search(config, resume=(run / "config.yaml").is_file())
         return str(run / "genotype.json")
 
@@ -96,14 +93,18 @@ class Bench:
         if isinstance(genotype, dict):
             common |= {key: system[key] for key in ("stitch", "stitches", "fusion") if key in system}
         towers = tuple(genotype) if isinstance(genotype, dict) else tasks
-        data = {**self.data(tasks, towers), **common.pop("data", {})}
+        data = {**self.data(tasks, towers, seed), **common.pop("data", {})}
         settings = {"run": str(run), "seed": seed, "genotype": genotype, "data": data}
         if len(towers) == 1:
             settings |= {"stitch": "none", "fusion": "mean"}
         if system.get("alone"):  # all towers together see as many images as a network does
             common["steps"] //= len(system["towers"])
         config = read_config(RetrainConfig, {**common, **settings})
-        return manas.retrain(config, resume=(run / "config.yaml").is_file())
+        start, cost = cpu_seconds(), run / "seconds.json"
+        model = manas.retrain(config, resume=(run / "config.yaml").is_file())
+        if not cost.is_file():
+            cost.write_text(json.dumps(cpu_seconds() - start))
+        return model
 
     def folder(self, system: dict[str, Any], seed: int) -> Path:
         return self.runs / re.sub(r"[^a-z0-9]+", "_", system["name"].lower()) / f"seed{seed}"
@@ -130,10 +131,10 @@ class Bench:
         return self.searched(f"{space}_{task}", space, (task,), seed)
 
 
-def degraded(bench: Bench) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
+def degraded(report: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
     """Column, task, degraded and clean picture of all that is reported on."""
-    clean_files = photographs_in(bench.report / "clean")
-    for scene in scenes_of_pairs(bench.report):
+    clean_files = photographs_in(report / "clean")
+    for scene in scenes_of_pairs(report):
         yield f"rain {scene.level}", "derain", scene.degraded, scene.clean
     for scene in generated_scenes(clean_files, "snow"):
         yield "snow", "desnow", scene.degraded, scene.clean
@@ -142,12 +143,12 @@ def degraded(bench: Bench) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
         yield "clean", "", clean, clean
 
 
-def scored(bench: Bench, models: Mapping[str, Path]) -> dict[str, Any]:
+def scored(report: Path, models: Mapping[str, Path]) -> dict[str, Any]:
     """Means of PSNR and SSIM by column, and what the system costs; of no models, those of what comes in."""
     restorers = opened(models)
     blind = len(set(models.values())) == 1
     scores: dict[str, list[tuple[float, float]]] = {}
-    for column, task, picture, clean in degraded(bench):
+    for column, task, picture, clean in degraded(report):
         if not task and not blind:
             continue  # a clean picture has no label to tell
         restored = restorers[task or next(iter(restorers))](picture) if restorers else picture
@@ -159,6 +160,7 @@ def scored(bench: Bench, models: Mapping[str, Path]) -> dict[str, Any]:
         "scores": {name: [mean(values) for values in zip(*each, strict=True)] for name, each in scores.items()},
         "parameters": sum(cost["parameters"] for cost in found),
         "macs": max((cost["macs"] for cost in found), default=0),
+        "seconds": sum(json.loads((path.parent / "seconds.json").read_text()) for path in {*models.values()}),
     }
 
 
@@ -189,7 +191,7 @@ def results_of(bench: Bench, systems: list[dict[str, Any]]) -> dict[str, list[di
             file = bench.folder(system, seed) / "result.json"
             if not file.is_file():
                 with replacing(file) as temporary:
-                    temporary.write_text(json.dumps(scored(bench, models), indent=1))
+                    temporary.write_text(json.dumps(scored(bench.parted(seed)[1], models), indent=1))
             result = json.loads(file.read_text()) | {"models": models}
             results[system["name"]].append(result)
             print(f"{system['name']}, seed {seed}: {', '.join(cells([result]))}", flush=True)
@@ -207,16 +209,21 @@ def cells(results: list[dict[str, Any]]) -> list[str]:
     return found
 
 
-def print_table(bench: Bench, results: dict[str, list[dict[str, Any]]]) -> None:
+def print_table(bench: Bench, results: dict[str, list[dict[str, Any]]], seeds: Collection[int]) -> None:
     first = {name: opened(each[0]["models"]) for name, each in results.items()}
     times = seconds({name: next(iter(restorers.values())) for name, restorers in first.items()})
-    print(f"\nPSNR-Y in dB / SSIM-Y, protocol {PROTOCOL}, {bench.config['report']} scenes that no system saw;")
-    print("clean: the output for a clean picture against that picture\n")
-    headings = ["system", "seeds", "parameters", "GMACs at 480x320", "s an image", *COLUMNS]
+    print(
+        f"\nPSNR-Y in dB / SSIM-Y, protocol {PROTOCOL}, {bench.config['report']} scenes a seed, which no system"
+    )
+    print("of that seed saw; clean: the output for a clean picture against that picture\n")
+    costs_of_all = ["parameters", "GMACs at 480x320", "s an image", "CPU s of training"]
+    headings = ["system", "seeds", *costs_of_all, *COLUMNS]
     print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
-    print(f"| degraded input | | | | | {' | '.join(cells([scored(bench, {})]))} |")
+    inputs = [scored(bench.parted(seed)[1], {}) for seed in sorted(seeds)]
+    print(f"| degraded input | {len(inputs)} | | | | | {' | '.join(cells(inputs))} |")
     for name, each in results.items():
-        cost = f"{each[0]['parameters']:,} | {each[0]['macs'] / 1e9:.2f} | {times[name]:.2f}"
+        trained = mean(result["seconds"] for result in each)
+        cost = f"{each[0]['parameters']:,} | {each[0]['macs'] / 1e9:.2f} | {times[name]:.2f} | {trained:.0f}"
         print(f"| {name} | {len(each)} | {cost} | {' | '.join(cells(each))} |")
 
 
@@ -242,9 +249,10 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     try:
         bench = Bench(yaml.safe_load(arguments.config.read_text()), arguments.pairs, arguments.runs)
-        results = results_of(bench, chosen(bench.config["systems"], arguments.only))
+        systems = chosen(bench.config["systems"], arguments.only)
+        results = results_of(bench, systems)
         if arguments.only is None:
-            print_table(bench, results)
+            print_table(bench, results, {seed for system in systems for seed in system.get("seeds", FIRST)})
     except ManasError as error:
         parser.error(str(error))
 
