@@ -175,7 +175,7 @@ class TestPartOfAGroup:
     def test_of_an_optimiser(self):
         config = read_config(SearchConfig, None, ["alphas.rate=0.5", "weights.rate=0.25"])
         assert (config.alphas.rate, config.alphas.betas) == (0.5, (0.5, 0.999))
-        assert (config.weights.rate, config.weights.clip) == (0.25, 5.0)
+        assert (config.weights.rate, config.weights.clip) == (0.25, 1.0)
 
     def test_lists_are_given_whole(self):
         sources = [{"task": "desnow", "weather": "snow"}]

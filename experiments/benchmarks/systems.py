@@ -212,10 +212,9 @@ def cells(results: list[dict[str, Any]]) -> list[str]:
 def print_table(bench: Bench, results: dict[str, list[dict[str, Any]]], seeds: Collection[int]) -> None:
     first = {name: opened(each[0]["models"]) for name, each in results.items()}
     times = seconds({name: next(iter(restorers.values())) for name, restorers in first.items()})
-    print(
-        f"\nPSNR-Y in dB / SSIM-Y, protocol {PROTOCOL}, {bench.config['report']} scenes a seed, which no system"
-    )
-    print("of that seed saw; clean: the output for a clean picture against that picture\n")
+    scenes = bench.config["report"]
+    print(f"\nPSNR-Y in dB / SSIM-Y, protocol {PROTOCOL}; {scenes} scenes a seed, which no system of it saw;")
+    print("clean: the output for a clean picture against that picture\n")
     costs_of_all = ["parameters", "GMACs at 480x320", "s an image", "CPU s of training"]
     headings = ["system", "seeds", *costs_of_all, *COLUMNS]
     print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")

@@ -103,7 +103,8 @@ class SearchConfig(Configuration):
             being trained, and not by averages over weights that no longer exist, which early on mislead them.
         accumulate: parts into which the batch of a process is split, to save memory.
         checkpointing: choices keep only their inputs for the backward pass, and compute again what is inside.
-        loss: of the restoration, in both steps.
+        loss: of the restoration, in both steps: L1, which a retraining learns best by
+            (``experiments/results/recipe.md``), and the internal loss between the versions of a background.
         architecture: weight of the binary entropy of the probabilities, in the alpha step. The released code
             takes log10; the same weight is 0.43 times as large here.
         complexity: the price of MACs, parameters or latency, in the alpha step.
@@ -136,13 +137,13 @@ class SearchConfig(Configuration):
     alpha_statistics: Literal["batch", "running"] = "batch"
     accumulate: int = Field(1, ge=1)
     checkpointing: bool = False
-    loss: LossWeights = LossWeights()
+    loss: LossWeights = LossWeights(mse=0, l1=1, ssim=0, tv=0)
     architecture: float = Field(0.01, ge=0)
     complexity: ComplexityConfig = ComplexityConfig()
     budget: BudgetConfig | None = None
     beta_decay: ScheduledWeight = 0.0
     smoothing: AnySmoothing | None = None
-    weights: OptimiserConfig = OptimiserConfig(name="adam", rate=1e-3, clip=5.0)
+    weights: OptimiserConfig = OptimiserConfig(name="adamw", rate=2e-3, betas=(0.9, 0.99), decay=1e-4, clip=1.0)
     schedule: ScheduleConfig = ScheduleConfig(floor=0.05)
     alphas: OptimiserConfig = OptimiserConfig(name="adam", rate=1e-2, betas=(0.5, 0.999))
     eigenvalue_every: int = Field(1, ge=0)

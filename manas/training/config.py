@@ -20,6 +20,8 @@ from manas.training.schedule import ScheduleConfig
 class RetrainConfig(Configuration):
     """Configuration of `retrain`.
 
+    What the defaults are worth is measured, a row each, in ``experiments/results/recipe.md``.
+
     Attributes:
         run: the run directory.
         seed: of the initial weights, the partition of the backgrounds and all draws.

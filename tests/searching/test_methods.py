@@ -15,6 +15,7 @@ from manas.architecture.choice import architecture_parameters, choices_of, weigh
 from manas.architecture.cost import measure
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
+from manas.data.dataset import Backgrounds
 from manas.restoration.tower import Tower
 from manas.searching import gradient
 from manas.searching import judge as judging
@@ -26,6 +27,7 @@ from manas.searching.selection import starved_nodes
 from manas.searching.setting import Setting
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process
+from manas.training.initialise import start
 
 ALONE = Process(0, 1, torch.device("cpu"))
 RELAXATIONS = ("softmax", "gumbel", "dirichlet", "sigmoid")
@@ -64,7 +66,10 @@ def network_of(run):
 def start_of(config):
     """The supernet's state before the first step."""
     torch.manual_seed(config.seed)
-    return config.space.supernet().state_dict()
+    network = config.space.supernet()
+    backgrounds = Backgrounds(config.data, config.data.tasks, seed=config.seed, held_share=config.alpha_share)
+    start(network, backgrounds, ALONE)
+    return network.state_dict()
 
 
 @pytest.mark.parametrize("selection", ["argmax", "perturbation"])
