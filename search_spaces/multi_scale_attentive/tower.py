@@ -62,8 +62,8 @@ class MultiScaleAttentive(SearchSpace):
         columns: columns of each cell; cell c works on the first c + 2 scales.
         stem: the bottlenecks before the first cell.
         attention: the modules after the columns of each cell, one a scale; None for CLEARER.
-        norm: ``batch`` as published, ``layer`` over channels, or ``none``: biases, and features of unit variance
-            at the start of a training (`manas.restoration.unit_start`).
+        norm: ``batch`` as published, ``layer`` over channels, or ``none``: biases, and features of unit
+            variance at the start of a training (`manas.restoration.unit_start`).
         residual: the head predicts the difference to the input and starts at zero; False as published.
         shuffle: the tower sees squares of pixels as 3 shuffle^2 channels, and predicts them; 1 as published. A
             stem with fewer outer channels is refused. Its `planes` may be fewer, since the shortcut goes around

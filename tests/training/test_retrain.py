@@ -155,7 +155,8 @@ def test_weights_and_validation_see_other_backgrounds(genotypes, tmp_path, monke
         Backgrounds, "validation", lambda self, part: note(f"validation {part}") or validation(self, part)
     )
     manas.retrain(retrain_config(genotypes["derain"], run=str(tmp_path), epochs=1, steps=1))
-    assert parts == ["validation held", "batches kept", "batches kept"]  # the last for the statistics
+    # for the start, for the steps, and for the statistics
+    assert parts == ["batches kept", "validation held", "batches kept", "batches kept"]
 
 
 class TestGenotypes:
