@@ -3,8 +3,8 @@
     python experiments/benchmarks/demo_seeds.py [--pairs RAIN100] [--seeds 0 1 2] [--rows demo random plain]
 
 A row *demo* is `experiments/demo.py` with a seed. *random* retrains towers that are drawn instead of searched,
-and *plain* one plain network for both weathers, at its own rate and for as many seconds. With --pairs, every network restores their light rain too, which it has not seen the like of. What has ended is not
-repeated.
+and *plain* one plain network for both weathers, at its own rate and for as many seconds. With --pairs, every
+network restores their light rain too, which it has not seen the like of. What has ended is not repeated.
 """
 
 import argparse

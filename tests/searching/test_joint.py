@@ -74,7 +74,7 @@ def picture():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The run directory of a joint search."""
-    return searched(tmp_path_factory.mktemp("joint") / "run", two(), steps=3)
+    return searched(tmp_path_factory.mktemp("joint") / "run", two())
 
 
 def test_the_preset_searches_everything():
@@ -97,12 +97,10 @@ class TestSearch:
         assert of_rain == of_snow == set(load_space(SMALL_TOWER).choices())
 
     def test_every_alpha_moved(self, run):
-        """By three steps of Adam, of about 0.01 each: farther than any alpha begins from another."""
-        state = torch.load(run / "checkpoint.pt", weights_only=True)["network"]
-        alphas = [tensor for name, tensor in state.items() if name.endswith("alpha")]
-        assert len(alphas) == len(load_space(two()).choices())
-        moved = [alpha.abs().max() > 5e-3 for alpha in alphas]
-        assert sum(moved) >= len(alphas) - 2  # steps of opposite sign may cancel
+        """Adam has seen a gradient of each; where the alphas are does not tell, since steps may cancel."""
+        state = torch.load(run / "checkpoint.pt", weights_only=True)["alphas"]["optimiser"]["state"]
+        assert len(state) == len(load_space(two()).choices())
+        assert all((moments["exp_avg_sq"] > 0).all() for moments in state.values())
 
     def test_it_retrains_by_the_command_line(self, run, tmp_path):
         model = retrained(tmp_path / "retrained", run / "genotype.json", ("derain", "desnow"))
