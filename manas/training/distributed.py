@@ -6,6 +6,7 @@ of one, for which every function here does nothing. The training loops are writt
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
+
+# DDP and the optimisers import this module. Imported while a group exists, it keeps that group as a default of
+# its functions, and gloo's threads run to the end of the interpreter, which they may abort (torch 2.13).
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -133,7 +138,10 @@ def laid_out_as(parameter: Tensor, values: Tensor) -> Tensor:
 
 @contextmanager
 def started(device: DeviceName) -> Iterator[Process]:
-    """The process of this run, joined with the others of its group for the time of the block."""
+    """The process of this run, joined with the others of its group for the time of the block.
+
+    A network that was wrapped by `Process.in_parallel` must not outlive the block.
+    """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     kind = pick_device(device)
     if world_size == 1:
@@ -152,6 +160,7 @@ def started(device: DeviceName) -> Iterator[Process]:
     try:
         yield Process(rank, world_size, kind)
     finally:
+        gc.collect()  # a DDP that outlives the group ends gloo's threads itself, and may wait for them forever
         dist.destroy_process_group()
 
 
