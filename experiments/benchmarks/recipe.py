@@ -5,7 +5,8 @@
 PAIRS is a set of rainy pairs with the levels light and heavy; every sixth scene, the first ten of them, is
 reported on and seen by no training. A row is `manas.retrain` with its defaults, the pairs and one change, of a
 random architecture of `manas_small` (another for each seed) or of `plain`. How many steps fit into the seconds
-is measured first, once a row: loading and validation are counted, the start of the program is not.
+is measured first: loading and validation are counted, the start of the program is not. A change that leaves a
+step as long as it was, such as of the rate, has as many steps as the row without it.
 
 Each training is a process of its own on one core, and is kept in the folder of runs: what has ended is not
 repeated. Several calls may share the folder, each for some of the rows. --quick shows that all works.
@@ -31,6 +32,8 @@ EPOCHS = 4
 CALIBRATION = (20, 80)  # steps of the two trainings whose difference tells the seconds of a step
 
 MANAS_LOSS = {"mse": 1, "l1": 0, "ssim": 1, "tv": 1e-4, "internal": 0}
+SLOWING = {"space", "data", "loss", "precision"}  # changes of these take another time a step
+LATE = {"drops": [0.8], "drop": 0.2}  # constant but for the last fifth
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": (PLAIN, {}),
     "plain, normalised by batch": (PLAIN, {"space": {"norm": "batch"}}),
@@ -52,6 +55,11 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain, rate 4e-3": (PLAIN, {"optimiser": {"rate": 4e-3}}),
     "no clipping": (SMALL, {"optimiser": {"clip": None}}),
     "constant rate": (SMALL, {"schedule": {"drops": []}}),
+    "a late drop": (SMALL, {"schedule": LATE}),
+    "plain, constant rate": (PLAIN, {"schedule": {"drops": []}}),
+    "plain, a late drop": (PLAIN, {"schedule": LATE}),
+    "warm-up of a tenth": (SMALL, {"schedule": {"warmup": 0.1}}),
+    "plain, warm-up of a tenth": (PLAIN, {"schedule": {"warmup": 0.1}}),
     "no average": (SMALL, {"average": 0}),
     "average 0.999": (SMALL, {"average": 0.999}),
     "norm batch, statistics estimated": (SMALL, {"space": {"norm": "batch"}}),
@@ -124,6 +132,11 @@ class Bench:
         """How many of a row fit into the seconds, beside what a training needs for itself."""
         if self.quick:
             return EPOCHS
+        preset, change = ROWS[name]
+        if (
+            not SLOWING & change.keys()
+        ):  # as many as without the change, and not as the noise of two timings has it
+            name = preset
         few, many = (self._made(name, f"steps{n}", 0, n, 1, report=False) for n in CALIBRATION)
         each = (many["seconds"] - few["seconds"]) / (CALIBRATION[1] - CALIBRATION[0])
         once = max(0.0, few["seconds"] - CALIBRATION[0] * each)
