@@ -2,11 +2,14 @@
 
 All of them map features to new features, a list with one tensor (B, C_i, H/2^i, W/2^i) a scale, where H x W is
 the size at the finest scale.
+
+To add a column, write a module from features to features of the same shapes, enter it in `COLUMNS`, and choose
+it by `column_candidates` of a space.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, relu
@@ -106,6 +109,16 @@ class Transition(nn.Module):
     def forward(self, features: Features) -> Features:
         kept = [keep(x) for keep, x in zip(self.keep, features, strict=True)]
         return [*kept, self.new(features[-1])]
+
+
+Column = Callable[[Sequence[int], Norm], nn.Module]
+
+# The columns of the paper: name -> constructor from (widths of the scales, norm), in the order of the released
+# code. A space that names no candidates has these.
+PUBLISHED_COLUMNS: dict[str, Column] = {"parallel": Parallel, "fusion": Fusion}
+
+# Every column that a space may name.
+COLUMNS: dict[str, Column] = dict(PUBLISHED_COLUMNS)
 
 
 def _down(inputs: int, outputs: int, halvings: int, norm: Norm) -> nn.Sequential:

@@ -4,7 +4,7 @@ Every candidate has the form x * g(x), so a candidate is its gate g, a mixture o
 x * sum_k w_k g_k(x) with one multiplication, and pooled statistics of x are computed once for all.
 
 To add a gate, write a module that takes `Pooled` features (B, C, H, W) and returns a tensor that broadcasts
-against them, and enter it in `GATES`.
+against them, enter it in `GATES`, and choose it by `attention.gates` of a space.
 """
 
 from __future__ import annotations
@@ -145,8 +145,9 @@ class BlockAttentionGate(nn.Module):
 
 Gate = Callable[[int, int, Norm], nn.Module]
 
-# name -> constructor from (channels, reduction, norm), in the order of the released code
-GATES: dict[str, Gate] = {
+# The gates of the paper: name -> constructor from (channels, reduction, norm), in the order of the released
+# code. A space that names none has these, whatever else is entered in `GATES`.
+PUBLISHED_GATES: dict[str, Gate] = {
     "none": lambda channels, reduction, norm: Constant(0.0),
     "skip_connect": lambda channels, reduction, norm: Constant(1.0),
     "sep_conv_3x3": lambda channels, reduction, norm: ConvolutionGate(channels, norm, dilated=False),
@@ -157,3 +158,6 @@ GATES: dict[str, Gate] = {
     "channel_attention_v2": lambda channels, reduction, norm: ChannelGateV2(channels, reduction),
     "cbam": lambda channels, reduction, norm: BlockAttentionGate(channels, reduction, norm),
 }
+
+# Every gate that a space may name.
+GATES: dict[str, Gate] = dict(PUBLISHED_GATES)

@@ -19,22 +19,14 @@ from torch import Tensor
 
 from manas.architecture.space import Reading
 from manas.errors import ManasError
+from search_spaces.multi_scale_attentive.columns import PUBLISHED_COLUMNS
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 
 if TYPE_CHECKING:
     from search_spaces.multi_scale_attentive.tower import MultiScaleAttentive
 
-COLUMNS = ("parallel", "fusion")
-PRIMITIVES = (
-    "none",
-    "skip_connect",
-    "sep_conv_3x3",
-    "dil_conv_3x3",
-    "sep_conv_3x3_spatial",
-    "dil_conv_3x3_spatial",
-    "channel_attention",
-    "channel_attention_v2",
-    "cbam",
-)
+COLUMNS = tuple(PUBLISHED_COLUMNS)
+PRIMITIVES = tuple(PUBLISHED_GATES)
 MOST_KEYS_NAMED = 8
 
 
@@ -44,14 +36,12 @@ def probabilities(
     """The softmax of the row of every fork: label -> candidate -> p.
 
     Raises:
-        ManasError: for a space with other gates than the released code, and for a checkpoint in which a table
-            is missing, of another shape than the forks of the space, or not finite.
+        ManasError: for a space with other gates or columns than the released code, and for a checkpoint in
+            which a table is missing, of another shape than the forks of the space, or not finite.
     """
-    if space.attention and set(space.attention.gates) != set(PRIMITIVES):
-        raise ManasError(
-            f"the space has the gates {', '.join(space.attention.gates)}, and the released search has "
-            f"{', '.join(PRIMITIVES)}; give a space with those"
-        )
+    if space.attention:
+        _require_released("gates", space.attention.gates, PRIMITIVES)
+    _require_released("columns", space.column_candidates, COLUMNS)
     labels = list(space.choices())
     columns = [label for label in labels if "/column" in label]
     edges = [label for label in labels if "/branch" in label]
@@ -60,6 +50,14 @@ def probabilities(
     if reading == "released":
         of_edges = [of_edges[row] for row in _rows_read(space)]
     return dict(zip(columns, of_columns, strict=True)) | dict(zip(edges, of_edges, strict=True))
+
+
+def _require_released(what: str, names: tuple[str, ...], released: tuple[str, ...]) -> None:
+    if set(names) != set(released):
+        raise ManasError(
+            f"the space has the {what} {', '.join(names)}, and the released search has "
+            f"{', '.join(released)}; give a space with those"
+        )
 
 
 def _rows_read(space: MultiScaleAttentive) -> list[int]:

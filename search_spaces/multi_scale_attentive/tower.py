@@ -6,7 +6,7 @@ Gou et al., "CLEARER: Multi-Scale Neural Architecture Search for Image Restorati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,25 @@ from manas.errors import ManasError, nearest
 from manas.restoration.tower import Features, Stage, Tower
 from search_spaces.layers import Norm
 from search_spaces.multi_scale_attentive.attention import Attention
-from search_spaces.multi_scale_attentive.columns import Bottleneck, Fusion, FusionAt, Parallel, Transition
-from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.multi_scale_attentive.columns import (
+    COLUMNS,
+    PUBLISHED_COLUMNS,
+    Bottleneck,
+    FusionAt,
+    Transition,
+)
+from search_spaces.multi_scale_attentive.gates import GATES, PUBLISHED_GATES
 from search_spaces.multi_scale_attentive.released import probabilities
 from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled
+
+
+def _require_known(what: str, names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+    for name in names:
+        if name not in known:
+            raise ManasError(f"unknown {what} {name!r}; {nearest(name, known)}")
+    if len(set(names)) != len(names):
+        raise ManasError(f"a {what} is named twice in {', '.join(names)}; name each once")
+    return names
 
 
 class StemOptions(BaseModel):
@@ -41,17 +56,12 @@ class AttentionOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     groups: int = Field(2, ge=1)
-    gates: tuple[str, ...] = Field(tuple(GATES), min_length=1)
+    gates: tuple[str, ...] = Field(tuple(PUBLISHED_GATES), min_length=1)
 
     @field_validator("gates")
     @classmethod
     def _known(cls, gates: tuple[str, ...]) -> tuple[str, ...]:
-        for gate in gates:
-            if gate not in GATES:
-                raise ManasError(f"unknown gate {gate!r}; {nearest(gate, GATES)}")
-        if len(set(gates)) != len(gates):
-            raise ManasError(f"a gate is named twice in {', '.join(gates)}; name each once")
-        return gates
+        return _require_known("gate", gates, GATES)
 
 
 class MultiScaleAttentive(SearchSpace):
@@ -60,6 +70,7 @@ class MultiScaleAttentive(SearchSpace):
     Attributes:
         channels: width of each scale; scale i has 1 / (shuffle 2^i) of the image's resolution.
         columns: columns of each cell; cell c works on the first c + 2 scales.
+        column_candidates: what each of them may be, of `columns.COLUMNS`.
         stem: the bottlenecks before the first cell.
         attention: the modules after the columns of each cell, one a scale; None for CLEARER.
         norm: ``batch`` as published, ``layer`` over channels, or ``none``: biases, and features of unit
@@ -72,11 +83,17 @@ class MultiScaleAttentive(SearchSpace):
 
     channels: tuple[int, ...] = Field((32, 64, 128, 256), min_length=2)
     columns: tuple[int, ...] = (4, 4, 4)
+    column_candidates: tuple[str, ...] = Field(tuple(PUBLISHED_COLUMNS), min_length=1)
     stem: StemOptions = StemOptions()
     attention: AttentionOptions | None = AttentionOptions()
     norm: Norm = "batch"
     residual: bool = False
     shuffle: Shuffle = 1
+
+    @field_validator("column_candidates")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _require_known("column", names, COLUMNS)
 
     @model_validator(mode="after")
     def _fits(self) -> MultiScaleAttentive:
@@ -119,8 +136,7 @@ class Cell(nn.Module):
         super().__init__()
         channels, label = space.channels[: index + 2], f"cell{index}"
         column: Candidates = {
-            "parallel": partial(Parallel, channels, space.norm),
-            "fusion": partial(Fusion, channels, space.norm),
+            name: partial(COLUMNS[name], channels, space.norm) for name in space.column_candidates
         }
         self.transition = Transition(inputs, channels, space.norm)
         self.columns = nn.ModuleList(decide(f"{label}/column{n}", column) for n in range(space.columns[index]))

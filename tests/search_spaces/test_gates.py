@@ -3,10 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from torch import nn
 
+from manas.architecture.finding import load_space, presets
 from search_spaces.layers import ChannelLayerNorm, normalised
-from search_spaces.multi_scale_attentive import gates
+from search_spaces.multi_scale_attentive import columns, gates
 from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.gates import GATES, Pooled
 from search_spaces.multi_scale_attentive.tower import AttentionOptions, MultiScaleAttentive
@@ -159,6 +161,38 @@ def test_a_gate_entered_in_the_table_is_searchable_at_once(monkeypatch):
     x = torch.rand(2, 3, 8, 8)
     assert network(x).shape == x.shape
     assert space.supernet()(x).shape == x.shape
+
+
+def test_entering_a_gate_or_a_column_changes_no_space_that_does_not_name_it(monkeypatch):
+    def said():
+        spaces = {name: load_space(name) for name in presets()}
+        genotypes = {name: space.sample(seed=0).choices for name, space in spaces.items()}
+        return {name: space.choices() for name, space in spaces.items()}, genotypes
+
+    before = said()
+    monkeypatch.setitem(gates.GATES, "halved", lambda channels, reduction, norm: Halved())
+    monkeypatch.setitem(columns.COLUMNS, "same", lambda channels, norm: nn.Identity())
+    assert said() == before
+    assert AttentionOptions().gates == tuple(gates.PUBLISHED_GATES)
+
+
+def test_a_column_entered_in_the_table_is_searchable_at_once(monkeypatch):
+    monkeypatch.setitem(columns.COLUMNS, "same", lambda channels, norm: nn.Identity())
+    space = MultiScaleAttentive(
+        channels=(8, 12), columns=(1,), attention=None, column_candidates=("same", "fusion")
+    )
+    assert space.choices() == {"cell0/column0": ("same", "fusion")}
+    x = torch.rand(2, 3, 8, 8)
+    assert space.supernet()(x).shape == space.network({"cell0/column0": "same"})(x).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(("parallell",), "unknown column 'parallell'.*parallel"), (("fusion", "fusion"), "named twice")],
+)
+def test_columns_are_known_and_named_once(names, said):
+    with pytest.raises(ValidationError, match=said):
+        MultiScaleAttentive(column_candidates=names)
 
 
 def test_the_reduction_never_leaves_nothing():

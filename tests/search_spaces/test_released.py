@@ -213,6 +213,12 @@ def test_a_space_with_other_gates_is_refused(gates):
         space.imported(checkpoint(), "searched")
 
 
+def test_a_space_with_other_columns_is_refused():
+    space = MultiScaleAttentive(channels=(4, 8, 8), columns=(2, 1), column_candidates=("fusion",))
+    with pytest.raises(ManasError, match="the space has the columns fusion, and the released"):
+        space.imported(checkpoint(), "searched")
+
+
 def test_a_space_without_importer_says_so():
     with pytest.raises(ManasError, match="no importer for the space 'restoration'"):
         RestorationSpace(towers={"derain": SMALL}).imported(checkpoint(), "searched")
