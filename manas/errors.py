@@ -26,17 +26,22 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> ManasError:
     """One line for the first of pydantic's complaints: the place, the key, what to write instead."""
+    return ManasError(f"{where}: {complaint(error, model)}")
+
+
+def complaint(error: ValidationError, model: type[BaseModel]) -> str:
+    """The key of the first of pydantic's complaints, and what to write instead."""
     first = error.errors(include_url=False)[0]
     location = [part for part in first["loc"] if not str(part).startswith(("function-", "tagged-"))]
     keys, inner = _followed(location, model)
     key = ".".join(keys) or "the whole"
     if first["type"] == "extra_forbidden":
-        return ManasError(f"{where}: unknown key {key!r}; {nearest(keys[-1], inner.model_fields)}")
+        return f"unknown key {key!r}; {nearest(keys[-1], inner.model_fields)}"
     if first["type"] == "missing":
-        return ManasError(f"{where}: {key!r} is missing; add it")
+        return f"{key!r} is missing; add it"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     given = "" if first["type"] == "value_error" else f" (given: {_shorten(first['input'])})"
-    return ManasError(f"{where}: {key}: {message}{given}")
+    return f"{key}: {message}{given}"
 
 
 def _shorten(value: Any) -> str:

@@ -137,7 +137,7 @@ def waiting_share(root: Path, name: str, steps: int, **source: str) -> float:
         batch = next(stream)
         waited += time.perf_counter() - asked
         optimiser.zero_grad()
-        objective(network, batch, 1.0).backward()
+        objective(network, batch, 1.0)[0].backward()
         optimiser.step()
     return waited / (time.perf_counter() - start)
 

@@ -9,7 +9,7 @@ median over interleaved rounds of the ratio to `plain` in the same round; memory
 weight step saves for the backward pass, each storage counted once.
 
 The second table is of the same space without the gate `none`: only there may a sampling relaxation leave the
-gates that it has not sampled out (see `manas.architecture.sampled`).
+gates that it has not sampled out (see `manas.relaxations.gumbel`).
 """
 
 import argparse
@@ -25,10 +25,11 @@ from torch.autograd.graph import saved_tensors_hooks
 
 import manas
 from manas.architecture.choice import Choice, architecture_parameters, choices_of, relax, weight_parameters
-from manas.architecture.relaxation import Moment, Softmax
-from manas.architecture.sampled import Gumbel
+from manas.architecture.weighting import Moment
 from manas.data.dataset import Batch
 from manas.device import place
+from manas.relaxations.gumbel import Gumbel
+from manas.relaxations.softmax import Softmax
 from manas.restoration.losses import LossWeights
 from manas.restoration.ssim import ssim
 from manas.searching.bilevel import first_order
@@ -96,9 +97,7 @@ class Variant:
         if self.plain:
             with plainly():
                 return plain_loss(self.network, batch)
-        loss = self.objective(self.network, batch, 1.0)
-        self.objective.terms()
-        return loss
+        return self.objective(self.network, batch, 1.0)[0]
 
     def draw(self) -> None:
         self.draws += 1
@@ -112,7 +111,7 @@ class Variant:
                 self.loss(batch).backward()
                 self.network.zero_grad()
             else:
-                first_order(self.loss, [batch], group)
+                first_order(lambda part: (self.loss(part), {}), [batch], group)
 
 
 def candidates_run(variant: Variant, batch: Batch) -> int:

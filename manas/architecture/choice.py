@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from manas.architecture.forks import Fork
 from manas.architecture.recomputation import recomputed
-from manas.architecture.relaxation import Weighting
+from manas.architecture.weighting import Weighting
 from manas.errors import ManasError, nearest
 
 Candidates = Mapping[str, Callable[[], nn.Module]]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.resources
-import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError, ValidationInfo, WithJsonSchema
 
-from manas.architecture.registry import kind_of, registered
+from manas.architecture.registry import PRESETS, SPACES, class_of, kind_of, registered
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, explain, nearest
 from manas.files import read_yaml
@@ -19,26 +17,7 @@ from manas.files import read_yaml
 
 def space_class(kind: str, *, trusted: bool) -> type[SearchSpace]:
     """The class of a kind; ``package.module:Class`` is imported only where the kind is `trusted`."""
-    spaces = registered("manas.spaces")
-    if kind in spaces:
-        found = spaces[kind].load()
-    elif trusted and ":" in kind:
-        found = _import(kind)
-    elif ":" in kind:
-        raise ManasError(f"a received file may not name code to import ({kind!r}); give the space explicitly")
-    else:
-        raise ManasError(f"no space of kind {kind!r} is installed; {nearest(kind, spaces)}")
-    if not (isinstance(found, type) and issubclass(found, SearchSpace)):
-        raise ManasError(f"{kind!r} is no SearchSpace; make it a subclass of manas.SearchSpace")
-    return found
-
-
-def _import(path: str) -> Any:
-    module, _, name = path.partition(":")
-    try:
-        return operator.attrgetter(name)(importlib.import_module(module))
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise ManasError(f"cannot import the space {path!r}: {error}") from error
+    return class_of(kind, SearchSpace, group=SPACES, noun="space", trusted=trusted)
 
 
 def parse_space(
@@ -87,7 +66,7 @@ def load_space(reference: str | Path | Mapping[str, Any] | SearchSpace) -> Searc
 def presets() -> dict[str, Any]:
     """The installed presets by name: the YAML files of every package in the group `manas.presets`."""
     found: dict[str, Any] = {}
-    for entry in registered("manas.presets").values():
+    for entry in registered(PRESETS).values():
         files = importlib.resources.files(entry.load()).iterdir()
         found |= {file.name[:-5]: file for file in files if file.name.endswith(".yaml")}
     return dict(sorted(found.items()))

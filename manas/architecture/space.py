@@ -27,7 +27,7 @@ from manas.architecture.choice import (
 )
 from manas.architecture.forks import Fork, drawn, every_fork
 from manas.architecture.registry import kind_of
-from manas.architecture.relaxation import Moment, Relaxation, Softmax, Weighting
+from manas.architecture.weighting import Moment, Weighting
 from manas.errors import ManasError
 
 if TYPE_CHECKING:
@@ -72,10 +72,13 @@ class SearchSpace(BaseModel):
             recompute: the choices keep only their inputs for the backward pass.
         """
         self.forks()  # labels and names are checked before anything is allocated
-        relaxation = relaxation or Softmax()
+        if relaxation is None:
+            from manas.relaxations.softmax import Softmax  # relaxations are built upon this package
+
+            relaxation = Softmax()
         supernet = self.build(Relaxed(relaxation, recompute=recompute))
         choices = choices_of(supernet)
-        if isinstance(relaxation, Relaxation) and choices:
+        if choices:
             relax(supernet, relaxation.at(Moment(), choices))
         return supernet
 

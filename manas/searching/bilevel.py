@@ -23,41 +23,46 @@ from torch.optim import Optimizer
 from manas.architecture.recomputation import RestingBuffers
 from manas.training.distributed import Process, laid_out_as
 from manas.training.optimiser import Descent, after_step
+from manas.training.step import Terms
 
 Part = TypeVar("Part")
 Gradients = list[Tensor | None]
 Forward = Callable[..., Tensor]
+Loss = tuple[Tensor, Terms]  # the value, and its terms for the logs
 
 
 def first_order(
-    loss: Callable[[Part], Tensor], parts: Sequence[Part], parameters: Sequence[nn.Parameter]
-) -> Gradients:
-    """The gradient of the mean loss over parts of one size, each with a graph of its own."""
+    loss: Callable[[Part], Loss], parts: Sequence[Part], parameters: Sequence[nn.Parameter]
+) -> tuple[Gradients, Terms]:
+    """The gradient of the mean loss over parts of one size, each with a graph of its own; and its terms."""
     summed: Gradients = [None] * len(parameters)
+    seen: list[Terms] = []
     for part in parts:
-        value = loss(part) / len(parts)
+        value, terms = loss(part)
+        seen.append(terms)
         if not value.requires_grad:  # a sampled path may use none of them
             continue
-        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        gradients = torch.autograd.grad(value / len(parts), parameters, allow_unused=True)
         summed = [added(total, g) for total, g in zip(summed, gradients, strict=True)]
-    return summed
+    return summed, {name: torch.stack([terms[name] for terms in seen]).mean() for name in seen[-1]}
 
 
 def second_order(
     network: nn.Module,
     optimiser: Optimizer,
     alphas: Sequence[nn.Parameter],
-    kept_loss: Callable[[Forward], Tensor],
-    held_loss: Callable[[Forward], Tensor],
+    kept_loss: Callable[[Forward], Loss],
+    held_loss: Callable[[Forward], Loss],
     process: Process,
-) -> Gradients:
+) -> tuple[Gradients, Terms]:
     """The gradient of L(w', alpha; held) in alpha, where w' is w after one step on L(w, alpha; kept).
 
     With g = dL(w, alpha; kept)/dw, w' = U(g) the optimiser's step, and v = dL(w', alpha; held)/dw':
 
         dL(w', alpha; held)/dalpha  +  (dg/dalpha)^T (dU/dg)^T v
 
-    g and v are averaged over the processes; the result is of this one, to be averaged like every gradient.
+    g and v are averaged over the processes; the result is of this one, to be averaged like every gradient. The
+    terms are those of the held loss.
 
     Args:
         optimiser: of the weights; neither it, nor the weights, nor the buffers are changed.
@@ -70,18 +75,20 @@ def second_order(
         return lambda images, **options: functional_call(network, given, (images,), options)
 
     with RestingBuffers(network):
-        own = torch.autograd.grad(kept_loss(network), weights, create_graph=True, allow_unused=True)
+        value, _ = kept_loss(network)
+        own = torch.autograd.grad(value, weights, create_graph=True, allow_unused=True)
         mean = [None if g is None else g.detach().requires_grad_() for g in process.average(own, weights)]
         stepped = after_step(optimiser, weights, mean)
         leaves = [w.detach().requires_grad_() for w in stepped]
-        held = torch.autograd.grad(held_loss(with_weights(leaves)), [*leaves, *alphas], allow_unused=True)
+        value, terms = held_loss(with_weights(leaves))
+        held = torch.autograd.grad(value, [*leaves, *alphas], allow_unused=True)
     direct, v = held[len(leaves) :], process.average(held[: len(leaves)], leaves)
     towards = _pulled_back(stepped, mean, v)
     used = [(g, t) for g, t in zip(own, towards, strict=True) if g is not None and t is not None]
     used = [(g, t) for g, t in used if g.requires_grad]  # of a weight that is linear in the loss it is constant
     outputs, along = [g for g, _ in used], [laid_out_as(g, t) for g, t in used]
     through = torch.autograd.grad(outputs, alphas, along, allow_unused=True)
-    return [added(a, b) for a, b in zip(direct, through, strict=True)]
+    return [added(a, b) for a, b in zip(direct, through, strict=True)], terms
 
 
 def descend(

@@ -8,18 +8,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from manas.architecture.cost import InputShape, Metric
 from manas.architecture.finding import GivenSpace
-from manas.architecture.relaxation import ScheduledWeight, Sigmoid, Softmax
-from manas.architecture.sampled import Dirichlet, Gumbel
 from manas.config import Configuration
 from manas.data.dataset import DataConfig
 from manas.device import DeviceName
 from manas.errors import ManasError
+from manas.relaxations.base import ScheduledWeight
+from manas.relaxations.finding import GivenRelaxation
+from manas.relaxations.smoothing import SmoothingConfig
+from manas.relaxations.softmax import Softmax
 from manas.restoration.losses import LossWeights
 from manas.searching.budget import BudgetConfig
 from manas.searching.conflicts import conflicts
 from manas.searching.evolution import EvolutionConfig
 from manas.searching.perturbation import PerturbationConfig
-from manas.searching.smoothing import SmoothingConfig
 from manas.searching.stopping import StopConfig
 from manas.training.distributed import Precision
 from manas.training.optimiser import OptimiserConfig
@@ -73,7 +74,6 @@ def _kind(value: Any) -> Any:
 
 
 ByKind = (BeforeValidator(_kind), Field(discriminator="kind"))
-AnyRelaxation = Annotated[Softmax | Gumbel | Dirichlet | Sigmoid, *ByKind]
 AnyMethod = Annotated[GradientConfig | RandomConfig | EvolutionConfig, *ByKind]
 AnySelection = Annotated[ArgmaxConfig | PerturbationConfig, *ByKind]
 AnySmoothing = Annotated[SmoothingConfig, BeforeValidator(_kind)]
@@ -89,7 +89,8 @@ class SearchConfig(Configuration):
         precision: of the network's forward pass; losses are in float32 in any case.
         space: a preset, YAML path, ``package.module:Class``, or a mapping with its `kind`.
         method: ``gradient``, or a baseline to compare with: ``random`` or ``evolution``.
-        relaxation: how alphas become weights: ``softmax``, ``gumbel``, ``dirichlet`` or ``sigmoid``.
+        relaxation: how alphas become weights: ``softmax``, ``gumbel``, ``dirichlet``, ``sigmoid``, another that
+            a package enters in ``manas.relaxations``, or ``package.module:Class``.
         order: gradient of the alphas: ``first``; ``second``, which looks one step of the weights ahead; or
             ``single``, one backward pass for weights and alphas on the same batch.
         selection: ``argmax``, or ``perturbation``.
@@ -126,7 +127,7 @@ class SearchConfig(Configuration):
     precision: Precision = "float32"
     space: GivenSpace = "manas_tiny"  # type: ignore[assignment] # validated as what it names
     method: AnyMethod = GradientConfig(kind="gradient")
-    relaxation: AnyRelaxation = Softmax(kind="softmax")
+    relaxation: GivenRelaxation = Softmax()
     order: Literal["first", "second", "single"] = "first"
     selection: AnySelection = ArgmaxConfig(kind="argmax")
     data: DataConfig = DataConfig()

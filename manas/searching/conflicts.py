@@ -70,15 +70,15 @@ def _of_the_order(config: SearchConfig) -> list[Conflict]:
 
 
 def _of_the_terms(config: SearchConfig) -> list[Conflict]:
-    relaxation = config.relaxation.kind
+    relaxation, kind = config.relaxation, config.relaxation.kind
     return [
         (
-            config.smoothing is not None and relaxation != "softmax",
-            f"smoothing perturbs the weights of a softmax, not of {relaxation}; leave one of them out",
+            config.smoothing is not None and not relaxation.is_noiseless,
+            f"smoothing perturbs the weights of a softmax, not of {kind}; leave one of them out",
         ),
         (
-            config.beta_decay != 0 and relaxation not in ("softmax", "gumbel"),
-            f"beta_decay is a bound on softmax weights, not on {relaxation}; leave one of them out",
+            config.beta_decay != 0 and not relaxation.is_softmax,
+            f"beta_decay is a bound on softmax weights, not on {kind}; leave one of them out",
         ),
         (
             config.budget is not None and _is_set(config, "complexity"),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,23 +12,23 @@ from torch import Tensor
 from manas.architecture.choice import architecture_parameters, relax, relaxed_by
 from manas.architecture.genotype import Genotype
 from manas.architecture.recomputation import RestingBuffers
-from manas.architecture.relaxation import Mean, Moment, Relaxation, scheduled
+from manas.architecture.weighting import Moment
 from manas.data.dataset import Batch
+from manas.relaxations.base import Mean, Relaxation, scheduled
+from manas.relaxations.smoothing import perturb
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
-from manas.searching.bilevel import added, descend, first_order, second_order
+from manas.searching.bilevel import Forward, Gradients, Loss, added, descend, first_order, second_order
 from manas.searching.budget import Pressure
 from manas.searching.health import dominant_eigenvalue
 from manas.searching.judge import Judge
-from manas.searching.learner import Learner
 from manas.searching.loop import SupernetSearch
 from manas.searching.objectives import beta_decay, complexity, indecision
 from manas.searching.perturbation import PerturbationConfig, Projected, select_by_perturbation
 from manas.searching.setting import Setting
-from manas.searching.smoothing import perturb
 from manas.training.guard import LeftOut
 from manas.training.optimiser import Descent
-from manas.training.step import Objective, total
+from manas.training.step import Terms, total
 
 WEIGHTS, ALPHAS = 0, 1  # the two draws of a step
 
@@ -44,7 +43,7 @@ class GradientSearch(SupernetSearch):
         names = [f"alphas of {choice.label}" for choice in self.choices]
         alphas = config.alphas.build([{"params": self.alphas, "param_names": names}])
         self.alpha_descent = Descent(alphas, self.learner.statistics, config.alphas.clip)
-        self.objective = Objective(config.loss, self.process, config.precision)
+        self.objective = self.learner.objective
         device = self.process.device
         self.table = setting.table.to(device)
         self.dearest = self.table.dearest()
@@ -56,7 +55,7 @@ class GradientSearch(SupernetSearch):
 
     # The steps ------------------------------------------------------------------------------------------------
 
-    def step(self, step: int) -> dict[str, Tensor]:
+    def step(self, step: int) -> Terms:
         """The alphas on held backgrounds, then the weights on kept ones; or both at once."""
         kept = next(self.batches["kept"])
         self.learner.set_rate(step)
@@ -66,55 +65,56 @@ class GradientSearch(SupernetSearch):
             return self._single_step(kept, step)
         return self._alpha_step(next(self.batches["held"]), kept, step) | self._weight_step(kept, step)
 
-    def _weight_step(self, kept: Batch, step: int) -> dict[str, Tensor]:
-        relaxation, config = self._relax(step, WEIGHTS), self.config
-        if config.smoothing:
-            moment, progress = self._moment(step, WEIGHTS), step / config.total_steps
-            loss = partial(self.learner.loss, kept, progress)
-            perturb(self.network, relaxation, config.smoothing, moment, loss, self.process)
-            self.learner.objective.terms()  # those of the adversary are not logged
+    def _weight_step(self, kept: Batch, step: int) -> Terms:
+        relaxation, smoothing = self._relax(step, WEIGHTS), self.config.smoothing
+        if smoothing:
+            moment, loss = self._moment(step, WEIGHTS), self._loss(kept, step, training=True)
+            perturb(self.network, relaxation, smoothing, moment, lambda: loss(self.network)[0], self.process)
         return self.learner.step(kept, step)
 
-    def _alpha_step(self, held: Batch, kept: Batch, step: int) -> dict[str, Tensor]:
-        relaxation, progress = self._relax(step, ALPHAS), step / self.config.total_steps
-        training = self.config.alpha_statistics == "batch"
-
-        def held_loss(forward: Any, batch: Batch) -> Tensor:
-            self.network.train(training)
-            return self.objective(forward, batch, progress)
-
+    def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:
+        relaxation, training = self._relax(step, ALPHAS), self.config.alpha_statistics == "batch"
         if self.config.order == "second":
-            gradients = second_order(
+            gradients, terms = second_order(
                 self.network,
                 self.learner.descent.optimiser,
                 self.alphas,
-                lambda forward: self._kept_loss(forward, kept, progress),
-                lambda forward: held_loss(forward, held),
+                self._loss(kept, step, training=True),
+                self._loss(held, step, training=training),
                 self.process,
             )
-            self.learner.objective.terms()  # those of the step ahead are not logged
         else:
-            parts = held.split(self.config.accumulate)
-            gradients = first_order(lambda part: held_loss(self.network, part), parts, self.alphas)
-        return self._alphas_descend(gradients, relaxation, progress)
+            gradients, terms = first_order(
+                lambda part: self._loss(part, step, training=training)(self.network),
+                held.split(self.config.accumulate),
+                self.alphas,
+            )
+        return self._alphas_descend(gradients, terms, relaxation, step)
 
-    def _single_step(self, kept: Batch, step: int) -> dict[str, Tensor]:
+    def _single_step(self, kept: Batch, step: int) -> Terms:
         """One backward pass for weights and alphas (one-level optimisation)."""
-        relaxation, learner, progress = self._relax(step, WEIGHTS), self.learner, step / self.config.total_steps
-        self.network.train()
-        parts, both = kept.split(self.config.accumulate), [*learner.weights, *self.alphas]
-        gradients = first_order(lambda part: self.objective(self.network, part, progress), parts, both)
-        of_weights, of_alphas = gradients[: len(learner.weights)], gradients[len(learner.weights) :]
-        # The weights first: if their gradient is not finite, it is they who know that the batch broke.
-        norm = descend(of_weights, learner.weights, learner.descent, self.process)
-        terms = self._alphas_descend(of_alphas, relaxation, progress)
-        return terms | Learner.logged({"gradient": norm})
+        relaxation, weights = self._relax(step, WEIGHTS), self.learner.weights
+        gradients, terms = first_order(
+            lambda part: self._loss(part, step, training=True)(self.network),
+            kept.split(self.config.accumulate),
+            [*weights, *self.alphas],
+        )
+        # The weights come first: their step takes the running statistics back where their gradient is broken.
+        of_weights = self.learner.descend(gradients[: len(weights)], {})
+        return self._alphas_descend(gradients[len(weights) :], terms, relaxation, step) | of_weights
 
-    def _alphas_descend(
-        self, gradients: list[Tensor | None], relaxation: Relaxation, progress: float
-    ) -> dict[str, Tensor]:
+    def _loss(self, batch: Batch, step: int, *, training: bool) -> Callable[[Forward], Loss]:
+        """The objective on a batch as a function of the network, which it puts into the mode for it."""
+
+        def loss(forward: Forward) -> Loss:
+            self.network.train(training)
+            return self.objective(forward, batch, step / self.config.total_steps)
+
+        return loss
+
+    def _alphas_descend(self, gradients: Gradients, terms: Terms, relaxation: Relaxation, step: int) -> Terms:
         """One step of the alphas on these gradients and those of what they pay for by themselves."""
-        own = self._architecture_losses(relaxation, progress)
+        own = self._architecture_losses(relaxation, step / self.config.total_steps)
         of_own = torch.autograd.grad(total(own), self.alphas, allow_unused=True)
         gradients = [added(a, b) for a, b in zip(gradients, of_own, strict=True)]
         norm = descend(gradients, self.alphas, self.alpha_descent, self.process)
@@ -122,8 +122,7 @@ class GradientSearch(SupernetSearch):
         if self.pressure:
             self.pressure.adapt(self.network)
             own["multiplier"] = self.pressure.multiplier
-        terms = self.objective.terms() | own | {"gradient": norm}
-        return {f"alphas/{name}": term for name, term in terms.items()}
+        return {f"alphas/{name}": term for name, term in (terms | own | {"gradient": norm}).items()}
 
     def _architecture_losses(self, relaxation: Relaxation, progress: float) -> dict[str, Tensor]:
         config = self.config
@@ -135,10 +134,6 @@ class GradientSearch(SupernetSearch):
             return losses | {"complexity": self.pressure.loss(self.network)}
         price = config.complexity.weight * complexity(self.network, self.table, self.dearest)
         return losses | {"complexity": price}
-
-    def _kept_loss(self, forward: Any, kept: Batch, progress: float) -> Tensor:
-        self.network.train()
-        return self.learner.objective(forward, kept, progress)
 
     def _moment(self, step: int, draw: int) -> Moment:
         progress = min(1.0, step / self.config.total_steps)  # steps that tune come after the last
@@ -200,10 +195,8 @@ class GradientSearch(SupernetSearch):
     def _sharpness(self) -> float:
         self.network.train(self.config.alpha_statistics == "batch")
         with RestingBuffers(self.network):
-            loss = self.objective(self.network, self.setting.validation[0], 1.0)
-            value = dominant_eigenvalue(loss, self.alphas)
-        self.objective.terms()
-        return value
+            loss, _ = self.objective(self.network, self.setting.validation[0], 1.0)
+            return dominant_eigenvalue(loss, self.alphas)
 
     def _choose_by_perturbation(self, config: PerturbationConfig, progress: Progress) -> dict[str, str]:
         mean, training = self._mean(self.config.epochs - 1), self.config.alpha_statistics == "batch"

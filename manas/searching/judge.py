@@ -10,7 +10,7 @@ from torch import nn
 
 from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.genotype import Genotype
-from manas.architecture.relaxation import NONE, OneHot
+from manas.architecture.weighting import NONE, OneHot
 from manas.reporting.drawing.figure import raster
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from manas.architecture.cost import CostTable
-from manas.architecture.relaxation import NONE
+from manas.architecture.weighting import NONE
 
 BINS = 1000  # resolution of the costs at which partial architectures are told apart
 ROUNDING = 1e-9  # sums of seconds in another order differ

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from manas.architecture.choice import weight_parameters
 from manas.data.dataset import Batch
-from manas.searching.bilevel import descend, first_order
+from manas.searching.bilevel import Gradients, descend, first_order
 from manas.searching.config import SearchConfig
 from manas.training.distributed import Process
 from manas.training.optimiser import Descent, RunningStatistics, decay_groups
 from manas.training.schedule import set_rate
-from manas.training.step import Objective
+from manas.training.step import Objective, Terms
 
 
 class Learner:
@@ -34,20 +34,17 @@ class Learner:
         set_rate(self.descent.optimiser, self.config.schedule.factor(step, self.total))
         return step / self.total
 
-    def loss(self, batch: Batch, progress: float) -> Tensor:
-        """The loss in training mode on a batch."""
-        self.network.train()
-        return self.objective(self.network, batch, progress)
-
-    def step(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """One step of the weights; returns the terms of the loss by name."""
+    def step(self, batch: Batch, step: int) -> Terms:
+        """One step of the weights; returns the terms of the loss by the names of the logs."""
         progress = self.set_rate(step)
+        self.network.train()
         parts = batch.split(self.config.accumulate)
-        gradients = first_order(lambda part: self.loss(part, progress), parts, self.weights)
-        norm = descend(gradients, self.weights, self.descent, self.process)
-        return self.logged({**self.objective.terms(), "gradient": norm})
+        gradients, terms = first_order(
+            lambda part: self.objective(self.network, part, progress), parts, self.weights
+        )
+        return self.descend(gradients, terms)
 
-    @staticmethod
-    def logged(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The terms under the name that logs have for them."""
-        return {f"weights/{name}": term for name, term in terms.items()}
+    def descend(self, gradients: Gradients, terms: Terms) -> Terms:
+        """One step of the weights along given gradients; returns the terms by the names of the logs."""
+        norm = descend(gradients, self.weights, self.descent, self.process)
+        return {f"weights/{name}": term for name, term in (terms | {"gradient": norm}).items()}

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.genotype import Genotype
-from manas.architecture.relaxation import Softmax
 from manas.data.dataset import Batch
 from manas.data.images import write_image
+from manas.relaxations.softmax import Softmax
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.learner import Learner

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from manas.architecture.choice import relax, relaxed_by
 from manas.architecture.genotype import Genotype
-from manas.architecture.relaxation import OneHot
+from manas.architecture.weighting import OneHot
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.evolution import EvolutionConfig, evolve, mutated

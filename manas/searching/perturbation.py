@@ -16,7 +16,7 @@ from torch import Tensor
 
 from manas.architecture.choice import Choice
 from manas.architecture.forks import Fork, every_fork
-from manas.architecture.relaxation import NONE, Around
+from manas.architecture.weighting import NONE, Around
 from manas.searching.knapsack import nodes_of, within
 from manas.searching.selection import Allowance, comparable
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from manas.architecture.choice import Replayed
 from manas.architecture.cost import CostTable
-from manas.architecture.relaxation import NONE
 from manas.architecture.space import SearchSpace
+from manas.architecture.weighting import NONE
 from manas.errors import ManasError
 from manas.searching.knapsack import ROUNDING, Probabilities, nodes_of, within
 

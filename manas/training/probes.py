@@ -22,7 +22,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from manas.architecture.choice import relaxed_by
 from manas.architecture.recomputation import RestingBuffers
-from manas.architecture.relaxation import Mean, Softmax
+from manas.relaxations.base import Mean
+from manas.relaxations.softmax import Softmax
 from manas.restoration.precision import full_precision
 
 Lowered = Callable[[], AbstractContextManager]  # autocast, entered anew for every pass

@@ -38,7 +38,7 @@ from manas.training.optimiser import Descent, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import set_rate
 from manas.training.statistics import Statistics
-from manas.training.step import forward_terms, logged, total
+from manas.training.step import Objective, Terms, logged
 from manas.training.validation import sample_sheet, validate
 
 
@@ -90,6 +90,7 @@ class _Retraining:
         self.statistics = Statistics(self.backgrounds, process)
         optimiser = config.optimiser.build(decay_groups(self.network, config.stitch_rate))
         self.descent = Descent(optimiser, RunningStatistics(self.network), config.optimiser.clip)
+        self.objective = Objective(config.loss, process, config.precision)
         self.parallel = process.in_parallel(self.network)
         self.best = float("-inf")
         self.cost = costs(self.network, (3, config.data.patch, config.data.patch))
@@ -116,12 +117,11 @@ class _Retraining:
             write_report(self.directory.path)
         return self.directory.path / "model.safetensors"
 
-    def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def _step(self, batch: Batch, step: int) -> Terms:
         set_rate(self.descent.optimiser, self.config.schedule.factor(step, self.total))
         self.parallel.train()
-        progress, precision = step / self.total, self.config.precision
-        terms = forward_terms(self.parallel, batch, self.config.loss, progress, self.process, precision)
-        total(terms).backward()
+        loss, terms = self.objective(self.parallel, batch, step / self.total)
+        loss.backward()
         norm = self.descent.step()
         self.average.update(step)
         return terms | {"gradient": norm}

@@ -20,9 +20,10 @@ from manas.architecture.choice import (
     relaxed_by,
     weight_parameters,
 )
-from manas.architecture.relaxation import OneHot, Softmax
 from manas.architecture.space import SearchSpace
+from manas.architecture.weighting import OneHot
 from manas.errors import ManasError
+from manas.relaxations.softmax import Softmax
 
 
 class Times(nn.Module):

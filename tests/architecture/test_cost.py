@@ -13,8 +13,8 @@ from toy_spaces import NESTED, FirstIsFork, Plain, architectures, trees
 from manas.architecture.choice import choices_of
 from manas.architecture.cost import CostTable, ForkCost, cost_table, measure, thop_macs
 from manas.architecture.finding import load_space, presets
-from manas.architecture.relaxation import OneHot
 from manas.architecture.space import SearchSpace
+from manas.architecture.weighting import OneHot
 from manas.errors import ManasError
 from manas.restoration.network import RestorationSpace
 from search_spaces.dual_recursive import DualRecursive

@@ -10,7 +10,7 @@ from manas.architecture.choice import architecture_parameters, choices_of, relax
 from manas.architecture.decided import Decided
 from manas.architecture.finding import load_space, parse_space
 from manas.architecture.genotype import Genotype
-from manas.architecture.relaxation import OneHot
+from manas.architecture.weighting import OneHot
 from manas.errors import ManasError
 from manas.files import read_yaml
 from manas.restoration.network import RestorationSpace, tasks_of

@@ -9,7 +9,7 @@ from toy_spaces import NESTED, FirstIsFork, Plain, architectures, trees
 
 from manas.architecture.choice import relaxed_by
 from manas.architecture.finding import load_space, presets
-from manas.architecture.relaxation import OneHot
+from manas.architecture.weighting import OneHot
 from manas.errors import ManasError
 from manas.restoration.network import Restoration, RestorationSpace
 

@@ -15,8 +15,8 @@ from manas.architecture.choice import choices_of
 from manas.architecture.cost import CostTable
 from manas.architecture.finding import load_space
 from manas.architecture.latency import covering, latency_table, measured_latency
-from manas.architecture.relaxation import OneHot
 from manas.architecture.space import SearchSpace
+from manas.architecture.weighting import OneHot
 from manas.restoration.network import RestorationSpace
 
 CPU = torch.device("cpu")

@@ -11,10 +11,13 @@ from toy_spaces import NESTED
 
 from manas.architecture.choice import Choice, architecture_parameters, choices_of, relax, relaxed_by
 from manas.architecture.recomputation import RestingBuffers
-from manas.architecture.relaxation import Moment, OneHot, Sigmoid, Softmax
-from manas.architecture.sampled import Dirichlet, Gumbel
 from manas.architecture.space import SearchSpace
-from manas.searching.smoothing import Perturbed
+from manas.architecture.weighting import Moment, OneHot
+from manas.relaxations.dirichlet import Dirichlet
+from manas.relaxations.gumbel import Gumbel
+from manas.relaxations.sigmoid import Sigmoid
+from manas.relaxations.smoothing import Perturbed
+from manas.relaxations.softmax import Softmax
 from search_spaces.multi_scale_attentive.gates import GATES, Pooled
 
 RELAXATIONS = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from manas.architecture.choice import choices_of, relaxed_by
-from manas.architecture.relaxation import OneHot
+from manas.architecture.weighting import OneHot
 from manas.restoration.cross_stitch import StitchMatrices, stitch
 from manas.restoration.network import RestorationSpace
 from search_spaces.dual_recursive import DualRecursive

@@ -9,8 +9,8 @@ from torch import nn
 
 from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.genotype import Genotype
-from manas.architecture.relaxation import OneHot
 from manas.architecture.space import SearchSpace
+from manas.architecture.weighting import OneHot
 from manas.errors import ManasError
 from manas.restoration.losses import LossWeights, restoration_terms
 from manas.restoration.model_file import ModelDescription, load_model, save_model

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from manas.architecture.choice import Choice, Fixed, Recorded, Relaxed, choices_of
-from manas.architecture.relaxation import Softmax
+from manas.relaxations.softmax import Softmax
 from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.gates import GATES, Pooled
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import interpolate, relu
 
 from manas.architecture.choice import Relaxed
-from manas.architecture.relaxation import Softmax
+from manas.relaxations.softmax import Softmax
 from search_spaces.multi_scale_attentive.columns import (
     Bottleneck,
     Fusion,

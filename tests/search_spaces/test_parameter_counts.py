@@ -6,7 +6,7 @@ from torch import nn
 
 from manas.architecture.choice import Relaxed, architecture_parameters, weight_parameters
 from manas.architecture.finding import load_space
-from manas.architecture.relaxation import Softmax
+from manas.relaxations.softmax import Softmax
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.columns import (

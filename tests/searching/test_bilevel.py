@@ -21,10 +21,14 @@ from torch.func import functional_call
 from training.tiny_runs import environment, identical, python, tower
 
 from manas.architecture.choice import architecture_parameters, choices_of, relax, weight_parameters
-from manas.architecture.relaxation import Moment, Sigmoid, Softmax
-from manas.architecture.sampled import Dirichlet, Gumbel
 from manas.architecture.space import SearchSpace
-from manas.searching.bilevel import descend, first_order, second_order
+from manas.architecture.weighting import Moment
+from manas.relaxations.dirichlet import Dirichlet
+from manas.relaxations.gumbel import Gumbel
+from manas.relaxations.sigmoid import Sigmoid
+from manas.relaxations.softmax import Softmax
+from manas.searching import bilevel
+from manas.searching.bilevel import descend
 from manas.training.distributed import Process, started
 from manas.training.optimiser import Descent, OptimiserConfig, RunningStatistics, decay_groups
 
@@ -70,6 +74,17 @@ KEPT, HELD = batch(11), batch(12)
 def loss_on(images_and_targets):
     images, targets = images_and_targets
     return lambda forward: (forward(images) - targets).square().mean()
+
+
+def first_order(loss, parts, parameters):
+    """The gradient of a loss without terms."""
+    return bilevel.first_order(lambda part: (loss(part), {}), parts, parameters)[0]
+
+
+def second_order(network, optimiser, alphas, kept, held, process):
+    """The gradient of losses without terms."""
+    losses = (lambda forward, loss=loss: (loss(forward), {}) for loss in (kept, held))
+    return bilevel.second_order(network, optimiser, alphas, *losses, process)[0]
 
 
 def supernet(*, relaxation=None, norm=True, recompute=False):
@@ -341,6 +356,15 @@ class TestFirstOrder:
         (found,) = first_order(lambda part: values[part], [0, 1], [weight])
         assert found.tolist() == [0.5, 0.5]
         assert first_order(lambda part: values[0], [0, 1], [weight]) == [None]
+
+    def test_its_terms_are_the_means_of_those_of_the_parts(self):
+        weight = nn.Parameter(torch.ones(2))
+
+        def loss(part):
+            return part * weight.sum(), {"part": torch.tensor(part), "half": torch.tensor(part / 2)}
+
+        _, terms = bilevel.first_order(loss, [1.0, 2.0, 6.0], [weight])
+        assert {name: term.item() for name, term in terms.items()} == {"part": 3.0, "half": 1.5}
 
     def test_no_two_graphs_at_a_time(self):
         network, outputs = supernet(), []

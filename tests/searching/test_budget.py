@@ -15,9 +15,9 @@ from training.tiny_runs import genotype_of, search_config, tower
 import manas
 from manas.architecture.choice import Choice, architecture_parameters, choices_of
 from manas.architecture.cost import CostTable, cost_table, measure, thop_macs
-from manas.architecture.relaxation import Softmax
 from manas.config import read_config
 from manas.errors import ManasError
+from manas.relaxations.softmax import Softmax
 from manas.searching import setting
 from manas.searching.budget import BudgetConfig, Pressure
 from manas.searching.config import SearchConfig

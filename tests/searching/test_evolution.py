@@ -14,7 +14,7 @@ from training.tiny_runs import genotype_of, search_config, tower
 import manas
 from manas.architecture.choice import architecture_parameters, choices_of
 from manas.architecture.forks import every_fork
-from manas.architecture.relaxation import OneHot
+from manas.architecture.weighting import OneHot
 from manas.config import read_config
 from manas.errors import ManasError
 from manas.searching.config import SearchConfig

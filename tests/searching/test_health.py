@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from manas.architecture.choice import Choice, architecture_parameters, choices_of, relaxed_by
-from manas.architecture.relaxation import OneHot, Softmax
+from manas.architecture.weighting import OneHot
+from manas.relaxations.softmax import Softmax
 from manas.searching import health
 from manas.searching.health import (
     Health,

@@ -15,7 +15,7 @@ from manas.architecture.cost import cost_table, measure
 from manas.architecture.decided import Decided
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
-from manas.architecture.relaxation import OneHot
+from manas.architecture.weighting import OneHot
 from manas.config import read_config
 from manas.errors import ManasError
 from manas.restoration.model_file import read_description

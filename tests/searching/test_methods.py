@@ -242,10 +242,10 @@ class TestParts:
                     network,
                     optimiser,
                     architecture_parameters(network),
-                    lambda forward, kept=kept: (forward(kept) - 0.3).square().mean(),
-                    lambda forward, held=held: (forward(held) - 0.3).square().mean(),
+                    lambda forward, kept=kept: ((forward(kept) - 0.3).square().mean(), {}),
+                    lambda forward, held=held: ((forward(held) - 0.3).square().mean(), {}),
                     ALONE,
-                )
+                )[0]
             )
         for ours, expected in zip(found[1], found[0], strict=True):
             torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12)
@@ -282,7 +282,6 @@ class TestSingleLevel:
         plain = TestParts.PLAIN | {"steps": 1, "architecture": 0.0, "complexity": {"weight": 0.0}}
         config = short(tmp_path / "single", order="single", **plain)
         gradients = {}
-        objective = Learner.loss
         manas.search(config)
         after, start = network_of(tmp_path / "single"), start_of(config)
         network = config.space.supernet()
@@ -295,7 +294,7 @@ class TestSingleLevel:
         rate = learner.descent.optimiser.param_groups[0]["lr"]
         learner.set_rate(0)
         rate = learner.descent.optimiser.param_groups[0]["lr"]
-        loss = objective(learner, next(setting.backgrounds.batches("kept")), 0.0)
+        loss, _ = learner.objective(network.train(), next(setting.backgrounds.batches("kept")), 0.0)
         loss.backward()
         for name, parameter in network.named_parameters():
             step = 1.0 if name.endswith("alpha") else rate
@@ -308,9 +307,9 @@ class TestSingleLevel:
         first_order = gradient.first_order
 
         def broken(loss, parts, parameters):
-            found = first_order(loss, parts, parameters)
+            found, terms = first_order(loss, parts, parameters)
             weights = len(parameters) - 3  # the three alphas come last
-            return [g * torch.nan for g in found[:weights]] + found[weights:]
+            return [g * torch.nan for g in found[:weights]] + found[weights:], terms
 
         monkeypatch.setattr(gradient, "first_order", broken)
         config = short(tmp_path, order="single", steps=1)

@@ -10,7 +10,8 @@ from training.tiny_runs import tower
 
 from manas.architecture.choice import Choice, choices_of, relaxed_by
 from manas.architecture.cost import cost_table
-from manas.architecture.relaxation import OneHot, Softmax
+from manas.architecture.weighting import OneHot
+from manas.relaxations.softmax import Softmax
 from manas.searching.objectives import (
     beta_decay,
     binary_entropy,

@@ -16,9 +16,12 @@ from training.tiny_runs import search_config, tower
 import manas
 from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.forks import every_fork
-from manas.architecture.relaxation import Mean, OneHot, Sigmoid, Softmax
-from manas.architecture.sampled import Gumbel
 from manas.architecture.space import SearchSpace
+from manas.architecture.weighting import OneHot
+from manas.relaxations.base import Mean
+from manas.relaxations.gumbel import Gumbel
+from manas.relaxations.sigmoid import Sigmoid
+from manas.relaxations.softmax import Softmax
 from manas.searching.gradient import GradientSearch
 from manas.searching.learner import Learner
 from manas.searching.perturbation import Projected, select_by_perturbation

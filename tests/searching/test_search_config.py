@@ -6,14 +6,18 @@ import pytest
 import torch
 from training.tiny_runs import search_config, tower, write_yaml
 
-from manas.architecture.relaxation import Sigmoid, Softmax
-from manas.architecture.sampled import Dirichlet, Gumbel
+from manas.architecture.choice import choices_of
 from manas.config import read_config
 from manas.errors import ManasError
+from manas.relaxations.base import Relaxation
+from manas.relaxations.dirichlet import Dirichlet
+from manas.relaxations.gumbel import Gumbel
+from manas.relaxations.sigmoid import Sigmoid
+from manas.relaxations.smoothing import SmoothingConfig
+from manas.relaxations.softmax import Softmax
 from manas.searching.config import ArgmaxConfig, GradientConfig, RandomConfig, SearchConfig
 from manas.searching.evolution import EvolutionConfig
 from manas.searching.perturbation import PerturbationConfig
-from manas.searching.smoothing import SmoothingConfig
 from manas.training.distributed import Process
 from manas.training.run import RunDirectory
 
@@ -200,7 +204,7 @@ class TestShorthand:
         )
 
     def test_names_that_are_none(self):
-        for key, known in (("relaxation", "dirichlet"), ("method", "evolution"), ("selection", "perturbation")):
+        for key, known in (("relaxation", "gumbel"), ("method", "evolution"), ("selection", "perturbation")):
             message = refusal({key: "gumble"})
             assert key in message
             assert "'gumble'" in message
@@ -210,13 +214,14 @@ class TestShorthand:
     @pytest.mark.parametrize(
         ("settings", "key", "near"),
         [
-            ({"relaxation": {"kind": "sigmoid", "zero_on": 1}}, "relaxation.zero_on", "zero_one"),
+            ({"relaxation": {"kind": "sigmoid", "zero_on": 1}}, "zero_on", "zero_one"),
             ({"method": {"kind": "evolution", "evalutions": 3}}, "method.evalutions", "evaluations"),
             ({"selection": {"kind": "perturbation", "tune_step": 3}}, "selection.tune_step", "tune_steps"),
         ],
     )
     def test_unknown_keys_of_a_part(self, settings, key, near):
         message = refusal(settings)
+        assert next(iter(settings)) in message
         assert f"unknown key '{key}'" in message
         assert f"did you mean '{near}'?" in message
 
@@ -245,6 +250,49 @@ class TestShorthand:
     )
     def test_values_out_of_range(self, settings):
         assert next(iter(settings)) in refusal(settings)
+
+
+class Squared(Relaxation):
+    """A relaxation of one's own: w = softmax(power alpha^2)."""
+
+    power: float = 1.0
+
+    def logits(self, choice):
+        return self.power * choice.alpha.square()
+
+
+class TestARelaxationOfOnesOwn:
+    PATH = f"{__name__}:Squared"
+
+    def test_it_is_named_by_its_path_and_reads_back(self, tmp_path):
+        config = search_config(relaxation={"kind": self.PATH, "power": 2})
+        assert config.relaxation == Squared(power=2)
+        again = read_config(SearchConfig, write_yaml(tmp_path / "c.yaml", config.model_dump(mode="json")))
+        assert again == config
+        assert again.relaxation.kind == self.PATH
+
+    def test_its_facts_say_what_it_cannot_stand_beside(self):
+        assert "beta_decay" in refusal({"relaxation": self.PATH, "beta_decay": 1})
+        assert "smoothing" in refusal({"relaxation": self.PATH, "smoothing": "random"})
+
+    @pytest.mark.parametrize(
+        ("kind", "said"),
+        [
+            (f"{__name__}:Missing", "cannot import the relaxation"),
+            (f"{__name__}:CONFLICTS", "is no Relaxation"),
+            ("nothing.here:Squared", "cannot import the relaxation"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, kind, said):
+        assert said in refusal({"relaxation": kind})
+
+    def test_it_searches(self, tmp_path):
+        relaxation = Squared()
+        space = tower()
+        network = space.supernet(relaxation)
+        x = torch.rand(1, 3, 16, 16)
+        network(x).sum().backward()
+        assert all(choice.alpha.grad is not None for choice in choices_of(network))
 
 
 class TestReadsBack:

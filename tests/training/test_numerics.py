@@ -14,9 +14,10 @@ from training.tiny_runs import retrain_config, search_config, write_genotype
 import manas
 from manas.architecture.choice import Relaxed
 from manas.architecture.finding import load_space, presets
-from manas.architecture.relaxation import OneHot, Softmax
-from manas.architecture.sampled import Gumbel
+from manas.architecture.weighting import OneHot
 from manas.device import place
+from manas.relaxations.gumbel import Gumbel
+from manas.relaxations.softmax import Softmax
 from manas.reporting.progress import Progress
 from manas.restoration.model_file import read_description
 from manas.restoration.network import Restoration

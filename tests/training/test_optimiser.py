@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from manas.architecture.choice import Relaxed, architecture_parameters
-from manas.architecture.relaxation import Softmax
 from manas.errors import ManasError
+from manas.relaxations.softmax import Softmax
 from manas.restoration.cross_stitch import StitchMatrices
 from manas.training.distributed import floating_buffers
 from manas.training.guard import LeftOut

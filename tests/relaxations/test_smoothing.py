@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from torch import nn
 
 from manas.architecture.choice import Choice, Decide, choices_of, relax, weight_parameters
-from manas.architecture.relaxation import Moment, Softmax
 from manas.architecture.space import SearchSpace
-from manas.searching.smoothing import Perturbed, SmoothingConfig, perturb
+from manas.architecture.weighting import Moment
+from manas.relaxations.smoothing import Perturbed, SmoothingConfig, perturb
+from manas.relaxations.softmax import Softmax
 from manas.training.distributed import Process
 
 ALONE = Process(0, 1, torch.device("cpu"))

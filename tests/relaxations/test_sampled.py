@@ -7,14 +7,16 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from architecture.toy_spaces import NESTED
 from scipy.special import gammaln, polygamma, psi
 from scipy.stats import chisquare
 from torch import nn
-from toy_spaces import NESTED
 
 from manas.architecture.choice import Choice, choices_of, relax
-from manas.architecture.relaxation import NONE, Moment
-from manas.architecture.sampled import LOWEST_CONCENTRATION, Dirichlet, Gumbel, noise_of
+from manas.architecture.weighting import NONE, Moment
+from manas.relaxations.base import noise_of
+from manas.relaxations.dirichlet import LOWEST_CONCENTRATION, Dirichlet
+from manas.relaxations.gumbel import Gumbel
 
 ALPHA = [0.5, -1.0, 1.2, 0.0]
 WITHOUT_NONE, WITH_NONE = ("a", "b", "c", "d"), ("a", NONE, "c", "d")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from manas.architecture.choice import Choice, choices_of, relax
 from manas.architecture.recomputation import RestingBuffers
-from manas.architecture.relaxation import Around, Moment, Relaxation, ScheduledWeight, named, scheduled
-from manas.architecture.sampled import noise_of
+from manas.architecture.weighting import Around, Moment
 from manas.errors import ManasError
-from manas.training.distributed import Process
+from manas.relaxations.base import Relaxation, ScheduledWeight, named, noise_of, scheduled
+
+if TYPE_CHECKING:
+    from manas.training.distributed import Process
 
 
 class SmoothingConfig(BaseModel):

@@ -6,15 +6,19 @@ from decimal import Decimal, localcontext
 
 import pytest
 import torch
+from architecture.toy_spaces import NESTED, architectures
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
-from toy_spaces import NESTED, architectures
 
 from manas.architecture.choice import Choice, architecture_parameters, choices_of, relax, relaxed_by
-from manas.architecture.relaxation import Mean, Moment, OneHot, Sigmoid, Softmax, scheduled
-from manas.architecture.sampled import Dirichlet, Gumbel
+from manas.architecture.weighting import Moment, OneHot
+from manas.relaxations.base import Mean, scheduled
+from manas.relaxations.dirichlet import Dirichlet
+from manas.relaxations.gumbel import Gumbel
+from manas.relaxations.sigmoid import Sigmoid
+from manas.relaxations.softmax import Softmax
 
 alphas = st.lists(st.floats(-200, 200), min_size=2, max_size=9)
 

@@ -1,0 +1,59 @@
+"""The samples of GDAS: one candidate at a time, by Gumbel noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from pydantic import PrivateAttr
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from manas.architecture.weighting import NONE, Moment
+from manas.relaxations.base import Relaxation, Scheduled, named, noise_of, scheduled
+
+if TYPE_CHECKING:
+    from manas.architecture.choice import Choice
+
+
+class Gumbel(Relaxation):
+    """GDAS (Dong and Yang, CVPR 2019, eqs. 3-5): one candidate is sampled, with a straight-through gradient.
+
+    s = softmax((log softmax(alpha) + g) / temperature) with Gumbel noise g; w = onehot(argmax s) + s - sg(s).
+    Candidates that are not sampled cost nothing. In a choice that holds `none` all are run nevertheless: an
+    identically zero output has no gradient, so `none`, once sampled, could be left by luck alone.
+    """
+
+    is_softmax: ClassVar[bool] = True
+
+    temperature: Scheduled = (10.0, 0.1)
+    _noise: dict[str, Tensor] = PrivateAttr(default_factory=dict)  # (K,) by label
+    _sampled: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def at(self, moment: Moment, choices: Sequence[Choice]) -> Gumbel:
+        drawn = self.model_copy(update={"temperature": scheduled(self.temperature, moment.progress)})
+        sizes = [len(choice.names) for choice in choices]
+        noise = np.concatenate([noise_of(moment, choice).gumbel(size=len(choice.names)) for choice in choices])
+        flat = torch.from_numpy(noise).to(choices[0].alpha)
+        drawn._noise = {c.label: part for c, part in zip(choices, flat.split(sizes), strict=True)}
+        # Which modules run is decided on the host: the device is waited for once, for all choices together.
+        places = torch.stack([drawn._soft(choice).argmax() for choice in choices]).tolist()
+        drawn._sampled = {c.label: c.names[place] for c, place in zip(choices, places, strict=True)}
+        return drawn
+
+    def logits(self, choice: Choice) -> Tensor:
+        return choice.alpha
+
+    def weights(self, choice: Choice) -> dict[str, Tensor]:
+        soft = self._soft(choice)
+        sampled = choice.names.index(self._sampled[choice.label])
+        hard = torch.zeros_like(soft)
+        hard[sampled] = 1
+        weights = named(choice, hard + (soft - soft.detach()))  # exactly 0 and 1
+        return weights if NONE in weights else {choice.names[sampled]: weights[choice.names[sampled]]}
+
+    def _soft(self, choice: Choice) -> Tensor:
+        noisy = log_softmax(choice.alpha, 0) + self._noise[choice.label]
+        return torch.softmax(noisy / scheduled(self.temperature, 0), 0)

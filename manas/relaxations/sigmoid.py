@@ -1,0 +1,47 @@
+"""The independent weights of FairDARTS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from manas.architecture.weighting import NONE
+from manas.relaxations.base import Relaxation, Weight, named
+
+if TYPE_CHECKING:
+    from manas.architecture.choice import Choice
+
+
+class Sigmoid(Relaxation):
+    """FairDARTS (Chu et al., ECCV 2020): independent weights w = sigmoid(alpha), which do not compete.
+
+    The probabilities of selection and cost are w / sum(w). The weight of `none`, whose output is zero whatever
+    its weight, is held at 1/2: it is chosen where no other candidate exceeds that.
+
+    Attributes:
+        zero_one: weight of the zero-one loss, -mean (sigmoid(alpha) - 1/2)^2 (eq. 5 there).
+    """
+
+    zero_one: Weight = 10.0
+
+    def logits(self, choice: Choice) -> Tensor:
+        return logsigmoid(self._held(choice))
+
+    def mean_weights(self, choice: Choice) -> dict[str, Tensor]:
+        return named(choice, self._held(choice).sigmoid())
+
+    def losses(self, choices: Sequence[Choice]) -> dict[str, Tensor]:
+        weights = torch.cat([self._held(choice).sigmoid() for choice in choices])
+        return {"zero_one": -self.zero_one * (weights - 0.5).square().mean()}
+
+    def _held(self, choice: Choice) -> Tensor:
+        """(K,) alpha, but 0 for `none`."""
+        if NONE not in choice.names:
+            return choice.alpha
+        alpha = choice.alpha.clone()
+        alpha[choice.names.index(NONE)] = 0
+        return alpha
