@@ -1,4 +1,4 @@
-"""What installed packages register as entry points: classes by kind, and packages of presets."""
+"""What installed packages register as entry points: classes and functions by name, and packages of presets."""
 
 from __future__ import annotations
 
@@ -22,28 +22,35 @@ def registered(group: str) -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=group)}
 
 
-def class_of(kind: str, base: type[T], *, group: str, noun: str, trusted: bool) -> type[T]:
-    """The class of a kind: that of an entry point, or ``package.module:Class``.
+def object_of(name: str, *, group: str, noun: str, trusted: bool) -> Any:
+    """What a name stands for: an entry point, or ``package.module:name``.
 
     Args:
-        base: what it must be a subclass of.
         group: of the entry points.
-        noun: what errors call such a class.
-        trusted: whether ``package.module:Class`` may be imported; not where a received file names it.
+        noun: what errors call such an object.
+        trusted: whether ``package.module:name`` may be imported; not where a received file names it.
 
     Raises:
-        ManasError: if there is none, it may not or cannot be imported, or it is no such class.
+        ManasError: if there is none, or it may not or cannot be imported.
     """
     known = registered(group)
-    if kind in known:
-        found = known[kind].load()
-    elif trusted and ":" in kind:
-        found = _import(kind, noun)
-    elif ":" in kind:
-        raise ManasError(f"a received file may not name code to import ({kind!r}); give the {noun} explicitly")
-    else:
-        hint = nearest(kind, known) if known else f"none is entered in {group}: install the package again"
-        raise ManasError(f"no {noun} of kind {kind!r} is installed; {hint}")
+    if name in known:
+        return known[name].load()
+    if trusted and ":" in name:
+        return _import(name, noun)
+    if ":" in name:
+        raise ManasError(f"a received file may not name code to import ({name!r}); give the {noun} explicitly")
+    hint = nearest(name, known) if known else f"none is entered in {group}; install the package that does"
+    raise ManasError(f"no {noun} of kind {name!r} is installed; {hint}")
+
+
+def class_of(kind: str, base: type[T], *, group: str, noun: str, trusted: bool) -> type[T]:
+    """The subclass of `base` that a kind stands for, as `object_of` finds it.
+
+    Raises:
+        ManasError: as there, and for what is no such class.
+    """
+    found = object_of(kind, group=group, noun=noun, trusted=trusted)
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ManasError(f"{kind!r} is no {base.__name__}; make it a subclass of {base.__name__}")
     return found

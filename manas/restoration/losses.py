@@ -7,11 +7,13 @@ background, (B,), so that a batch may mix tasks; sums over versions follow the p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 
+from manas.architecture.registry import object_of
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
 from manas.restoration.network import Restoration, RestorationSpace
@@ -47,7 +49,11 @@ def internal(output: Tensor, clean: Tensor) -> Tensor:
     return versions**2 * (output - output.mean(1, keepdim=True)).square().mean((1, 2, 3, 4))
 
 
-TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+Term = Callable[[Tensor, Tensor], Tensor]
+
+LOSSES = "manas.losses"  # the group of entry points of further terms
+
+TERMS: dict[str, Term] = {
     "mse": mean_squared_error,
     "l1": mean_absolute_error,
     "ssim": dissimilarity,
@@ -56,7 +62,19 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-COMPARING = ("mse", "l1", "ssim")  # with the clean image
+COMPARING = ("mse", "l1", "ssim")  # with the clean image, as further terms do
+
+
+def term_named(name: str) -> Term:
+    """The function of a term: one of `TERMS`, of an entry point in `manas.losses`, or ``package.module:name``.
+
+    Raises:
+        ManasError: if there is none, or it is no function.
+    """
+    term = TERMS.get(name) or object_of(name, group=LOSSES, noun="loss", trusted=True)
+    if not callable(term):
+        raise ManasError(f"{name!r} is no function; a loss is called with outputs and clean images")
+    return term
 
 
 class LossWeights(BaseModel):
@@ -65,6 +83,9 @@ class LossWeights(BaseModel):
     Attributes:
         mse, l1, ssim, tv: the external loss (`l1` is not in the paper).
         internal: differences between the outputs of one background.
+        more: weights of further terms, by the name of an entry point in `manas.losses` or as
+            ``package.module:function``; each maps outputs (B, K, 3, H, W) and clean images (B, 3, H, W), in
+            float32 or wider, to its sum over the K versions, (B,).
         internal_after: the share of the training after which the internal loss sets in.
         fused: weight of the global loss, that of the fused output.
         local: weight of each tower's loss on its own samples, in a network of several.
@@ -79,14 +100,24 @@ class LossWeights(BaseModel):
     ssim: float = Field(1.0, ge=0)
     tv: float = Field(1e-4, ge=0)
     internal: float = Field(1.0, ge=0)
+    more: dict[str, Annotated[float, Field(ge=0)]] = Field({}, validate_default=True)
     internal_after: float = Field(0.025, ge=0, le=1)
     fused: float = Field(1.0, ge=0)
     local: float = Field(1.0, ge=0)
     stages: float = Field(0.0, ge=0)
 
+    @field_validator("more")
+    @classmethod
+    def _found(cls, more: dict[str, float]) -> dict[str, float]:
+        for name in more:
+            if name in TERMS:
+                raise ManasError(f"{name} has a key of its own; set loss.{name}")
+            term_named(name)
+        return more
+
     @model_validator(mode="after")
     def _compares(self) -> LossWeights:
-        if not (self.mse or self.l1 or self.ssim):
+        if not (self.mse or self.l1 or self.ssim or any(self.more.values())):
             raise ManasError("nothing compares with the clean image; give mse, l1 or ssim a weight")
         if not (self.fused or self.local):
             raise ManasError("neither the fused nor the local restorations have a weight; give one of them one")
@@ -94,7 +125,7 @@ class LossWeights(BaseModel):
 
     def active(self, progress: float) -> dict[str, float]:
         """Weights by name of the terms in force at `progress` in [0, 1] of the training."""
-        weights = {name: getattr(self, name) for name in TERMS}
+        weights = {name: getattr(self, name) for name in TERMS} | self.more
         if progress < self.internal_after:
             weights["internal"] = 0.0
         return {name: weight for name, weight in weights.items() if weight}
@@ -118,7 +149,7 @@ def image_terms(output: Tensor, clean: Tensor, weights: dict[str, float]) -> dic
     with full_precision(output.device):
         dtype = torch.promote_types(output.dtype, torch.float32)
         output, clean = output.to(dtype), clean.to(dtype)
-        return {name: weight * TERMS[name](output, clean) for name, weight in weights.items()}
+        return {name: weight * term_named(name)(output, clean) for name, weight in weights.items()}
 
 
 def restoration_terms(
@@ -145,7 +176,7 @@ def restoration_terms(
     versions = restoration.fused.unflatten(0, (backgrounds, -1))  # (B, K, 3, H, W)
     scale = loss.fused if several else 1.0
     terms = {f"global/{k}": scale * v.mean() for k, v in image_terms(versions, clean, weights).items() if scale}
-    compared = {name: weight for name, weight in weights.items() if name in COMPARING}
+    compared = {name: weight for name, weight in weights.items() if name in (*COMPARING, *loss.more)}
     for place, (name, output) in enumerate(restoration.tasks.items()):
         share, own = (loss.local, task == place) if several else (1.0, torch.ones_like(task, dtype=torch.bool))
         each = {"local": total(output, weights)} if several else {}

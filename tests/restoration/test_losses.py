@@ -268,6 +268,39 @@ def test_no_global_terms_without_its_weight(restoration, clean):
     assert list(terms) == ["local/derain", "local/desnow"]
 
 
+def charbonnier(output, clean):
+    return ((output - clean[:, None]).square() + 1e-6).sqrt().mean((2, 3, 4)).sum(1)
+
+
+class TestATermOfOnesOwn:
+    NAME = f"{__name__}:charbonnier"
+
+    def test_it_is_a_term_like_the_others(self, restoration, clean):
+        loss = LossWeights(mse=0, ssim=0, tv=0, internal=0, more={self.NAME: 2.0})
+        assert loss.active(1.0) == {self.NAME: 2.0}
+        terms = restoration_terms(restoration, clean, torch.tensor([0, 1, 0, -1]), loss, 1.0)
+        expected = 2 * charbonnier(restoration.fused.unflatten(0, (4, -1)), clean).mean()
+        torch.testing.assert_close(terms[f"global/{self.NAME}"], expected)
+        assert any(key.startswith("local/") for key in terms)
+
+    def test_it_reads_back(self):
+        loss = LossWeights(more={self.NAME: 2.0})
+        assert LossWeights.model_validate(loss.model_dump(mode="json")) == loss
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("charbonier", "no loss of kind 'charbonier' is installed"),
+            (f"{__name__}:missing", "cannot import the loss"),
+            (f"{__name__}:PUBLISHED", "is no function"),
+            ("l1", "set loss.l1"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, name, said):
+        with pytest.raises(ValidationError, match=said):
+            LossWeights(more={name: 1.0})
+
+
 def test_a_lone_tower_needs_neither_weight(restoration, clean):
     """Its output is the fused one, whatever is said of both."""
     lone = Restoration({"derain": restoration.fused}, restoration.fused)
