@@ -1,20 +1,25 @@
-"""The most probable architecture within a budget, as a knapsack with multiple choices."""
+"""The most probable architecture within a budget, as a knapsack with multiple choices that HiGHS solves."""
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 from manas.architecture.cost import CostTable
 from manas.architecture.weighting import NONE
 
-BINS = 1000  # resolution of the costs at which partial architectures are told apart
 ROUNDING = 1e-9  # sums of seconds in another order differ
+TOLERANCE = 1e-6  # by which the solver may take a cost for one within the window
 
 Probabilities = Mapping[str, Mapping[str, float]]  # label -> candidate -> probability
+Candidate = tuple[str, str]  # label and name
+Row = tuple[dict[Candidate, float], float, float]  # coefficients, and between what their sum must be
 
 
 def within(
@@ -28,33 +33,32 @@ def within(
 
     The regret of a choice is log(p_max / p), so that without a limit the result is the argmax of every fork.
     No node has `none` at all of its inputs. If none is in the window, the dearest below it is taken; None if
-    all exceed the limit. Exact up to a resolution of 1/1000 of the limit.
+    all exceed the limit.
 
     Args:
         probabilities: label -> candidate -> probability.
         given: choices that are made already.
     """
-    whole = _Knapsack(table, probabilities, limit, given).of_forks(table.outermost, [EMPTY])
-    spent = [partial for partial in whole if partial.cost + table.fixed >= spend * limit]
-    if spent:
-        return dict(min(spent, key=lambda partial: partial.regret).choices)
-    return dict(max(whole, key=lambda partial: partial.cost).choices) if whole else None
+
+    def regret(candidate: Candidate) -> float:
+        label, name = candidate
+        by_name = probabilities[label]
+        return math.log(max(by_name.values()) / max(by_name[name], sys.float_info.min))
+
+    knapsack = _Knapsack(table, given)
+    found = knapsack.least(regret, spend * limit, limit)
+    if found is not None:
+        return found
+    dearest = knapsack.least(lambda candidate: -knapsack.costs[candidate], 0.0, limit)
+    # Among those of the same cost, again the least regretted; the window is as wide as the solver's tolerance.
+    return dearest and (knapsack.least(regret, table.exact(dearest), limit) or dearest)
 
 
 def cheapest_derived(table: CostTable) -> float:
     """The cost of the cheapest architecture whose nodes all have an input."""
-
-    def costs(label: str) -> dict[str, float]:
-        fork = table.forks[label]
-        pairs = zip(fork.names, fork.own.tolist(), fork.inside, strict=True)
-        return {name: own + of(inside) for name, own, inside in pairs}
-
-    def of(labels: Sequence[str]) -> float:
-        by_label = {label: costs(label) for label in labels}
-        nodes = ([by_label[label] for label in node] for node in nodes_of(labels))
-        return sum(min(found.values()) for found in by_label.values()) + sum(map(_to_feed, nodes))
-
-    return table.fixed + of(table.outermost)
+    knapsack = _Knapsack(table, {})
+    found = knapsack.least(lambda candidate: knapsack.costs[candidate], 0.0, math.inf)
+    return table.exact(found or {})
 
 
 def nodes_of(labels: Iterable[str]) -> list[list[str]]:
@@ -67,78 +71,70 @@ def nodes_of(labels: Iterable[str]) -> list[list[str]]:
     return list(nodes.values())
 
 
-def _to_feed(inputs: Sequence[Mapping[str, float]]) -> float:
-    """What it costs more than the cheapest to give a node an input that is not `none`."""
-    more = [cost - min(costs.values()) for costs in inputs for name, cost in costs.items() if name != NONE]
-    return min(more, default=0.0)
-
-
-class _Partial(NamedTuple):
-    """A part of an architecture: what it costs, and how far it is from the most probable choices."""
-
-    cost: float
-    regret: float  # sum of log(p of the most probable / p of the chosen)
-    choices: tuple[tuple[str, str], ...]
-
-
-EMPTY = _Partial(0.0, 0.0, ())
-
-
 class _Knapsack:
-    """Sums of parts that keep to the limit; of those with about the same cost the least regretted."""
+    """The architectures of a table as 0/1 variables, one a candidate.
 
-    def __init__(self, table: CostTable, probabilities: Probabilities, limit: float, given: Mapping[str, str]):
-        self.table, self.probabilities, self.given = table, probabilities, given
-        self.room = limit * (1 + ROUNDING) - table.fixed
-        self.width = min(limit, table.dearest()) / BINS
+    A fork that is reached has one candidate: the sum over it is 1, or the variable of the candidate that it
+    stands in. A node that is reached has an input: its variables of `none` sum to less than its inputs.
+    """
 
-    def of_forks(self, labels: Sequence[str], partials: list[_Partial]) -> list[_Partial]:
-        """What forks add to partial architectures, node by node and then the rest."""
-        nodes = nodes_of(labels)
-        inputs = {label for node in nodes for label in node}
-        for node in nodes:
-            partials = self._combined(partials, self._of_node(node))
+    def __init__(self, table: CostTable, given: Mapping[str, str]):
+        self.table = table
+        self.costs = {
+            (label, name): cost
+            for label, fork in table.forks.items()
+            for name, cost in zip(fork.names, fork.own.tolist(), strict=True)
+        }
+        self.place = {candidate: n for n, candidate in enumerate(self.costs)}
+        self.open = [given.get(label, name) == name for label, name in self.costs]
+        self.rows: list[
+            tuple[dict[Candidate, float], float, float]
+        ] = []  # coefficients, least and greatest sum
+        self._forks(table.outermost, None)
+        for label, fork in table.forks.items():
+            for name, inside in zip(fork.names, fork.inside, strict=True):
+                self._forks(inside, (label, name))
+
+    def least(
+        self, objective: Callable[[Candidate], float], lowest: float, highest: float
+    ) -> dict[str, str] | None:
+        """The architecture of the least sum of `objective` whose cost is in the window; None if none is."""
+        values = np.array([objective(candidate) for candidate in self.costs])
+        scale = min(highest, self.table.dearest()) or 1.0
+        window = [(bound - self.table.fixed) / scale for bound in (lowest, highest)]
+        costs = {candidate: cost / scale for candidate, cost in self.costs.items()}
+        for margin in (0.0, TOLERANCE):  # the second time, where the solver's tolerance went beyond the limit
+            chosen = self._solved(values, [*self.rows, (costs, window[0], window[1] - margin)])
+            if chosen is None or self.table.exact(chosen) <= highest * (1 + ROUNDING):
+                return chosen
+        return None
+
+    def _solved(self, values: np.ndarray, rows: Sequence[Row]) -> dict[str, str] | None:
+        matrix = np.zeros((len(rows), len(values)))
+        for n, (coefficients, _, _) in enumerate(rows):
+            for candidate, coefficient in coefficients.items():
+                matrix[n, self.place[candidate]] = coefficient
+        constraint = LinearConstraint(matrix, [row[1] for row in rows], [row[2] for row in rows])
+        found = milp(
+            values,
+            integrality=np.ones(len(values)),
+            bounds=Bounds(0, np.array(self.open, float)),
+            constraints=constraint,
+            options={"mip_rel_gap": 0.0},
+        )
+        if found.x is None:
+            return None
+        return {label: name for (label, name), x in zip(self.costs, found.x, strict=True) if x > 0.5}
+
+    def _forks(self, labels: Sequence[str], inside: Candidate | None) -> None:
+        """The rows of forks that stand inside a candidate, or in every architecture."""
         for label in labels:
-            if label not in inputs:
-                partials = self._combined(partials, self._of_fork(label))
-        return partials
-
-    def _of_node(self, labels: Sequence[str]) -> list[_Partial]:
-        """Of all its inputs; what starves it only where there is nothing else."""
-        starved, fed = [EMPTY], list[_Partial]()
-        for label in labels:
-            found = self._of_fork(label)
-            nothing = [partial for partial in found if (label, NONE) in partial.choices]
-            something = [partial for partial in found if (label, NONE) not in partial.choices]
-            fed = self._combined(fed, found) + self._combined(starved, something)
-            starved = self._combined(starved, nothing)
-        can_be_fed = any(set(self.table.forks[label].names) != {NONE} for label in labels)
-        return fed if can_be_fed else starved
-
-    def _of_fork(self, label: str) -> list[_Partial]:
-        fork, p = self.table.forks[label], self.probabilities[label]
-        best, found = max(p.values()), list[_Partial]()
-        for name, own, inside in zip(fork.names, fork.own.tolist(), fork.inside, strict=True):
-            if self.given.get(label, name) == name:
-                start = _Partial(own, _log_ratio(best, p[name]), ((label, name),))
-                found += self.of_forks(inside, [start])
-        return found
-
-    def _combined(self, one: list[_Partial], other: list[_Partial]) -> list[_Partial]:
-        best: dict[int, tuple[float, float, _Partial, _Partial]] = {}
-        if not one or not other:
-            return []
-        for a in one:
-            for b in other:
-                cost, regret = a.cost + b.cost, a.regret + b.regret
-                place = int(cost / self.width)
-                if cost <= self.room and (place not in best or regret < best[place][1]):
-                    best[place] = (cost, regret, a, b)
-        a, b = (min(parts, key=lambda part: part.cost) for parts in (one, other))
-        if a.cost + b.cost <= self.room:  # the cheapest is never lost to one that is less regretted
-            best[-1] = (a.cost + b.cost, a.regret + b.regret, a, b)
-        return [_Partial(cost, regret, a.choices + b.choices) for cost, regret, a, b in best.values()]
-
-
-def _log_ratio(best: float, p: float) -> float:
-    return math.log(best / p) if p > 0 else math.inf
+            one = {(label, name): 1.0 for name in self.table.forks[label].names}
+            self.rows.append(
+                (one | ({inside: -1.0} if inside else {}), *((0.0, 0.0) if inside else (1.0, 1.0)))
+            )
+        for node in nodes_of(labels):
+            names = {label: self.table.forks[label].names for label in node}
+            if any(set(each) != {NONE} for each in names.values()):
+                starving = {(label, NONE): 1.0 for label in node if NONE in names[label]}
+                self.rows.append((starving, -math.inf, len(node) - 1.0))
