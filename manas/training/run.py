@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel
 
 import manas
+from manas.config import read_config
 from manas.errors import ManasError
 from manas.training.distributed import Process
 
@@ -86,11 +87,24 @@ class RunDirectory:
             return f"{self.path} holds a config.yaml, but no run of manas; give another run=..."
         if self.resume and not file.exists():
             return f"{self.path} holds no run to resume; start it without --resume"
-        if self.resume and file.read_text(encoding="utf-8") != _as_yaml(self.config):
-            return f"{file} differs from the configuration given; resume with the run's own"
+        if self.resume and (difference := self._difference(file)):
+            return f"{file} differs from the configuration given{difference}; resume with the run's own"
         if file.exists() and not self.resume and not self.overwrite:
             return f"{self.path} holds a run already; give --resume, --overwrite, or another run=..."
         return None
+
+    def _difference(self, file: Path) -> str:
+        """How the configuration of the run differs from the one given, empty if it does not.
+
+        A key that the run's does not have, since it began with an earlier version, has its default there.
+        """
+        try:
+            own = read_config(type(self.config), file)
+        except ManasError as error:
+            return f" ({error})"
+        if own == self.config:
+            return ""
+        return f" ({_first_difference(own.model_dump(mode='json'), self.config.model_dump(mode='json'))})"
 
     def _clear(self) -> None:
         """Removes what a run writes, and nothing else that may stand beside it."""
@@ -102,6 +116,15 @@ class RunDirectory:
                 path.unlink(missing_ok=True)
             for unfinished in self.path.glob(f".{path.stem}.*{path.suffix}"):
                 unfinished.unlink()
+
+
+def _first_difference(own: Any, given: Any, key: str = "") -> str:
+    """The first key, ``data.patch``, with what stands under it in two configurations that differ."""
+    if isinstance(own, dict) and isinstance(given, dict):
+        for name in {**own, **given}:
+            if own.get(name) != given.get(name):
+                return _first_difference(own.get(name), given.get(name), f"{key}.{name}" if key else name)
+    return f"{key} was {own!r} and is {given!r}"
 
 
 def _as_yaml(config: BaseModel) -> str:

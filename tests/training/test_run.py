@@ -91,8 +91,29 @@ def test_resuming_nothing_is_an_error(tmp_path):
 
 def test_resuming_with_another_configuration_is_an_error(tmp_path):
     directory(tmp_path)
-    with pytest.raises(ManasError, match=r"config\.yaml differs from the configuration given; resume with"):
+    said = r"config\.yaml differs from the configuration given \(rate was 0.5 and is 0.1\); resume with the run's own"
+    with pytest.raises(ManasError, match=said):
         directory(tmp_path, Config(rate=0.1), resume=True)
+
+
+class Later(Config):
+    """The same after a version that has one key more."""
+
+    inner: dict[str, float] = {"beta": 0.9}
+
+
+def test_a_run_of_an_earlier_version_is_resumed_with_the_default_of_a_new_key(tmp_path):
+    directory(tmp_path)
+    directory(tmp_path, Later(), resume=True)
+    with pytest.raises(ManasError, match=r"\(inner.beta was 0.9 and is 0.5\)"):
+        directory(tmp_path, Later(inner={"beta": 0.5}), resume=True)
+
+
+def test_a_run_whose_configuration_cannot_be_read_is_not_resumed(tmp_path):
+    directory(tmp_path)
+    (tmp_path / "config.yaml").write_text("rate: fast")
+    with pytest.raises(ManasError, match=r"differs from the configuration given \(.*rate"):
+        directory(tmp_path, resume=True)
 
 
 def test_resuming_and_overwriting_exclude_each_other(tmp_path):
