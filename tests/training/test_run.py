@@ -91,7 +91,7 @@ def test_resuming_nothing_is_an_error(tmp_path):
 
 def test_resuming_with_another_configuration_is_an_error(tmp_path):
     directory(tmp_path)
-    said = r"config\.yaml differs from the configuration given \(rate was 0.5 and is 0.1\); resume with the run's"
+    said = r"config\.yaml differs from the configuration given \(rate was 0.5 and is 0.1\); resume"
     with pytest.raises(ManasError, match=said):
         directory(tmp_path, Config(rate=0.1), resume=True)
 
