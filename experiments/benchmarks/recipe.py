@@ -133,9 +133,7 @@ class Bench:
         if self.quick:
             return EPOCHS
         preset, change = ROWS[name]
-        if (
-            not SLOWING & change.keys()
-        ):  # as many as without the change, and not as the noise of two timings has it
+        if not SLOWING & change.keys():  # two timings of one step would differ by their noise
             name = preset
         few, many = (self._made(name, f"steps{n}", 0, n, 1, report=False) for n in CALIBRATION)
         each = (many["seconds"] - few["seconds"]) / (CALIBRATION[1] - CALIBRATION[0])

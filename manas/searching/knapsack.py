@@ -15,7 +15,6 @@ from manas.architecture.cost import CostTable
 from manas.architecture.weighting import NONE
 
 ROUNDING = 1e-9  # sums of seconds in another order differ
-TOLERANCE = 1e-6  # by which the solver may take a cost for one within the window
 
 Probabilities = Mapping[str, Mapping[str, float]]  # label -> candidate -> probability
 Candidate = tuple[str, str]  # label and name
@@ -103,11 +102,13 @@ class _Knapsack:
         scale = min(highest, self.table.dearest()) or 1.0
         window = [(bound - self.table.fixed) / scale for bound in (lowest, highest)]
         costs = {candidate: cost / scale for candidate, cost in self.costs.items()}
-        for margin in (0.0, TOLERANCE):  # the second time, where the solver's tolerance went beyond the limit
-            chosen = self._solved(values, [*self.rows, (costs, window[0], window[1] - margin)])
+        rows: list[Row] = [*self.rows, (costs, window[0], window[1])]
+        while True:
+            chosen = self._solved(values, rows)
             if chosen is None or self.table.exact(chosen) <= highest * (1 + ROUNDING):
                 return chosen
-        return None
+            # Beyond the limit by less than the solver tells apart: any other architecture than this.
+            rows.append((dict.fromkeys(chosen.items(), 1.0), -math.inf, len(chosen) - 1.0))
 
     def _solved(self, values: np.ndarray, rows: Sequence[Row]) -> dict[str, str] | None:
         matrix = np.zeros((len(rows), len(values)))

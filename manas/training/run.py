@@ -102,9 +102,8 @@ class RunDirectory:
             own = read_config(type(self.config), file)
         except ManasError as error:
             return f" ({error})"
-        if own == self.config:
-            return ""
-        return f" ({_first_difference(own.model_dump(mode='json'), self.config.model_dump(mode='json'))})"
+        before, given = (config.model_dump(mode="json") for config in (own, self.config))
+        return "" if before == given else f" ({_first_difference(before, given)})"
 
     def _clear(self) -> None:
         """Removes what a run writes, and nothing else that may stand beside it."""

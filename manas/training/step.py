@@ -22,6 +22,7 @@ class Objective:
 
     Attributes:
         loss: weights of the terms.
+        process: whose device the batches are moved to.
         precision: of the forward pass.
     """
 

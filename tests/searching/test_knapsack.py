@@ -144,6 +144,13 @@ def test_the_cheapest_is_not_lost_to_one_of_about_its_cost():
     assert within(table, 3.1, 0.9, probabilities) == {"fork0": "c1", "fork1": "c0"}
 
 
+def test_what_exceeds_the_limit_by_less_than_the_solver_tells_apart_is_not_taken():
+    table = CostTable(0.0, ("fork0",), {"fork0": fork_of([1 - 1e-8, 1 + 1e-8])})
+    assert within(table, 1.0, 0.0, {"fork0": {"c0": 0.1, "c1": 0.9}}) == {"fork0": "c0"}
+    table = CostTable(0.0, ("fork0",), {"fork0": fork_of([1 + 2e-8, 1 + 1e-8])})
+    assert within(table, 1.0, 0.0, {"fork0": {"c0": 0.1, "c1": 0.9}}) is None
+
+
 def test_a_candidate_of_probability_zero_is_the_last_resort():
     table = CostTable(0.0, ("fork0",), {"fork0": fork_of([1, 10, 20])})
     probabilities = {"fork0": {"c0": 0.0, "c1": 0.3, "c2": 0.7}}
