@@ -47,6 +47,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "turned eightfold": (SMALL, {"augment": "eightfold"}),
     "not augmented": (SMALL, {"augment": "none"}),
     "loss L1 + 0.2 SSIM": (SMALL, {"loss": {"ssim": 0.2}}),
+    "plain, loss L1 + 0.2 SSIM": (PLAIN, {"loss": {"ssim": 0.2}}),
     "loss of MANAS": (SMALL, {"loss": MANAS_LOSS}),
     "Adam (0.9, 0.999)": (SMALL, {"optimiser": {"name": "adam", "betas": [0.9, 0.999], "decay": 0}}),
     "rate 1e-3": (SMALL, {"optimiser": {"rate": 1e-3}}),
