@@ -21,14 +21,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 import manas  # noqa: E402 (torch must find the number of threads)
+from manas.commands.evaluate import show  # noqa: E402
 from manas.config import read_config  # noqa: E402
 from manas.data.images import read_image  # noqa: E402
 from manas.data.photographs import builtin_photographs  # noqa: E402
-from manas.evaluate_cli import show  # noqa: E402
-from manas.evaluation.gallery import row_of  # noqa: E402
 from manas.evaluation.protocols import protocol_named  # noqa: E402
 from manas.evaluation.results import Spread, Summary  # noqa: E402
 from manas.evaluation.scenes import scenes_for  # noqa: E402
+from manas.reporting.gallery import row_of  # noqa: E402
 from manas.reporting.pictures import Row, before_after  # noqa: E402
 from manas.training.config import RetrainConfig  # noqa: E402
 

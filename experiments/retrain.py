@@ -2,7 +2,7 @@
 
 import sys
 
-from manas.cli import main
+from manas.commands.main import main
 
 if __name__ == "__main__":
     main(["retrain", *sys.argv[1:]])

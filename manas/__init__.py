@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from manas.data.synthesis import synthesize
     from manas.errors import ManasError
     from manas.evaluation.evaluate import evaluate
-    from manas.inference.restore import Restorer
+    from manas.inference.restorer import Restorer
     from manas.searching.search import search
     from manas.training.retrain import retrain
 
@@ -27,7 +27,7 @@ _HOME = {
     "Choice": "manas.architecture.choice",
     "Genotype": "manas.architecture.genotype",
     "ManasError": "manas.errors",
-    "Restorer": "manas.inference.restore",
+    "Restorer": "manas.inference.restorer",
     "SearchSpace": "manas.architecture.space",
     "evaluate": "manas.evaluation.evaluate",
     "load_space": "manas.architecture.finding",

@@ -7,9 +7,9 @@ import torch
 from hypothesis import settings
 from torch import nn
 
-from manas import cli
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
+from manas.commands import main as cli
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.tower import AttentionOptions, MultiScaleAttentive, StemOptions
 

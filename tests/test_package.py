@@ -46,7 +46,7 @@ def test_the_version_is_that_of_the_distribution():
 
 def test_importing_it_does_not_import_torch():
     program = (
-        "import sys, manas, manas.cli, manas.errors; "
+        "import sys, manas, manas.commands.main, manas.errors; "
         "heavy = {'torch', 'numpy', 'scipy', 'matplotlib', 'skimage'}; "
         "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
     )
@@ -98,7 +98,7 @@ def test_the_wheel_says_what_it_brings(wheel):
         entries = archive.read(f"{info}/entry_points.txt").decode()
         described = archive.read(f"{info}/METADATA").decode()
     for entry in (
-        "manas = manas.cli:main",
+        "manas = manas.commands.main:main",
         "multi_scale_attentive = search_spaces.multi_scale_attentive:MultiScaleAttentive",
         "restoration = manas.restoration.network:RestorationSpace",
         "search_spaces = search_spaces.presets",

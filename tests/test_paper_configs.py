@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from data.layouts import MINIATURES, Miniature, one_folder
+from data.archives.layouts import MINIATURES, Miniature, one_folder
 
 import manas
 from manas.architecture.choice import weight_parameters
 from manas.architecture.finding import load_space
 from manas.config import read_config
-from manas.data.cache import ImageCache
+from manas.data.dataset.cache import ImageCache
 from manas.restoration.model_file import load_model, read_description
 from manas.searching.config import SearchConfig
 from manas.training.config import RetrainConfig

@@ -45,7 +45,7 @@ def environment(tmp_path_factory):
 
 
 def manas(environment, folder, *arguments):
-    command = [sys.executable, "-c", "from manas.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "from manas.commands.main import main; main()", *arguments]
     return subprocess.run(
         command, env=environment, cwd=folder, capture_output=True, text=True, check=False, timeout=120
     )

@@ -9,11 +9,11 @@ from textwrap import dedent
 import numpy as np
 import pytest
 import yaml
-from data.layouts import did_mdn, folders, one_folder, picture
+from data.archives.layouts import did_mdn, folders, one_folder, picture
 
 import manas
-from manas.cli import main
-from manas.data.dataset import Backgrounds, DataConfig
+from manas.commands.main import main
+from manas.data.dataset.backgrounds import Backgrounds, DataConfig
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs
 from manas.data.weather import degrade

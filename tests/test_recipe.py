@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from data.layouts import picture
+from data.archives.layouts import picture
 
 from manas.data.images import write_image
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from data.layouts import did_mdn, picture
+from data.archives.layouts import did_mdn, picture
 
 from manas.data.images import read_image, write_image
 

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 import manas
-from manas.architecture.cost import costs
 from manas.architecture.genotype import Genotype
-from manas.inference.restore import Restorer
+from manas.cost.table import costs
+from manas.inference.restorer import Restorer
 from manas.inference.tiling import crop_to, pad_to_multiple
 from manas.restoration.model_file import ModelDescription
 from manas.restoration.network import RestorationSpace, assemble

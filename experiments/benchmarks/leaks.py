@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from manas.data.checking import matching
+from manas.data.checking.signature import signature
 from manas.data.images import read_image
-from manas.data.leaks import matching
-from manas.data.leaks.signature import signature
 from manas.data.photographs import photographs_in
 
 LONG_SIDE = 480

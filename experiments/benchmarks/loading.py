@@ -27,9 +27,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import manas
-from manas.data.dataset import Backgrounds, Batch, DataConfig
+from manas.data.dataset.backgrounds import Backgrounds, Batch, DataConfig
+from manas.data.dataset.source_config import SourceConfig
 from manas.data.photographs import builtin_photographs
-from manas.data.source_config import SourceConfig
 from manas.data.weather import LEVELS, degrade
 from manas.device import place
 from manas.restoration.losses import LossWeights

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import manas
-from manas.architecture.cost import costs
+from manas.cost.table import costs
 from manas.device import place
 from manas.training.distributed import Process
 from manas.training.numerics import make_sound

@@ -28,15 +28,15 @@ import yaml
 from folds import cpu_seconds, parted
 
 import manas
-from manas.architecture.cost import costs
 from manas.config import read_config
+from manas.cost.table import costs
 from manas.data.images import read_image
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError, nearest
 from manas.evaluation.protocols import protocol_named
 from manas.evaluation.scenes import generated_scenes, scenes_of_pairs
 from manas.files import replacing
-from manas.inference.restore import Restorer
+from manas.inference.restorer import Restorer
 from manas.searching.config import SearchConfig
 from manas.training.config import RetrainConfig
 

@@ -30,7 +30,7 @@ from torch.nn.functional import interpolate
 from manas.data.photographs import photographs_in
 from manas.evaluation.scenes import generated_scenes
 from manas.inference import pipeline
-from manas.inference.restore import Restorer
+from manas.inference.restorer import Restorer
 from manas.inference.statistics import sampled_statistics
 from manas.inference.tiling import pad_to_multiple
 

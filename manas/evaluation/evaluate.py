@@ -15,7 +15,7 @@ from manas.evaluation.results import Evaluation, ImageScores, Key
 from manas.evaluation.scenes import DegradedScene, Scenes, scenes_for
 
 if TYPE_CHECKING:
-    from manas.inference.restore import Restorer
+    from manas.inference.restorer import Restorer
 
 Candidate = Callable[[DegradedScene], np.ndarray]
 """What is evaluated: a scene -> its restored image, (H, W, 3) uint8."""
@@ -114,7 +114,7 @@ def scoring_restorer(path: str | Path, **options: Any) -> Restorer:
     Args:
         options: any others of `manas.Restorer.load`.
     """
-    from manas.inference.restore import Restorer
+    from manas.inference.restorer import Restorer
 
     return Restorer.load(path, precision="float32", statistics="exact", **options)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from manas.data.archives import read_archive
-from manas.data.cache import ImageCache
+from manas.data.dataset.cache import ImageCache
 from manas.data.images import as_bytes, as_floats, read_image
 from manas.data.photographs import builtin_photographs, photographs_in
 from manas.data.weather import LEVELS, degrade

@@ -13,8 +13,8 @@ from rich.console import RenderableType
 from manas.data.archives import Archive
 from manas.data.archives.checks import size_of
 from manas.data.archives.layouts import LAYOUTS
-from manas.data.check import Check, Leaks
-from manas.data.leaks.matching import Match
+from manas.data.checking.check import Check, Leaks
+from manas.data.checking.matching import Match
 from manas.reporting.listing import bare_table, heading, lines, printable
 
 SHOWN = 10  # of a long list

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from manas.architecture.cost import InputShape, Metric
 from manas.architecture.finding import GivenSpace
 from manas.config import Configuration
-from manas.data.dataset import DataConfig
+from manas.cost.budget import BudgetConfig
+from manas.cost.table import InputShape, Metric
+from manas.data.dataset.backgrounds import DataConfig
 from manas.device import DeviceName
 from manas.errors import ManasError
 from manas.relaxations.base import ScheduledWeight
@@ -17,11 +18,10 @@ from manas.relaxations.finding import GivenRelaxation
 from manas.relaxations.smoothing import SmoothingConfig
 from manas.relaxations.softmax import Softmax
 from manas.restoration.losses import LossWeights
-from manas.searching.budget import BudgetConfig
 from manas.searching.conflicts import conflicts
 from manas.searching.evolution import EvolutionConfig
 from manas.searching.perturbation import PerturbationConfig
-from manas.searching.stopping import StopConfig
+from manas.searching.verdict import StopConfig
 from manas.training.distributed import Precision
 from manas.training.optimiser import OptimiserConfig
 from manas.training.schedule import ScheduleConfig

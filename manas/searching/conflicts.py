@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from manas.searching.budget import BudgetConfig
+from manas.cost.budget import BudgetConfig
 from manas.searching.health import SKIP
-from manas.searching.stopping import StopConfig
+from manas.searching.verdict import StopConfig
 
 if TYPE_CHECKING:
     from manas.searching.config import SearchConfig

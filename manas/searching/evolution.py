@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from manas.architecture.forks import Fork, drawn
+from manas.cost.selection import comparable
 from manas.errors import ManasError
-from manas.searching.selection import comparable
 
 
 class EvolutionConfig(BaseModel):

@@ -13,13 +13,13 @@ from manas.architecture.choice import architecture_parameters, relax, relaxed_by
 from manas.architecture.genotype import Genotype
 from manas.architecture.recomputation import RestingBuffers
 from manas.architecture.weighting import Moment
-from manas.data.dataset import Batch
+from manas.cost.budget import Pressure
+from manas.data.dataset.backgrounds import Batch
 from manas.relaxations.base import Mean, Relaxation, scheduled
 from manas.relaxations.smoothing import perturb
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.bilevel import Forward, Gradients, Loss, added, descend, first_order, second_order
-from manas.searching.budget import Pressure
 from manas.searching.health import dominant_eigenvalue
 from manas.searching.judge import Judge
 from manas.searching.loop import SupernetSearch

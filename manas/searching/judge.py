@@ -11,14 +11,14 @@ from torch import nn
 from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import NONE, OneHot
+from manas.cost.selection import argmax
 from manas.reporting.drawing.figure import raster
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.health import SKIP, Health, entropy_by_group, shares_by_group, tally
 from manas.searching.objectives import probabilities_of
-from manas.searching.selection import argmax
 from manas.searching.setting import Setting
-from manas.searching.stopping import Stop, should_stop, verdict
+from manas.searching.verdict import Stop, should_stop, verdict
 
 
 class Judge:

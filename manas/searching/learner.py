@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from manas.architecture.choice import weight_parameters
-from manas.data.dataset import Batch
+from manas.data.dataset.backgrounds import Batch
 from manas.searching.bilevel import Gradients, descend, first_order
 from manas.searching.config import SearchConfig
 from manas.training.distributed import Process

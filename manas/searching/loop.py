@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.genotype import Genotype
-from manas.data.dataset import Batch
+from manas.data.dataset.backgrounds import Batch
 from manas.data.images import write_image
 from manas.relaxations.softmax import Softmax
 from manas.reporting.progress import Progress

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from manas.architecture.choice import Choice, choices_of
-from manas.architecture.cost import CostTable
+from manas.cost.table import CostTable
 
 
 def groups_of(network: nn.Module) -> dict[tuple[str, ...], list[Choice]]:

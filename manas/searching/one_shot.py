@@ -10,11 +10,11 @@ from torch import Tensor
 from manas.architecture.choice import relax, relaxed_by
 from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
+from manas.cost.selection import comparable
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.evolution import EvolutionConfig, evolve, mutated
 from manas.searching.loop import SupernetSearch
-from manas.searching.selection import comparable
 from manas.searching.setting import Setting
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from manas.architecture.choice import Choice
 from manas.architecture.forks import Fork, every_fork
 from manas.architecture.weighting import NONE, Around
-from manas.searching.knapsack import nodes_of, within
-from manas.searching.selection import Allowance, comparable
+from manas.cost.knapsack import nodes_of, within
+from manas.cost.selection import Allowance, comparable
 
 
 class PerturbationConfig(BaseModel):

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from manas.architecture.cost import measure
 from manas.architecture.genotype import Genotype
+from manas.cost.selection import comparable
+from manas.cost.table import measure
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.config import RandomConfig
 from manas.searching.learner import Learner
-from manas.searching.selection import comparable
 from manas.searching.setting import Setting, placed
 from manas.training.checkpoint import load_checkpoint, save_checkpoint
 from manas.training.guard import LeftOut

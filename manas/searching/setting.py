@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from manas.architecture.cost import CostTable, cost_table, costs
 from manas.architecture.forks import drawn
 from manas.architecture.genotype import Genotype
-from manas.architecture.latency import latency_table, measured_latency
-from manas.data.dataset import Backgrounds
+from manas.cost.knapsack import ROUNDING, cheapest_derived
+from manas.cost.latency import latency_table, measured_latency
+from manas.cost.selection import Allowance, argmax, starved_nodes
+from manas.cost.table import CostTable, cost_table, costs
+from manas.data.dataset.backgrounds import Backgrounds
 from manas.device import place
 from manas.errors import ManasError
 from manas.files import replacing
@@ -23,8 +25,6 @@ from manas.reporting.report.page import write_report
 from manas.restoration.losses import require_effect
 from manas.restoration.network import size_multiple_of, tasks_of
 from manas.searching.config import SearchConfig
-from manas.searching.knapsack import ROUNDING, cheapest_derived
-from manas.searching.selection import Allowance, argmax, starved_nodes
 from manas.training.distributed import Process
 from manas.training.guard import LeftOut
 from manas.training.run import RunDirectory, versions

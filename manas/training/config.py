@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from manas.config import Configuration
-from manas.data.dataset import DataConfig
-from manas.data.source_config import SourceConfig
+from manas.data.dataset.backgrounds import DataConfig
+from manas.data.dataset.source_config import SourceConfig
 from manas.device import DeviceName
 from manas.restoration.losses import LossWeights
 from manas.restoration.network import StitchOptions

@@ -50,7 +50,7 @@ class Process:
         return self.rank == 0
 
     def share_of_data(self) -> dict[str, Any]:
-        """How `manas.data.dataset.Backgrounds` is to load for this process."""
+        """How `manas.data.dataset.backgrounds.Backgrounds` is to load for this process."""
         return {"rank": self.rank, "world_size": self.world_size, "pin": self.device.type == "cuda"}
 
     def autocast(self, precision: Precision) -> torch.autocast:

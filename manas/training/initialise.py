@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from manas.architecture.space import SearchSpace
-from manas.data.dataset import Backgrounds
+from manas.data.dataset.backgrounds import Backgrounds
 from manas.errors import ManasError
 from manas.restoration.model_file import load_model
 from manas.restoration.network import RestorationNetwork

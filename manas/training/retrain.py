@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manas.architecture.cost import costs
 from manas.architecture.finding import space_class
 from manas.architecture.genotype import Genotype
 from manas.config import read_config
-from manas.data.dataset import Backgrounds, Batch
+from manas.cost.table import costs
+from manas.data.dataset.backgrounds import Backgrounds, Batch
+from manas.data.dataset.source_config import SourceConfig
 from manas.data.images import write_image
-from manas.data.source_config import SourceConfig
 from manas.device import place
 from manas.errors import ManasError
 from manas.reporting.drawing.stitches import draw_stitches, raster_of_stitches

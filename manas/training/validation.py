@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from manas.architecture.recomputation import RestingBuffers
-from manas.data.dataset import Batch
+from manas.data.dataset.backgrounds import Batch
 from manas.evaluation.metrics import psnr_y
 from manas.restoration.network import Restoration
 from manas.training.distributed import Precision, Process

@@ -10,15 +10,15 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from data.layouts import MINIATURES, content, picture
+from data.archives.layouts import MINIATURES, content, picture
 from PIL import Image
 
 from manas.data.archives import inspect_archive, read_archive
-from manas.data.cache import ImageCache
-from manas.data.check import check
-from manas.data.dataset import Backgrounds, DataConfig
+from manas.data.checking.check import check
+from manas.data.dataset.backgrounds import Backgrounds, DataConfig
+from manas.data.dataset.cache import ImageCache
+from manas.data.dataset.source_config import SourceConfig
 from manas.data.images import write_image
-from manas.data.source_config import SourceConfig
 from manas.errors import ManasError
 from manas.evaluation.protocols import protocol_named
 
@@ -229,8 +229,8 @@ SCRIPT = """
 import hashlib, json, multiprocessing, sys
 from itertools import islice
 
-from manas.data.dataset import Backgrounds, DataConfig
-from manas.data.source_config import SourceConfig
+from manas.data.dataset.backgrounds import Backgrounds, DataConfig
+from manas.data.dataset.source_config import SourceConfig
 from manas.errors import ManasError
 
 

@@ -6,18 +6,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from data.layouts import MINIATURES, content
+from data.archives.layouts import MINIATURES, content
 
-from manas.data.cache import ImageCache
+from manas.data.dataset.cache import ImageCache
+from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.sources import identity
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs, photographs_in
-from manas.data.source_config import SourceConfig
-from manas.data.sources import identity
 from manas.errors import ManasError
 from manas.evaluation.evaluate import candidate, evaluate, evaluate_all, scoring_device
 from manas.evaluation.protocols import Protocol, protocol_named
 from manas.evaluation.scenes import DegradedScene, generated_scenes, scenes_for, scenes_of_pairs
-from manas.inference.restore import Restorer
+from manas.inference.restorer import Restorer
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ class TestPairs:
     def test_their_number_is_known_before_one_is_read(self, clean, tmp_path, monkeypatch):
         write_image(tmp_path / "light" / "a.png", np.zeros((20, 24, 3), np.uint8))
         write_image(tmp_path / "light" / "b.png", np.zeros((24, 20, 3), np.uint8))
-        monkeypatch.setattr("manas.data.cache.read_image", lambda path: pytest.fail("is read"))
+        monkeypatch.setattr("manas.data.dataset.cache.read_image", lambda path: pytest.fail("is read"))
         scenes = scenes_of_pairs(tmp_path)
         assert (len(scenes), scenes.title) == (2, tmp_path.name)
         generated = scenes_for(None, ["rain"], clean)
@@ -178,7 +178,9 @@ class TestPairs:
 
     def test_halves_of_a_file_are_decoded_once(self, tmp_path, monkeypatch):
         reads = []
-        monkeypatch.setattr("manas.data.cache.read_image", lambda path: reads.append(path) or read_image(path))
+        monkeypatch.setattr(
+            "manas.data.dataset.cache.read_image", lambda path: reads.append(path) or read_image(path)
+        )
         root = MINIATURES["did_mdn"]().write(tmp_path / "set")
         scenes = list(scenes_of_pairs(root))
         assert len(reads) == len(set(reads)) == len(scenes) == 9

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from manas.cli import app
+from manas.commands.main import app
 from manas.data.images import write_image
 from manas.errors import ManasError
 from manas.evaluation.explain import OPENCV, REASONS, explain, table

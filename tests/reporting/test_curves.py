@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
-from manas.architecture.cost import CostTable, ForkCost
+from manas.cost.table import CostTable, ForkCost
 from manas.reporting.drawing.sheet import BLUE, VERMILION
 from manas.reporting.report import curves, search_curves
 from manas.reporting.report.panels import (

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from manas.data.archives import Archive, Fingerprint, Picture, Problem, Scene
-from manas.data.check import Check, InputScores, Leaks
-from manas.data.leaks.matching import Match
+from manas.data.checking.check import Check, InputScores, Leaks
+from manas.data.checking.matching import Match
 from manas.reporting.data_report import data_report, findings, known_as, leak_report, sizes
 
 ROOT = Path("sets/one")

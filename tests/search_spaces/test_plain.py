@@ -9,15 +9,15 @@ from torch import nn
 from training.tiny_runs import RAIN, SNOW, retrain_config, search_config
 
 import manas
-from manas.architecture.cost import measure, thop_macs
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
+from manas.cost.table import measure, thop_macs
 from manas.errors import ManasError
-from manas.inference.onnx import export_onnx
+from manas.exporting.onnx import export_onnx
+from manas.exporting.program import export_program
 from manas.inference.optimised import optimised
-from manas.inference.program import export_program
 from manas.inference.receptive import receptive_radius
-from manas.inference.restore import Restorer
+from manas.inference.restorer import Restorer
 from manas.restoration.model_file import ModelDescription, read_description, save_model
 from manas.restoration.network import RestorationSpace
 from search_spaces.plain import Plain

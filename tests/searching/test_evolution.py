@@ -16,13 +16,13 @@ from manas.architecture.choice import architecture_parameters, choices_of
 from manas.architecture.forks import every_fork
 from manas.architecture.weighting import OneHot
 from manas.config import read_config
+from manas.cost.selection import starved_nodes
 from manas.errors import ManasError
+from manas.exporting.from_run import genotype_from
 from manas.searching.config import SearchConfig
 from manas.searching.evolution import EvolutionConfig, drawn, evolve, mutated
-from manas.searching.export import genotype_from
 from manas.searching.learner import Learner
 from manas.searching.one_shot import EvolutionSearch
-from manas.searching.selection import starved_nodes
 from manas.searching.setting import Setting
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process

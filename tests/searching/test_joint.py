@@ -9,14 +9,14 @@ from searching.plainly import plainly
 from training.tiny_runs import RAIN, SNOW, TOWER, genotype_of, retrain_settings, search_settings, write_yaml
 
 import manas
-from manas import cli
 from manas.architecture.choice import choices_of, relaxed_by
-from manas.architecture.cost import cost_table, measure
 from manas.architecture.decided import Decided
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
+from manas.commands import main as cli
 from manas.config import read_config
+from manas.cost.table import cost_table, measure
 from manas.errors import ManasError
 from manas.restoration.model_file import read_description
 from manas.restoration.network import RestorationSpace, tasks_of

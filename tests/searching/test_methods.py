@@ -12,10 +12,11 @@ from training.tiny_runs import genotype_of, identical, merged, search_config, to
 
 import manas
 from manas.architecture.choice import architecture_parameters, choices_of, weight_parameters
-from manas.architecture.cost import measure
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
-from manas.data.dataset import Backgrounds
+from manas.cost.selection import starved_nodes
+from manas.cost.table import measure
+from manas.data.dataset.backgrounds import Backgrounds
 from manas.restoration.tower import Tower
 from manas.searching import gradient
 from manas.searching import judge as judging
@@ -23,7 +24,6 @@ from manas.searching.bilevel import second_order
 from manas.searching.gradient import GradientSearch
 from manas.searching.judge import Judge
 from manas.searching.learner import Learner
-from manas.searching.selection import starved_nodes
 from manas.searching.setting import Setting
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process

@@ -9,8 +9,8 @@ from torch import nn
 from training.tiny_runs import tower
 
 from manas.architecture.choice import Choice, choices_of, relaxed_by
-from manas.architecture.cost import cost_table
 from manas.architecture.weighting import OneHot
+from manas.cost.table import cost_table
 from manas.relaxations.softmax import Softmax
 from manas.searching.objectives import (
     beta_decay,

@@ -6,10 +6,10 @@ import random
 import pytest
 import torch
 from architecture.toy_spaces import NESTED, architectures, trees
+from cost.tables import table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from searching.plainly import plainly
-from searching.tables import table_of
 from torch import nn
 from training.tiny_runs import search_config, tower
 
@@ -18,6 +18,7 @@ from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.forks import every_fork
 from manas.architecture.space import SearchSpace
 from manas.architecture.weighting import OneHot
+from manas.cost.selection import Allowance, starved_nodes
 from manas.relaxations.base import Mean
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
@@ -25,7 +26,6 @@ from manas.relaxations.softmax import Softmax
 from manas.searching.gradient import GradientSearch
 from manas.searching.learner import Learner
 from manas.searching.perturbation import Projected, select_by_perturbation
-from manas.searching.selection import Allowance, starved_nodes
 from manas.searching.setting import Setting
 
 

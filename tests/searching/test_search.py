@@ -23,13 +23,13 @@ import manas
 from manas.architecture.choice import choices_of
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
-from manas.data.dataset import Backgrounds
+from manas.data.dataset.backgrounds import Backgrounds
 from manas.errors import ManasError
+from manas.exporting.from_run import genotype_from
 from manas.restoration.model_file import read_description
 from manas.restoration.network import RestorationSpace
 from manas.restoration.tower import Tower
 from manas.searching.config import SearchConfig
-from manas.searching.export import genotype_from
 from manas.searching.gradient import GradientSearch
 from manas.searching.learner import Learner
 from manas.training.checkpoint import load_checkpoint

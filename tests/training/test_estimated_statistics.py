@@ -9,7 +9,7 @@ from torch import nn
 from training.tiny_runs import RAIN, retrain_config, write_genotype
 
 import manas
-from manas.data.dataset import Backgrounds, DataConfig
+from manas.data.dataset.backgrounds import Backgrounds, DataConfig
 from manas.training.distributed import Process
 from manas.training.statistics import IMAGES, Statistics
 

@@ -17,8 +17,8 @@ from training.tiny_runs import (
 )
 
 import manas
-from manas import cli
 from manas.architecture.genotype import Genotype
+from manas.commands import main as cli
 from manas.errors import ManasError
 from manas.reporting.progress import Progress
 from manas.restoration.model_file import ModelDescription, load_model, save_model

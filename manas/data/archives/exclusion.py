@@ -12,7 +12,7 @@ from manas.data.photographs import photographs_in
 from manas.errors import ManasError
 
 if TYPE_CHECKING:
-    from manas.data.leaks.signature import Signature
+    from manas.data.checking.signature import Signature
 
 
 class Exclusion(NamedTuple):
@@ -45,13 +45,13 @@ def excluding(backgrounds: Mapping[str, Picture], others: Sequence[str | Path], 
 
 
 def _shared(own: Mapping[Hashable, Signature], other: Path) -> set[Hashable]:
-    from manas.data.leaks.matching import matches  # loads what only those need who exclude something
+    from manas.data.checking.matching import matches  # loads what only those need who exclude something
 
     return {match.first for match in matches(own, _signed(_backgrounds(other)))}
 
 
 def _signed(pictures: Iterable[tuple[Hashable, Picture]]) -> dict[Hashable, Signature]:
-    from manas.data.leaks.signature import signature
+    from manas.data.checking.signature import signature
 
     return {key: signature(picture.read()) for key, picture in pictures}
 

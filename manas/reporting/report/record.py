@@ -16,8 +16,8 @@ import numpy as np
 import yaml
 from safetensors import SafetensorError, safe_open
 
-from manas.architecture.cost import CostTable
 from manas.architecture.genotype import Genotype
+from manas.cost.table import CostTable
 from manas.errors import ManasError
 from manas.restoration.model_file import KEY
 

@@ -1,0 +1,137 @@
+"""The description of a source, as a configuration has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from manas.data.archives import Picture, read_archive
+from manas.data.archives.exclusion import excluding
+from manas.data.archives.index import Half, Kind
+from manas.data.dataset.augmentation import Augment
+from manas.data.dataset.cache import Cache
+from manas.data.dataset.sources import GeneratedSource, Generation, PairedSource, Source
+from manas.data.photographs import builtin_photographs, photographs_in
+from manas.data.weather import LEVELS, Capture
+from manas.data.weather.scene import climates_of
+from manas.errors import ManasError, nearest
+
+WeatherName = Literal["rain", "snow", "noise"]
+
+_OF_WEATHER = ("photographs", "family", "nested", "capture")
+_OF_PAIRS = ("layout", "side", "allow", "exclusions")
+
+
+class SourceConfig(BaseModel):
+    """One source: weather on clean photographs, or a folder of pairs.
+
+    Attributes:
+        task: the task that its samples belong to, a tower of the network.
+        weight: how often it is drawn from, beside the other sources.
+        weather: generated on `photographs`.
+        photographs: ``builtin``, or a folder of clean photographs.
+        levels: of the generated weather, or those of the pairs to take; all unless given.
+        family: of the generated rain: ``falling``, ``crossing`` or ``mixed`` (`manas.data.weather.degrade`).
+            Mixed covers more: networks trained on it restore Rain100L and Rain100H better, too.
+        nested: heavier levels hold the streaks of the lighter ones; else each is drawn for itself.
+        capture: sensor noise and JPEG marks on the generated versions.
+        pairs: a folder of clean and degraded images, instead of generated weather; or a list of pairs, a
+            ``.txt`` file; or ``{clean: folder, LEVEL: folder, ...}``.
+        layout: of the pairs, where it is not recognised (`manas.data.archives.layouts.LAYOUTS`).
+        side: of the degraded half, where files have two halves and neither layout nor vote is right.
+        allow: kinds of `manas.data.archives.Problem` whose files are left out instead of being an error.
+        exclusions: leaves the backgrounds of a published test set out of its training set.
+        exclude: folders of pairs or photographs whose backgrounds are left out, found by what they show.
+        augment: what training does with a crop: ``mirror`` mirrors it left to right or leaves it, ``eightfold``
+            flips and turns it, ``none`` leaves it. Unless given, pairs are mirrored, because rain turned on its
+            side is no rain, and photographs are turned before weather falls on them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    weight: int = Field(1, ge=1, le=1000)
+    weather: WeatherName | None = None
+    photographs: str = "builtin"
+    levels: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    family: str = "mixed"
+    nested: bool = True
+    capture: Capture = Capture()
+    pairs: str | dict[str, str] | None = None
+    layout: str | None = None
+    side: Half | None = None
+    allow: tuple[Kind, ...] = ()
+    exclusions: bool = True
+    exclude: tuple[str, ...] = ()
+    augment: Augment | None = Field(None, validate_default=True)
+
+    @field_validator("augment")
+    @classmethod
+    def _of_its_kind(cls, augment: Augment | None, before: ValidationInfo) -> Augment:
+        """The default is resolved, so that a written configuration says what was done."""
+        return augment or ("mirror" if before.data.get("weather") is None else "eightfold")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> SourceConfig:
+        if (self.weather is None) == (self.pairs is None):
+            raise ManasError(f"the source for {self.task!r} needs either 'weather' or 'pairs'")
+        kinds = ("generated weather", "pairs") if self.weather is None else ("pairs", "generated weather")
+        fields = type(self).model_fields
+        foreign = [
+            name
+            for name in (_OF_WEATHER if self.weather is None else _OF_PAIRS)
+            if getattr(self, name) != fields[name].default  # a written configuration names all of them
+        ]
+        if foreign:
+            raise ManasError(f"{', '.join(foreign)} is for {kinds[0]}, not for {kinds[1]}; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _sound_weather(self) -> SourceConfig:
+        levels = self.levels or ()
+        if len(set(levels)) != len(levels):
+            raise ManasError(f"a level is named twice in {', '.join(levels)}; name each once")
+        if self.weather is None:
+            return self
+        climates_of(self.weather, self.family)
+        unknown = [level for level in levels if level not in LEVELS]
+        if unknown:
+            raise ManasError(
+                f"levels: no generated weather is called {unknown[0]!r}; {nearest(unknown[0], LEVELS)}"
+            )
+        return self
+
+    def open(self, versions: int, cache: Cache) -> Source:
+        """The source, for training, with `versions` degradations a background."""
+        return self._open_pairs(versions, cache) if self.weather is None else self._generated(versions, cache)
+
+    def _generated(self, versions: int, cache: Cache) -> GeneratedSource:
+        assert self.weather is not None
+        assert self.augment is not None
+        builtin = self.photographs == "builtin"
+        found = builtin_photographs("training") if builtin else photographs_in(Path(self.photographs))
+        left = excluding({name: Picture(path) for name, path in found.items()}, self.exclude, self.photographs)
+        generation = Generation(self.weather, self.levels or LEVELS, self.family, self.nested, self.capture)
+        photographs = [found[name] for name in left.kept]
+        return GeneratedSource(photographs, generation, versions, cache, left.notes, augment=self.augment)
+
+    def _open_pairs(self, versions: int, cache: Cache) -> PairedSource:
+        assert self.pairs is not None  # as the validators saw to
+        assert self.augment is not None
+        archive = read_archive(
+            self.pairs,
+            layout=self.layout,
+            side=self.side,
+            levels=self.levels,
+            allow=self.allow,
+            exclusions=self.exclusions,
+        )
+        clean = {scene.name: scene.clean for scene in archive.scenes}
+        left = excluding(clean, self.exclude, str(archive.root))
+        kept = set(left.kept)
+        scenes = tuple(scene for scene in archive.scenes if scene.name in kept)
+        rest = replace(archive, scenes=scenes, notes=archive.notes + left.notes)
+        return PairedSource(rest, versions, cache, augment=self.augment)

@@ -1,0 +1,162 @@
+"""Sources: where the degraded versions of a background come from.
+
+A source has backgrounds, known by an identity, and gives for each a clean crop and K degraded versions of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from manas.data.archives import Archive, Picture, Scene
+from manas.data.archives.checks import Size, size_of, sizes_in_headers
+from manas.data.dataset.augmentation import AUGMENTATIONS, Augment
+from manas.data.dataset.cache import Cache
+from manas.data.images import as_floats
+from manas.data.weather import LEVELS, Capture, degrade, depth_ramp, scale_of
+from manas.errors import ManasError
+
+IDENTIFYING_BYTES = 1 << 16
+
+
+class Crop(NamedTuple):
+    """One background as it is trained on: float32 in [0, 1]."""
+
+    clean: np.ndarray  # (P, P, 3)
+    degraded: np.ndarray  # (K, P, P, 3)
+
+
+class Source(Protocol):
+    """What the data set asks of a source."""
+
+    identities: list[str]
+    notes: tuple[str, ...]  # sentences on what was decided about its files
+    sizes: Mapping[str, Size]  # (width, height) of each background, by the name of its file
+
+    def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
+        """A random crop of background `index` with its degraded versions, augmented or not."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What is generated on photographs; see `manas.data.weather.degrade`."""
+
+    weather: str
+    levels: tuple[str, ...] = LEVELS
+    family: str = "falling"
+    nested: bool = True
+    capture: Capture = Capture()
+
+
+class GeneratedSource:
+    """Weather on clean photographs. The background is augmented before it rains: rain keeps falling down."""
+
+    def __init__(
+        self,
+        photographs: Sequence[Path],
+        generation: Generation,
+        versions: int,
+        cache: Cache,
+        notes: tuple[str, ...] = (),
+        *,
+        augment: Augment = "eightfold",
+    ):
+        _require_levels(len(generation.levels), versions, f"the generated {generation.weather}")
+        self.photographs, self.notes = photographs, notes
+        sizes, problems = sizes_in_headers(photographs)
+        if problems:
+            raise ManasError(str(problems[0]))
+        self.sizes: Mapping[str, Size] = {str(path): size for path, size in sizes.items()}
+        self.identities = [identity(path) for path in photographs]
+        self.generation, self.versions, self.cache = generation, versions, cache
+        self.augmentation = AUGMENTATIONS[augment]
+
+    def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
+        path = self.photographs[index]
+        image = self.cache.read(path)
+        top, left = _corner(image, patch, rng)
+        clean = as_floats(image[top : top + patch, left : left + patch])
+        clean = self.augmentation(clean[None], rng)[0] if augment else clean
+        fall = self.generation
+        fallen = degrade(
+            clean,
+            fall.weather,
+            _drawn(fall.levels, self.versions, rng),
+            seed=int(rng.integers(1 << 63)),
+            family=fall.family,
+            nested=fall.nested,
+            depth=depth_ramp(image.shape[0], fall.weather)[top : top + patch],
+            # Between particles as on a small picture and those of the whole photograph: a crop of a large
+            # photograph stands for both.
+            scale=scale_of(*image.shape[:2]) ** rng.random(),
+        )
+        return Crop(clean, fall.capture.of(fallen.degraded, rng))
+
+
+class PairedSource:
+    """Clean and degraded pictures of the same scenes, augmented together: their weather turns with them."""
+
+    def __init__(self, archive: Archive, versions: int, cache: Cache, *, augment: Augment = "mirror"):
+        fewest = min(archive.scenes, key=lambda scene: len(scene.degraded))
+        _require_levels(len(fewest.degraded), versions, f"{archive.root}: scene {fewest.name!r}")
+        self.scenes, self.notes = archive.scenes, archive.notes
+        self.sizes: Mapping[str, Size] = {
+            str(scene.clean): size_of(scene.clean, archive.sizes)
+            for scene in self.scenes
+            if scene.clean.path in archive.sizes
+        }
+        self.identities = [identity(scene.clean.path) for scene in self.scenes]
+        self.versions, self.cache = versions, cache
+        self.augmentation = AUGMENTATIONS[augment]
+
+    def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
+        scene = self.scenes[index]
+        clean = scene.clean.read(self.cache.read)
+        top, left = _corner(clean, patch, rng)
+        pictures = [scene.degraded[level] for level in _drawn(tuple(scene.degraded), self.versions, rng)]
+        images = [clean, *(self._like(clean, picture, scene) for picture in pictures)]
+        crops = np.stack([image[top : top + patch, left : left + patch] for image in images])
+        crops = as_floats(self.augmentation(crops, rng) if augment else crops)
+        return Crop(crops[0], crops[1:])
+
+    def _like(self, clean: np.ndarray, picture: Picture, scene: Scene) -> np.ndarray:
+        image = picture.read(self.cache.read)
+        if image.shape != clean.shape:
+            raise ManasError(
+                f"{picture}: {image.shape[1]}x{image.shape[0]}, but its clean image {scene.clean} is "
+                f"{clean.shape[1]}x{clean.shape[0]}; pairs must have one size"
+            )
+        return image
+
+
+def identity(path: Path) -> str:
+    """What makes a background the same in two sources: the size of its file and how its bytes begin."""
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(IDENTIFYING_BYTES)
+        return f"{path.stat().st_size}-{hashlib.blake2b(beginning, digest_size=16).hexdigest()}"
+    except OSError as error:
+        raise ManasError(f"{path}: cannot be read ({error.strerror}); replace it or leave it out") from error
+
+
+def _require_levels(available: int, versions: int, where: str) -> None:
+    if available < versions:
+        raise ManasError(
+            f"{where} has {available} degraded version(s) of a background, but data.versions is {versions}; "
+            f"set data.versions={available}"
+        )
+
+
+def _drawn(levels: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    """`count` of the levels, in their order."""
+    return [levels[place] for place in sorted(rng.permutation(len(levels))[:count])]
+
+
+def _corner(image: np.ndarray, patch: int, rng: np.random.Generator) -> tuple[int, int]:
+    height, width = image.shape[:2]
+    return int(rng.integers(height - patch + 1)), int(rng.integers(width - patch + 1))

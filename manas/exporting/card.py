@@ -1,0 +1,269 @@
+"""The model card: what a model file says about itself, for the people who are given it.
+
+Everything in it is read from the file or derived from what is; what the file does not say is called unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import ValidationError
+from torch import nn
+
+from manas.architecture.decided import Decided
+from manas.architecture.registry import kind_of
+from manas.architecture.space import SearchSpace
+from manas.cost.table import costs
+from manas.data.dataset.source_config import SourceConfig
+from manas.data.weather import Capture
+from manas.errors import ManasError
+from manas.evaluation.results import Evaluation, summarised
+from manas.evaluation.tables import Table
+from manas.files import replacing
+from manas.reporting.left_out import left_out_of
+from manas.reporting.size import size
+from manas.restoration.model_file import ModelDescription, load_model
+from manas.restoration.network import RestorationSpace
+
+COUNTED_AT = (3, 64, 64)
+SHORTEST_PAPER = 37_500  # steps: experiments/configs/paper/drn_rain100l.yaml
+UNKNOWN = "Unknown: the file does not say."
+VALIDATION = (
+    "Validation while training: mean PSNR-Y of the blind output in dB, on crops of backgrounds that were kept "
+    "apart from those trained on"
+)
+# Of the training's summary: what stands in other sections, or in a sentence.
+ELSEWHERE = {"parameters", "macs", "input", "validation", "steps_left_out", "broken_gradients"}
+
+USE = """\
+    manas restore photo.jpg -o restored --model {name}
+
+```python
+import manas
+
+restorer = manas.Restorer.load("{name}")
+restored = restorer(picture)  # a PIL image, an array (H, W, 3) or a tensor (B, 3, H, W); the same comes back
+```"""
+
+LICENCE = """\
+Of the weights: unknown, the file names none; ask whoever gave it to you, and mind the licences of the training
+images. Of the program manas: Apache-2.0."""
+
+
+def write_card(
+    source: str | Path,
+    out: str | Path,
+    *,
+    evaluation: str | Path | None = None,
+    space: type[SearchSpace] | None = None,
+) -> Path:
+    """Writes the model card in Markdown; the file is complete or not there.
+
+    Args:
+        source: ``model.safetensors``.
+        out: ends in ``.md``.
+        evaluation: scores that ``manas evaluate --csv`` wrote.
+        space: the class of a space that no entry point names.
+
+    Raises:
+        ManasError: for a file that is no model, or scores that cannot be read or are of another model.
+    """
+    source, out = Path(source), Path(out)
+    network, description = load_model(source, space=space)
+    scored = _scores_of(source, Path(evaluation)) if evaluation else None
+    text = "\n\n".join(_sections(source, network, description, scored)) + "\n"
+    with replacing(out) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    return out
+
+
+def _scores_of(source: Path, path: Path) -> Evaluation:
+    """Scores of the model `source`, as far as the file says of which they are."""
+    scored = Evaluation.from_csv(path)
+    if scored.model and not _same_file(Path(scored.model), source):
+        raise ManasError(f"{path}: scores of {scored.model}, not of {source.name}; give those of this model")
+    return scored
+
+
+def _same_file(named: Path, source: Path) -> bool:
+    """Whether scores of `named` are of `source`; by the name alone where the file is no longer there."""
+    return named.samefile(source) if named.exists() else named.name == source.name
+
+
+def _sections(
+    source: Path, network: nn.Module, description: ModelDescription, scored: Evaluation | None
+) -> Iterator[str]:
+    tasks = ", ".join(_space(description).towers)
+    yield f"# Restoration network: {tasks}"
+    yield _identity(source)
+    yield from ("## Architecture", _architecture(network, description))
+    yield from ("## Training", _listed(_training(description)))
+    yield from ("## Training images", _listed(_images(description)))
+    yield from ("## Scores", *_scores(description, scored))
+    yield from ("## Limits", _listed(_limits(description, scored)))
+    yield from ("## Use", USE.format(name=source.name))
+    yield from ("## Licence", LICENCE)
+
+
+def _space(description: ModelDescription) -> RestorationSpace:
+    return cast("RestorationSpace", description.genotype.space)  # as every model file's is
+
+
+def _identity(source: Path) -> str:
+    content = source.read_bytes()
+    return (
+        f"RGB images of any size in, restored images of that size out. {_code(source.name)}, {len(content):,} "
+        f"bytes, SHA-256 {_code(hashlib.sha256(content).hexdigest())}."
+    )
+
+
+def _architecture(network: nn.Module, description: ModelDescription) -> str:
+    space = _space(description)
+    rows = tuple(
+        (task, _kind(tower), f"{_parameters(network, task):,}", _chosen(_choices(description, task)))
+        for task, tower in space.towers.items()
+    )
+    joined = "One tower: the blind output is its own."
+    if len(space.towers) > 1:
+        joined = f"Stitches between the towers: {space.stitch}. Fusion into the blind output: {space.fusion}."
+        searched = [label for label in ("stitch", "fusion") if getattr(space, label) == "searched"]
+        found = "; ".join(f"{label}: {_chosen(_choices(description, label))}" for label in searched)
+        joined += f" Found by search: {found}." if found else ""
+    caption = f"{size(costs(network, COUNTED_AT))}. {joined}"
+    return Table(caption, ("tower", "space", "parameters", "choices"), rows).to_markdown().rstrip()
+
+
+def _parameters(network: nn.Module, task: str) -> int:
+    return sum(parameter.numel() for parameter in network.get_submodule(f"towers.{task}").parameters())
+
+
+def _kind(tower: SearchSpace) -> str:
+    return kind_of(type(tower.space if isinstance(tower, Decided) else tower))
+
+
+def _choices(description: ModelDescription, part: str) -> list[str]:
+    """What was chosen in a part of the network; of a tower that was given, what it was given with."""
+    tower = _space(description).towers.get(part)
+    if isinstance(tower, Decided):
+        return list(tower.chosen.values())
+    choices = description.genotype.choices.items()
+    return [name for label, name in choices if label.split("/")[0] == part]
+
+
+def _chosen(names: list[str]) -> str:
+    """How often each candidate was chosen."""
+    counts = Counter(names)
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "made by hand"
+
+
+def _training(description: ModelDescription) -> Iterator[str]:
+    said = {key: value for key, value in description.training.items() if key not in ELSEWHERE}
+    yield from _facts(said)
+    yield from map(_code, left_out_of(description.training))
+    for task, found in description.genotype.provenance.items():
+        if isinstance(found, Mapping):
+            yield f"architecture of {_code(task)}: {'; '.join(_facts(found)) or 'unknown'}"
+
+
+def _facts(said: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in said.items():
+        if isinstance(value, str | int | float):
+            yield f"{_code(key)}: {_code(value)}"
+
+
+def _images(description: ModelDescription) -> Iterator[str]:
+    for task, source in _sources(description):
+        yield f"{_code(task)}: {_told(_parsed(source), source)}"
+    if description.degradations:
+        yield "how many images: unknown, the file does not say"
+
+
+def _sources(description: ModelDescription) -> Iterator[tuple[str, Any]]:
+    for task, sources in description.degradations.items():
+        yield from ((task, source) for source in (sources if isinstance(sources, list) else [sources]))
+
+
+def _parsed(source: Any) -> SourceConfig | None:
+    """A source as this version configures it; files of others may hold anything."""
+    try:
+        return SourceConfig.model_validate(source)
+    except ValidationError:
+        return None
+
+
+def _told(source: SourceConfig | None, written: Any) -> str:
+    if source is None:
+        return _code(json.dumps(written))
+    levels = f"levels {', '.join(source.levels)}" if source.levels else "all levels"
+    share = f"; drawn with weight {source.weight}" if source.weight != 1 else ""
+    left_out = ", ".join(_code(Path(folder).name) for folder in source.exclude)
+    share += f"; without the backgrounds of {left_out}" if left_out else ""
+    if source.weather is None:
+        roots = [source.pairs] if isinstance(source.pairs, str) else (source.pairs or {}).values()
+        return f"pairs of {', '.join(_code(Path(root).name) for root in roots)}, {levels}{share}"
+    family = f" of the family {source.family}" if source.weather == "rain" else ""
+    return f"generated {source.weather}{family}, {levels}, on photographs {_photographs(source)}{share}"
+
+
+def _photographs(source: SourceConfig) -> str:
+    if source.photographs == "builtin":
+        return "that ship with scikit-image"
+    return f"of the folder {_code(Path(source.photographs).name)}"
+
+
+def _scores(description: ModelDescription, scored: Evaluation | None) -> Iterator[str]:
+    validation = description.training.get("validation")
+    if isinstance(validation, Mapping):
+        rows = tuple(
+            (name.partition("/")[2] or "all", f"{value:.2f}")
+            for name, value in validation.items()
+            if isinstance(value, int | float)
+        )
+        yield Table(VALIDATION, ("task", "PSNR"), rows).to_markdown().rstrip()
+    else:
+        yield f"Validation while training. {UNKNOWN}"
+    if scored is None:
+        yield "No evaluation was given for this card."
+        return
+    model = _code(Path(scored.model).name) if scored.model else "a model that the file of scores does not name"
+    yield f"Scores of {model}."
+    yield scored.to_markdown().rstrip()
+
+
+def _limits(description: ModelDescription, scored: Evaluation | None) -> Iterator[str]:
+    tasks = ", ".join(_code(task) for task in _space(description).towers)
+    yield f"Its towers are for {tasks}. What it does to anything else, or to a clean image, is unknown."
+    yield from _limits_of_images(description)
+    steps = description.training.get("steps")
+    if isinstance(steps, int) and steps < SHORTEST_PAPER:
+        yield f"Trained for {steps:,} steps; the shortest of the papers' protocols has {SHORTEST_PAPER:,}."
+    if scored is None:
+        yield "No score on images that are not of its training is known; evaluate it on yours."
+        return
+    for label, images in scored.parts:
+        summary = summarised(images)
+        before, after = summary.degraded_psnr, summary.restored_psnr
+        if before and after.mean < before.mean:
+            yield f"It makes {_code(label)} worse: {before.mean:.2f} dB become {after.mean:.2f} dB."
+
+
+def _limits_of_images(description: ModelDescription) -> Iterator[str]:
+    sources = [_parsed(source) for _, source in _sources(description)]
+    if sources and all(source and source.weather for source in sources):
+        yield "Trained on generated weather alone. Real weather differs; how well it restores that is unknown."
+        if all(source and source.capture == Capture() for source in sources):
+            yield "No sensor noise and no JPEG marks were added to its training images."
+
+
+def _listed(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) or UNKNOWN
+
+
+def _code(value: Any) -> str:
+    """Literal text: what a file from someone else says is not markup."""
+    return f"`{' '.join(str(value).replace('`', '′').split())}`"

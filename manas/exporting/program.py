@@ -1,0 +1,158 @@
+"""A trained network as a `torch.export` program, a file that torch runs without this package.
+
+What every export has in common is here too: the function that is exported, and the check that it is the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.fx.experimental._config
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+import manas
+from manas.architecture.space import SearchSpace
+from manas.errors import ManasError
+from manas.files import replacing
+from manas.inference.restorer import Restorer
+from manas.inference.tiling import crop_to, pad_to_multiple
+from manas.inference.traits import OneOutput
+from manas.restoration.network import size_multiple_of
+
+INPUT, OUTPUT = "image", "restored"
+SIDES = {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}
+KEY = "manas"  # under which an exported file says where it comes from
+DESCRIPTION = f"{KEY}.json"  # the same in a program, which holds files
+
+TOLERANCE = 1e-4  # of values in [0, 1]; rounding makes some 1e-6
+TESTED = "2.13"  # torch, whose private names export needs
+CHECKED = ((1, 37, 53), (2, 5, 71), (3, 1, 1))  # images, height, width: odd, and less than a network's multiple
+
+
+class Exported(nn.Module):
+    """The function that is exported: images (B, 3, H, W) in [0, 1], of any size -> the same, restored."""
+
+    def __init__(self, network: nn.Module, task: str | None):
+        super().__init__()
+        # Traced in another order of memory, a network asks for images that are wider than its padding.
+        contiguous = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.output = OneOutput(contiguous, task)
+        self.multiple = size_multiple_of(network)
+
+    def forward(self, image: Tensor) -> Tensor:
+        restored = self.output(pad_to_multiple(image, self.multiple))
+        return crop_to(restored, *image.shape[-2:]).clamp(0, 1)
+
+
+def export_program(
+    source: str | Path,
+    out: str | Path,
+    *,
+    task: str | None = None,
+    space: type[SearchSpace] | None = None,
+) -> float:
+    """Writes a program that `torch.export.load` reads; the file is complete or not there.
+
+    Args:
+        source: ``model.safetensors``.
+        out: ends in ``.pt2``. It takes images (B, 3, H, W) in [0, 1] of any size; the file ``manas.json`` in it
+            says where it comes from.
+        task: the tower whose output is taken; None takes the fused, blind one.
+        space: the class of a space that no entry point names.
+
+    Returns:
+        By how much it differs from the `Restorer`, at most, over the images of `CHECKED`.
+
+    Raises:
+        ManasError: for a file that is no model, an unknown task, a torch that cannot export so, or a program
+            that differs by more than `TOLERANCE`.
+    """
+    restorer = restorer_of(source, task, space)
+    with quietly(), replacing(Path(out)) as unfinished:
+        torch.export.save(traced(restorer), unfinished, extra_files={DESCRIPTION: origin(restorer)})
+        return require_equal(torch.export.load(unfinished).module(), restorer, out)
+
+
+def restorer_of(source: str | Path, task: str | None, space: type[SearchSpace] | None) -> Restorer:
+    """What an exported file must do the same as: the restorer of whole images in float32 on the CPU."""
+    return Restorer.load(source, space=space, task=task, device="cpu", precision="float32", tile=None)
+
+
+def traced(restorer: Restorer) -> ExportedProgram:
+    """The program of a restorer, for any number of images of any size.
+
+    Raises:
+        ManasError: where torch lacks what is needed for that.
+    """
+    example = torch.zeros(2, 3, 45, 67)
+    _require(torch.fx.experimental._config, "backed_size_oblivious")
+    # Tracing would take a scale of one pixel for a case of its own, and refuse images that are that small.
+    whole = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    with whole, torch.no_grad():
+        exported = Exported(restorer.network, restorer.task).eval()
+        program = torch.export.export(exported, (example,), dynamic_shapes={INPUT: SIDES})
+    _require(program, "_guards_code")
+    program._guards_code = []  # what is left of these cases: guesses at the order of a convolution's memory
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # names files of this machine
+    return program
+
+
+def _require(holder: object, name: str) -> None:
+    """Torch promises no private name: older versions lack these, and later ones may."""
+    if not hasattr(holder, name):
+        raise ManasError(
+            f"torch {torch.__version__} has no {name}, which export needs; it is tested with torch {TESTED}: "
+            "install the version of constraints.txt"
+        )
+
+
+def origin(restorer: Restorer) -> str:
+    """JSON that says where an exported file comes from: the model's description, the versions, and the task,
+    which is null for the fused, blind output.
+    """
+    described = restorer.description.model_dump(mode="json")
+    versions = {"manas": manas.__version__, "torch": torch.__version__}
+    return json.dumps(described | {"task": restorer.task, "exported_with": versions})
+
+
+def require_equal(run: Callable[[Tensor], Tensor], restorer: Restorer, out: str | Path) -> float:
+    """The largest difference between `run` and the restorer over images of `CHECKED`, of uniform noise.
+
+    Raises:
+        ManasError: if it is more than `TOLERANCE`, or a shape is another.
+    """
+    generator = torch.Generator().manual_seed(0)
+    largest = torch.zeros(())
+    for images, height, width in CHECKED:
+        image = torch.rand(images, 3, height, width, generator=generator)
+        expected, given = restorer(image), run(image)
+        if given.shape != expected.shape:
+            raise ManasError(f"{out}: not written: gives {tuple(given.shape)} for {tuple(expected.shape)}")
+        largest = torch.maximum(largest, (given - expected).abs().max())  # NaN stays NaN
+    if not largest <= TOLERANCE:
+        raise ManasError(
+            f"{out}: not written: off by {float(largest):.1e} of [0, 1], more than {TOLERANCE:.0e}; "
+            "export with the versions of constraints.txt, and report it if it stays"
+        )
+    return float(largest)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keeps torch's warnings and log away: they are about itself, and what is exported is checked."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
