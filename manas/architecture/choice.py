@@ -204,6 +204,11 @@ def choices_of(network: nn.Module) -> list[Choice]:
     return [module for module in network.modules() if isinstance(module, Choice)]
 
 
+def probabilities_of(network: nn.Module) -> dict[str, Tensor]:
+    """(K,) probabilities by label."""
+    return {choice.label: choice.probabilities() for choice in choices_of(network)}
+
+
 def architecture_parameters(network: nn.Module) -> list[nn.Parameter]:
     """The alphas; disjoint from `weight_parameters`, complete together."""
     return [choice.alpha for choice in choices_of(network)]

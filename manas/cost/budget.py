@@ -11,9 +11,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, relu
 
+from manas.architecture.choice import probabilities_of
 from manas.cost.table import CostTable, Metric
 from manas.errors import ManasError
-from manas.searching.objectives import probabilities_of
 
 COUNTS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 SECONDS = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -83,8 +83,8 @@ class Pressure:
     the expected cost: as long as the derived network is too dear, something presses.
     """
 
-    def __init__(self, table: CostTable, limit: float, rate: float, device: torch.device):
-        self.table, self.limit, self.rate = table, limit, rate
+    def __init__(self, table: CostTable, budget: BudgetConfig, device: torch.device):
+        self.table, self.limit, self.rate = table, budget.limit, budget.rate
         self.multiplier = torch.zeros((), device=device)
 
     def loss(self, network: nn.Module) -> Tensor:
@@ -104,3 +104,14 @@ class Pressure:
         chosen = {label: one_hot(p.argmax(), len(p)).to(p) for label, p in probabilities.items()}
         derived = self.table.expected(chosen)
         return (expected + relu(derived - expected).detach()) / self.limit - 1
+
+
+def amount(cost: float, metric: Metric) -> str:
+    """A cost with its unit: ``1.93 G MACs``, ``1.50 M parameters``, ``40.0 ms``."""
+    if metric == "latency":
+        return f"{cost * 1e3:.3g} ms"
+    name = "MACs" if metric == "macs" else metric
+    for factor, unit in ((1e9, "G "), (1e6, "M "), (1e3, "k ")):
+        if cost >= factor:
+            return f"{cost / factor:.4g} {unit}{name}"
+    return f"{cost:.0f} {name}"

@@ -91,15 +91,10 @@ def second_order(
     return [added(a, b) for a, b in zip(direct, through, strict=True)], terms
 
 
-def descend(
-    gradients: Sequence[Tensor | None],
-    parameters: Sequence[nn.Parameter],
-    descent: Descent,
-    process: Process,
-) -> Tensor:
-    """One step of one group of parameters; returns the norm of the averaged gradient."""
-    averaged = process.average(gradients, parameters)
-    for parameter, gradient in zip(parameters, averaged, strict=True):
+def descend(gradients: Sequence[Tensor | None], descent: Descent, process: Process) -> Tensor:
+    """One step of the parameters of a descent; returns the norm of the averaged gradient."""
+    averaged = process.average(gradients, descent.parameters)
+    for parameter, gradient in zip(descent.parameters, averaged, strict=True):
         parameter.grad = None if gradient is None else laid_out_as(parameter, gradient)
     return descent.step()
 

@@ -17,18 +17,23 @@ from manas.cost.budget import Pressure
 from manas.data.dataset.backgrounds import Batch
 from manas.relaxations.base import Mean, Relaxation, scheduled
 from manas.relaxations.smoothing import perturb
+from manas.reporting.drawing.figure import raster
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.bilevel import Forward, Gradients, Loss, added, descend, first_order, second_order
-from manas.searching.health import dominant_eigenvalue
-from manas.searching.judge import Judge
-from manas.searching.loop import SupernetSearch
+from manas.searching.config import SearchConfig
+from manas.searching.eigenvalue import dominant_eigenvalue
+from manas.searching.method import SupernetSearch
 from manas.searching.objectives import beta_decay, complexity, indecision
 from manas.searching.perturbation import PerturbationConfig, Projected, select_by_perturbation
-from manas.searching.setting import Setting
+from manas.searching.review import Review
+from manas.searching.verdict import verdict
+from manas.training.distributed import Process
 from manas.training.guard import LeftOut
 from manas.training.optimiser import Descent
-from manas.training.step import Terms, total
+from manas.training.run import RunDirectory
+from manas.training.schedule import set_rate
+from manas.training.step import Terms, named, total
 
 WEIGHTS, ALPHAS = 0, 1  # the two draws of a step
 
@@ -36,49 +41,47 @@ WEIGHTS, ALPHAS = 0, 1  # the two draws of a step
 class GradientSearch(SupernetSearch):
     """The search whose architecture is in alphas, which descend on held backgrounds."""
 
-    def __init__(self, setting: Setting):
-        super().__init__(setting)
-        config = self.config
-        self.alphas = architecture_parameters(self.network)
+    def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
+        super().__init__(config, process, directory)
         names = [f"alphas of {choice.label}" for choice in self.choices]
-        alphas = config.alphas.build([{"params": self.alphas, "param_names": names}])
-        self.alpha_descent = Descent(alphas, self.learner.statistics, config.alphas.clip)
-        self.objective = self.learner.objective
-        device = self.process.device
-        self.table = setting.table.to(device)
+        parameters = architecture_parameters(self.network)
+        alphas = config.alphas.build([{"params": parameters, "param_names": names}])
+        self.alphas = Descent(alphas, self.weights.statistics, config.alphas.clip)
+        self.table = self.architectures.table.to(process.device)
         self.dearest = self.table.dearest()
-        self.pressure = (
-            Pressure(self.table, config.budget.limit, config.budget.rate, device) if config.budget else None
-        )
-        self.judge = Judge(setting, self.network)
+        self.pressure = Pressure(self.table, config.budget, process.device) if config.budget else None
+        self.review = Review(self.network, self.data, self.architectures, config)
         self.norms: list[Tensor] = []  # of the gradients of the alphas, in this epoch
 
-    # The steps ------------------------------------------------------------------------------------------------
+    def begin(self, step: int) -> None:
+        """Opens the streams of both parts of the backgrounds."""
+        super().begin(step)
+        self.held = self.data.for_alphas(max(0, step - self.config.first_alpha_step))
 
     def step(self, step: int) -> Terms:
         """The alphas on held backgrounds, then the weights on kept ones; or both at once."""
-        kept = next(self.batches["kept"])
-        self.learner.set_rate(step)
+        kept = next(self.kept)
+        set_rate(self.weights.optimiser, self.config.schedule.factor(step, self.config.total_steps))
         if step < self.config.first_alpha_step:
             return self._weight_step(kept, step)
         if self.config.order == "single":
             return self._single_step(kept, step)
-        return self._alpha_step(next(self.batches["held"]), kept, step) | self._weight_step(kept, step)
+        return self._alpha_step(next(self.held), kept, step) | self._weight_step(kept, step)
 
     def _weight_step(self, kept: Batch, step: int) -> Terms:
         relaxation, smoothing = self._relax(step, WEIGHTS), self.config.smoothing
         if smoothing:
             moment, loss = self._moment(step, WEIGHTS), self._loss(kept, step, training=True)
             perturb(self.network, relaxation, smoothing, moment, lambda: loss(self.network)[0], self.process)
-        return self.learner.step(kept, step)
+        return self.weight_step(self.network, self.weights, kept, step / self.config.total_steps)
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:
         relaxation, training = self._relax(step, ALPHAS), self.config.alpha_statistics == "batch"
         if self.config.order == "second":
             gradients, terms = second_order(
                 self.network,
-                self.learner.descent.optimiser,
-                self.alphas,
+                self.weights.optimiser,
+                self.alphas.parameters,
                 self._loss(kept, step, training=True),
                 self._loss(held, step, training=training),
                 self.process,
@@ -87,21 +90,22 @@ class GradientSearch(SupernetSearch):
             gradients, terms = first_order(
                 lambda part: self._loss(part, step, training=training)(self.network),
                 held.split(self.config.accumulate),
-                self.alphas,
+                self.alphas.parameters,
             )
         return self._alphas_descend(gradients, terms, relaxation, step)
 
     def _single_step(self, kept: Batch, step: int) -> Terms:
         """One backward pass for weights and alphas (one-level optimisation)."""
-        relaxation, weights = self._relax(step, WEIGHTS), self.learner.weights
+        relaxation, weights = self._relax(step, WEIGHTS), self.weights.parameters
         gradients, terms = first_order(
             lambda part: self._loss(part, step, training=True)(self.network),
             kept.split(self.config.accumulate),
-            [*weights, *self.alphas],
+            [*weights, *self.alphas.parameters],
         )
         # The weights come first: their step takes the running statistics back where their gradient is broken.
-        of_weights = self.learner.descend(gradients[: len(weights)], {})
-        return self._alphas_descend(gradients[len(weights) :], terms, relaxation, step) | of_weights
+        norm = descend(gradients[: len(weights)], self.weights, self.process)
+        of_alphas = self._alphas_descend(gradients[len(weights) :], terms, relaxation, step)
+        return of_alphas | {"weights/gradient": norm}
 
     def _loss(self, batch: Batch, step: int, *, training: bool) -> Callable[[Forward], Loss]:
         """The objective on a batch as a function of the network, which it puts into the mode for it."""
@@ -115,14 +119,14 @@ class GradientSearch(SupernetSearch):
     def _alphas_descend(self, gradients: Gradients, terms: Terms, relaxation: Relaxation, step: int) -> Terms:
         """One step of the alphas on these gradients and those of what they pay for by themselves."""
         own = self._architecture_losses(relaxation, step / self.config.total_steps)
-        of_own = torch.autograd.grad(total(own), self.alphas, allow_unused=True)
+        of_own = torch.autograd.grad(total(own), self.alphas.parameters, allow_unused=True)
         gradients = [added(a, b) for a, b in zip(gradients, of_own, strict=True)]
-        norm = descend(gradients, self.alphas, self.alpha_descent, self.process)
+        norm = descend(gradients, self.alphas, self.process)
         self.norms.append(norm.detach())
         if self.pressure:
             self.pressure.adapt(self.network)
             own["multiplier"] = self.pressure.multiplier
-        return {f"alphas/{name}": term for name, term in (terms | own | {"gradient": norm}).items()}
+        return named("alphas", terms | own | {"gradient": norm})
 
     def _architecture_losses(self, relaxation: Relaxation, progress: float) -> dict[str, Tensor]:
         config = self.config
@@ -145,41 +149,50 @@ class GradientSearch(SupernetSearch):
         relax(self.network, relaxation)
         return relaxation
 
-    # The epochs -----------------------------------------------------------------------------------------------
-
-    def end_epoch(self, epoch: int, tracker: Tracker) -> str:
+    def judge(self, epoch: int, tracker: Tracker) -> str:
         """Health, genotype and drawing of the epoch, without the noise of the relaxation."""
         relax(self.network, self._mean(epoch))
         gradient = float(torch.stack(self.norms).mean()) if self.norms else None
         self.norms = []
-        line = self.judge.end_epoch(epoch, tracker, gradient, self._eigenvalue(epoch))
-        self.ended = self.judge.stop is not None
-        return line
+        tracker.scalars(self.ends[epoch], self.review.add(epoch, gradient, self._eigenvalue(epoch)))
+        self.ended = self.review.stop is not None
+        health = self.review.history[-1]
+        if self.process.is_first:
+            genotype = self.results.genotype(self.review.choices, epoch=epoch, **health.scores)
+            tracker.text(self.ends[epoch], "genotype", genotype.to_json())
+            tracker.image(self.ends[epoch], "genotype", raster(genotype))
+            self.results.keep(_name(epoch), genotype)
+        return f"relaxed {health.psnr_relaxed:.2f} dB, one-hot {health.psnr_one_hot:.2f} dB"
 
-    def choose(self, progress: Progress) -> Genotype:
+    def finish(self, progress: Progress) -> Genotype:
         """The genotype of the last epoch or of one that a rule asks for, or that of perturbation."""
         if isinstance(self.config.selection, PerturbationConfig):
-            choices = self._choose_by_perturbation(self.config.selection, progress)
-            relax(self.network, self._mean(self.config.epochs - 1))
-            return self.judge.finish(choices, progress)
-        return self.judge.finish(None, progress)
+            return self._finish_by_perturbation(self.config.selection, progress)
+        stop, history = self.review.stop, self.review.history
+        epoch = stop.epoch if stop else history[-1].epoch
+        early = [f"stopped early: {stop.reason}"] if stop else []
+        return self.conclude(
+            self.results.kept(_name(epoch)), [*early, *verdict(history, epoch=epoch)], progress
+        )
 
-    def steps_left_out(self) -> LeftOut:
+    def left_out(self) -> LeftOut:
         """The steps of weights and of alphas whose gradient was broken."""
-        return super().steps_left_out() + self.alpha_descent.check()
+        return super().left_out() + self.alphas.check()
 
     def state(self) -> dict[str, Any]:
-        """The alphas' optimiser, the multiplier of the budget and what was judged."""
+        """The alphas' optimiser, the multiplier of the budget and what was reviewed."""
         multiplier = self.pressure.multiplier if self.pressure else None
-        return {"alphas": self.alpha_descent.state_dict(), "multiplier": multiplier, **self.judge.state()}
+        own = {"alphas": self.alphas.state_dict(), "multiplier": multiplier}
+        return super().state() | own | self.review.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `state` returned."""
-        self.alpha_descent.load_state_dict(state["alphas"])
+        super().load_state(state)
+        self.alphas.load_state_dict(state["alphas"])
         if self.pressure:
             self.pressure.multiplier = state["multiplier"].to(self.process.device)
-        self.judge.load_state(state)
-        self.ended = self.judge.stop is not None
+        self.review.load_state(state)
+        self.ended = self.review.stop is not None
 
     def _mean(self, epoch: int) -> Mean:
         progress = (epoch + 1) / self.config.epochs
@@ -195,28 +208,40 @@ class GradientSearch(SupernetSearch):
     def _sharpness(self) -> float:
         self.network.train(self.config.alpha_statistics == "batch")
         with RestingBuffers(self.network):
-            loss, _ = self.objective(self.network, self.setting.validation[0], 1.0)
-            return dominant_eigenvalue(loss, self.alphas)
+            loss, _ = self.objective(self.network, self.data.validation[0], 1.0)
+            return dominant_eigenvalue(loss, self.alphas.parameters)
+
+    def _finish_by_perturbation(self, config: PerturbationConfig, progress: Progress) -> Genotype:
+        choices, epoch = self._choose_by_perturbation(config, progress), self.config.epochs - 1
+        relax(self.network, self._mean(epoch))
+        health = self.review.health(choices, epoch)
+        genotype = self.results.genotype(choices, epoch=epoch, selection=config.kind, **health.scores)
+        return self.conclude(genotype, verdict([health], by_alphas=False), progress)
 
     def _choose_by_perturbation(self, config: PerturbationConfig, progress: Progress) -> dict[str, str]:
         mean, training = self._mean(self.config.epochs - 1), self.config.alpha_statistics == "batch"
         steps = itertools.count(self.config.total_steps)
+        last = (self.config.total_steps - 1) / self.config.total_steps
 
         def score(kept: Mapping[str, str], missing: tuple[str, str]) -> float:
             with relaxed_by(self.network, Projected(mean, kept, missing)):
-                return self.setting.psnr(self.network, training=training)
+                return self.data.psnr(self.network, training=training)
 
         def tune(kept: Mapping[str, str]) -> None:
             for step, _ in zip(steps, range(config.tune_steps), strict=False):
                 relaxation = self.config.relaxation.at(self._moment(step, WEIGHTS), self.choices)
                 relax(self.network, Projected(relaxation, kept))
-                self.learner.step(next(self.batches["kept"]), self.config.total_steps - 1)
+                self.weight_step(self.network, self.weights, next(self.kept), last)
 
         return select_by_perturbation(
-            self.setting.forks,
+            self.architectures.forks,
             score,
             tune,
             seed=self.config.seed,
-            allowance=self.setting.allowance,
+            allowance=self.architectures.allowance,
             decided=lambda label, name: progress.say(f"{label}: {name}"),
         )
+
+
+def _name(epoch: int) -> str:
+    return f"epoch_{epoch:04d}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from manas.architecture.choice import Choice, choices_of
+from manas.architecture.choice import Choice, choices_of, probabilities_of
 from manas.cost.table import CostTable
 
 
@@ -36,11 +36,6 @@ def indecision(network: nn.Module) -> Tensor:
     groups = groups_of(network).values()
     means = [torch.cat([binary_entropy(choice) for choice in choices]).mean() for choices in groups]
     return torch.stack(means).sum()
-
-
-def probabilities_of(network: nn.Module) -> dict[str, Tensor]:
-    """(K,) probabilities by label."""
-    return {choice.label: choice.probabilities() for choice in choices_of(network)}
 
 
 def complexity(network: nn.Module, table: CostTable, dearest: float) -> Tensor:

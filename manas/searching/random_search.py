@@ -4,113 +4,110 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import nn
 
 from manas.architecture.genotype import Genotype
 from manas.cost.selection import comparable
 from manas.cost.table import measure
+from manas.device import place
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
-from manas.searching.config import RandomConfig
-from manas.searching.learner import Learner
-from manas.searching.setting import Setting, placed
-from manas.training.checkpoint import load_checkpoint, save_checkpoint
+from manas.searching.config import RandomConfig, SearchConfig
+from manas.searching.method import Method
+from manas.training.distributed import Process
 from manas.training.guard import LeftOut
 from manas.training.initialise import start
-from manas.training.numerics import make_sound, shape_of_pass
-from manas.training.step import logged
+from manas.training.run import RunDirectory
+from manas.training.schedule import set_rate
+from manas.training.step import Terms
 
 
-class RandomSearch:
+class RandomSearch(Method):
     """Draws architectures, trains each for its share of the compute, keeps the best by validation.
 
-    A run that is resumed begins the architecture in which it was interrupted again.
+    An epoch is the training of one architecture; a run that is resumed begins the interrupted one again.
     """
 
-    def __init__(self, setting: Setting, method: RandomConfig):
-        self.setting, self.config, self.process = setting, setting.config, setting.process
-        seeds = (f"{self.config.seed}/{n}" for n in range(method.candidates))
-        self.candidates = [setting.sample(random.Random(seed)) for seed in seeds]
+    def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
+        super().__init__(config, process, directory)
+        assert isinstance(config.method, RandomConfig)
+        seeds = (f"{config.seed}/{n}" for n in range(config.method.candidates))
+        self.candidates = [self.architectures.sample(random.Random(seed)) for seed in seeds]
+        self.ends = list(accumulate(self._steps()))
         self.scores: list[float] = []  # dB, of the candidates so far
+        self.left_out_before = LeftOut()  # in the trainings of the candidates so far
 
-    def run(self) -> Genotype:
-        """The search from the last candidate, if it is resumed, to the genotype."""
-        steps = self._steps()
-        done = self._resume()
-        self.setting.open()
-        first = self.process.is_first
-        with (
-            Tracker(self.setting.directory.path, step=sum(steps[:done]), enabled=first) as tracker,
-            Progress("search", sum(steps), done=sum(steps[:done]), enabled=first) as progress,
-        ):
-            for note in self.setting.backgrounds.notes:
-                progress.say(note)
-            for candidate in range(done, len(steps)):
-                self._train(candidate, steps, tracker, progress)
-            best = self._best()
-            genotype = self.setting.kept_genotype(_name(best))
-            numbers = [score for score in self.scores if not math.isnan(score)] or [math.nan]
-            low, high = min(numbers), max(numbers)
-            said = f"the best of {len(steps)} random architectures, which reach {low:.2f} to {high:.2f} dB"
-            return self.setting.finish(genotype, [said], progress)
+    def begin(self, step: int) -> None:
+        """Nothing: every candidate has a stream of its own."""
 
-    def _train(self, candidate: int, steps: list[int], tracker: Tracker, progress: Progress) -> None:
-        torch.manual_seed(self.config.seed)  # the same start for all
-        before = sum(steps[:candidate])
-        network = placed(self.config.space.network(self.candidates[candidate]), self.process)
-        start(network, self.setting.backgrounds, self.process)
-        if steps[candidate]:
-            self._learn(network, steps[candidate], before, tracker, progress)
-        self.scores.append(self.setting.psnr(network, training=False))
-        self._keep(candidate, before + steps[candidate], tracker)
-        progress.say(f"candidate {candidate}: {self.scores[-1]:.2f} dB after {steps[candidate]} steps")
-
-    def _learn(self, network: nn.Module, steps: int, before: int, tracker: Tracker, progress: Progress) -> None:
-        shape = shape_of_pass(self.config.data, self.process, self.config.accumulate)
-        for note in make_sound(network, shape, self.process, self.config.precision):
+    def begin_epoch(self, epoch: int, progress: Progress) -> None:
+        """A new network, with the same start and the same batches as every other."""
+        torch.manual_seed(self.config.seed)
+        self.network = place(self.config.space.network(self.candidates[epoch]), self.process.device)
+        start(self.network, self.data.backgrounds, self.process)
+        for note in self.sound(self.network):
             progress.say(note)
-        learner = Learner(network, self.config, self.process, steps)
-        batches = self.setting.backgrounds.batches("kept")
-        for step in range(steps):
-            terms = learner.step(next(batches), step)
-            progress.advance()
-            if (before + step + 1) % self.config.log_every == 0:
-                left_out = {"steps_left_out": learner.descent.check().steps}
-                tracker.scalars(before + step + 1, logged(terms, self.process) | left_out)
-        self.setting.left_out += learner.descent.check()
-        self.process.average_statistics(network)
+        self.kept = self.data.for_weights()
+        self.first = self.ends[epoch - 1] if epoch else 0
+        self.steps = self.ends[epoch] - self.first
+        self.weights = self.descent(self.network) if self.steps else None
 
-    def _keep(self, candidate: int, step: int, tracker: Tracker) -> None:
-        psnr = self.scores[candidate]
-        tracker.scalars(step, {"validation/psnr_of_a_candidate": psnr})
-        if self.process.is_first:
-            genotype = self.setting.genotype(self.candidates[candidate], candidate=candidate, psnr=psnr)
-            genotype.write(self.setting.genotype_path(_name(candidate)))
-        tracker.flush()
-        best = self.candidates[self._best()]
-        state: dict[str, Any] = {"kind": "search", "step": step, "scores": self.scores}
-        state["left_out"] = asdict(self.setting.left_out)
-        state |= {"space": self.config.space.model_dump(mode="json"), "choices": best}
-        save_checkpoint(self.setting.directory.checkpoint, self.process, state)
+    def step(self, step: int) -> Terms:
+        """One step of the weights of the candidate."""
+        assert self.weights is not None
+        own = step - self.first
+        set_rate(self.weights.optimiser, self.config.schedule.factor(own, self.steps))
+        return self.weight_step(self.network, self.weights, next(self.kept), own / self.steps)
 
-    def _resume(self) -> int:
-        """The number of candidates that are done."""
-        if self.setting.directory.can_resume:
-            state = load_checkpoint(self.setting.directory.checkpoint, self.process)
-            self.scores = state["scores"]
-            self.setting.left_out = LeftOut(**state.get("left_out", {}))  # older checkpoints have none
-        return len(self.scores)
+    def left_out(self) -> LeftOut:
+        """The steps of all candidates whose gradient was broken."""
+        return self.left_out_before + (self.weights.check() if self.weights else LeftOut())
+
+    def end_epoch(self, epoch: int, tracker: Tracker) -> str:
+        """The score of the candidate."""
+        self.process.average_statistics(self.network)
+        self.left_out_before, self.weights = self.left_out(), None
+        psnr = self.data.psnr(self.network, training=False)
+        self.scores.append(psnr)
+        tracker.scalars(self.ends[epoch], {"validation/psnr_of_a_candidate": psnr})
+        genotype = self.results.genotype(self.candidates[epoch], candidate=epoch, psnr=psnr)
+        self.results.keep(_name(epoch), genotype)
+        return f"candidate {epoch}: {psnr:.2f} dB after {self.steps} steps"
+
+    def finish(self, progress: Progress) -> Genotype:
+        """The best of all candidates."""
+        numbers = [score for score in self.scores if not math.isnan(score)] or [math.nan]
+        low, high = min(numbers), max(numbers)
+        count = len(self.candidates)
+        verdict = f"the best of {count} random architectures, which reach {low:.2f} to {high:.2f} dB"
+        return self.conclude(self.results.kept(_name(self._best())), [verdict], progress)
+
+    def state(self) -> dict[str, Any]:
+        """The scores so far, and the best candidate."""
+        return {
+            "kind": "search",
+            "space": self.config.space.model_dump(mode="json"),
+            "choices": self.candidates[self._best()],
+            "scores": self.scores,
+            "left_out": asdict(self.left_out_before),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` returned."""
+        self.scores = state["scores"]
+        self.left_out_before = LeftOut(**state.get("left_out", {}))  # older checkpoints have none
 
     def _best(self) -> int:
         return max(range(len(self.scores)), key=lambda n: comparable(self.scores[n]))
 
     def _steps(self) -> list[int]:
         """Steps of each candidate, which cost its share of what a search by gradient would cost."""
-        config, shape = self.config, self.setting.patch
+        config, shape = self.config, (3, self.config.data.patch, self.config.data.patch)
         with torch.device("meta"):
             supernet = config.space.supernet()
         passes = 2 * config.total_steps - config.first_alpha_step  # of weights, and of alphas after the warm-up

@@ -9,13 +9,19 @@ from typing import Any
 from manas.architecture.genotype import Genotype
 from manas.config import read_config
 from manas.searching.config import SearchConfig
-from manas.searching.evolution import EvolutionConfig
+from manas.searching.evolution_search import EvolutionSearch
 from manas.searching.gradient import GradientSearch
-from manas.searching.one_shot import EvolutionSearch
-from manas.searching.random_search import RandomConfig, RandomSearch
-from manas.searching.setting import Setting
+from manas.searching.method import Method
+from manas.searching.random_search import RandomSearch
 from manas.training.distributed import started
+from manas.training.loop import run
 from manas.training.run import RunDirectory
+
+METHODS: dict[str, type[Method]] = {
+    "gradient": GradientSearch,
+    "evolution": EvolutionSearch,
+    "random": RandomSearch,
+}
 
 
 def search(
@@ -35,13 +41,4 @@ def search(
     config = read_config(SearchConfig, config)
     with started(config.device) as process:
         directory = RunDirectory(config, config.run, process, resume=resume, overwrite=overwrite)
-        return _method(Setting(config, process, directory)).run()
-
-
-def _method(setting: Setting) -> GradientSearch | EvolutionSearch | RandomSearch:
-    method = setting.config.method
-    if isinstance(method, EvolutionConfig):
-        return EvolutionSearch(setting, method)
-    if isinstance(method, RandomConfig):
-        return RandomSearch(setting, method)
-    return GradientSearch(setting)
+        return run(METHODS[config.method.kind](config, process, directory))

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 import manas
 from manas.config import read_config
 from manas.errors import ManasError
+from manas.files import replacing
 from manas.training.distributed import Process
 
 WRITTEN = (
@@ -65,15 +67,20 @@ class RunDirectory:
         """SHA-256 of the resolved configuration."""
         return hashlib.sha256(_as_yaml(self.config).encode()).hexdigest()
 
-    def open(self) -> None:
-        """Makes the folder and writes what the run is; clears it before if it is to be overwritten."""
+    def open(self, files: Mapping[str, str] = {}) -> None:
+        """Makes the folder and writes what the run is; clears it before if it is to be overwritten.
+
+        Args:
+            files: further texts that it holds from the start, by name.
+        """
         if self.process.is_first:
             if self.overwrite and (self.path / "environment.json").exists():
                 self._clear()
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "config.yaml").write_text(_as_yaml(self.config), encoding="utf-8")
-            environment = json.dumps(_environment(), indent=2) + "\n"
-            (self.path / "environment.json").write_text(environment, encoding="utf-8")
+            own = {"config.yaml": _as_yaml(self.config), "environment.json": _environment()}
+            for name, text in {**own, **files}.items():
+                with replacing(self.path / name) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
         self.process.wait()
 
     def _refusal(self) -> str | None:
@@ -130,8 +137,8 @@ def _as_yaml(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
-def _environment() -> dict[str, Any]:
-    return {
+def _environment() -> str:
+    known = {
         "manas": manas.__version__,
         "python": sys.version.split()[0],
         "torch": torch.__version__,
@@ -141,6 +148,7 @@ def _environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "command": sys.argv,
     }
+    return json.dumps(known, indent=2) + "\n"
 
 
 def versions() -> dict[str, str]:

@@ -51,6 +51,11 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
+def named(prefix: str, terms: Terms) -> Terms:
+    """The terms by their names in the logs: ``training/l1``."""
+    return {f"{prefix}/{name}": term for name, term in terms.items()}
+
+
 def logged(terms: Mapping[str, Tensor], process: Process) -> dict[str, float]:
     """The terms as numbers, averaged over all processes; waits for the device."""
     values = torch.stack([term.detach().float() for term in terms.values()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from torch import nn
 
 from manas.architecture.recomputation import RestingBuffers
 from manas.data.dataset.backgrounds import Batch
+from manas.data.images import write_image
 from manas.evaluation.metrics import psnr_y
+from manas.reporting.tracking import Tracker
 from manas.restoration.network import Restoration
 from manas.training.distributed import Precision, Process
 
@@ -62,3 +65,9 @@ def sample_sheet(network: nn.Module, batches: Iterable[Batch], process: Process,
         lines.append(row)
     sheet = torch.cat(lines, 1).clamp(0, 1).permute(1, 2, 0)
     return (sheet * 255 + 0.5).byte().cpu().numpy()
+
+
+def write_samples(sheet: np.ndarray, folder: Path, tracker: Tracker, epoch: int, step: int) -> None:
+    """Writes a sheet of validation crops into the samples of a run, and shows it among its images."""
+    tracker.image(step, "validation: degraded, restored, clean", sheet)
+    write_image(folder / "samples" / f"epoch_{epoch:04d}.png", sheet)

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 from training.tiny_runs import genotype_of, search_config, tower
 
 import manas
-from manas.architecture.choice import Choice, architecture_parameters, choices_of
+from manas.architecture.choice import Choice, architecture_parameters, choices_of, probabilities_of
 from manas.config import read_config
 from manas.cost.budget import BudgetConfig, Pressure
 from manas.cost.selection import starved_nodes
@@ -22,7 +22,6 @@ from manas.errors import ManasError
 from manas.relaxations.softmax import Softmax
 from manas.searching import setting
 from manas.searching.config import SearchConfig
-from manas.searching.objectives import probabilities_of
 
 CPU = torch.device("cpu")
 
@@ -147,7 +146,7 @@ def pressure_of(limit, *costs, rate=0.5, multiplier=0.0):
         tuple(f"fork{n}" for n in range(len(costs))),
         {f"fork{n}": fork_of(c) for n, c in enumerate(costs)},
     )
-    pressure = Pressure(table, limit, rate, CPU)
+    pressure = Pressure(table, BudgetConfig(macs=limit, rate=rate), CPU)
     pressure.multiplier = torch.tensor(multiplier)
     return pressure
 
@@ -194,7 +193,7 @@ class TestPressure:
             with torch.no_grad():
                 for alpha in alphas:
                     alpha.normal_()
-            pressure = Pressure(table, 0.5 * table.cheapest() + 0.5 * table.fixed, 0.1, CPU)
+            pressure = Pressure(table, BudgetConfig(macs=0.5 * table.cheapest() + 0.5 * table.fixed), CPU)
             pressure.multiplier = torch.tensor(1.0)
             before = table.expected(probabilities_of(network)).item()
             gradient = torch.autograd.grad(pressure.loss(network), alphas)
@@ -239,7 +238,7 @@ class TestPressure:
             place = choice.names.index(genotype.choices[choice.label])
             choice.alpha.data = 80.0 * one_hot(torch.tensor(place), len(choice.names)).float()
         exact = measure(space.network(genotype), "macs", (3, 16, 16))
-        pressure = Pressure(table, exact / 2, 1.0, CPU)
+        pressure = Pressure(table, BudgetConfig(macs=exact / 2, rate=1), CPU)
         pressure.adapt(network)
         assert pressure.multiplier == pytest.approx(1.0)
 

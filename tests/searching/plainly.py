@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from manas.searching import judge, setting
+from manas.searching import gradient, results
 
 
 @contextmanager
 def plainly() -> Iterator[None]:
     """Lets searches draw nothing and write no report."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "raster", lambda genotype: np.zeros((2, 2, 3), np.uint8))
-        patch.setattr(setting, "write_report", lambda folder: folder)
+        patch.setattr(gradient, "raster", lambda genotype: np.zeros((2, 2, 3), np.uint8))
+        patch.setattr(results, "write_report", lambda folder: folder)
         yield

@@ -401,7 +401,7 @@ class TestDescend:
         resting[0].grad = mark
         old = [p.detach().clone() for p in moving]
         gradients = torch.autograd.grad(network(torch.rand(2, 3, 16, 16)).square().mean(), moving)
-        descend(gradients, moving, descending(network, moving, rate=0.01), ALONE)
+        descend(gradients, descending(network, moving, rate=0.01), ALONE)
         assert identical([p.detach() for p in resting], before)
         assert resting[0].grad is mark
         assert all(p.grad is None for p in resting[1:])
@@ -413,7 +413,7 @@ class TestDescend:
         network, alphas, _ = self.parts()
         gradients = torch.autograd.grad(network(torch.rand(2, 3, 16, 16)).square().mean(), alphas)
         before = [alpha.detach().clone() for alpha in alphas]
-        norm = descend(gradients, alphas, descending(network, alphas, name="sgd"), ALONE)
+        norm = descend(gradients, descending(network, alphas, name="sgd"), ALONE)
         assert norm == pytest.approx(torch.cat(gradients).norm().item(), rel=1e-4)
         for old, gradient, alpha in zip(before, gradients, alphas, strict=True):
             torch.testing.assert_close(alpha.detach(), old - 0.5 * gradient)
@@ -424,9 +424,9 @@ class TestDescend:
         network, alphas, _ = self.parts()
         descent = descending(network, alphas[:2], name=name, decay=0.1)
         both = [torch.ones_like(alpha) for alpha in alphas[:2]]
-        descend(both, alphas[:2], descent, ALONE)
+        descend(both, descent, ALONE)
         before = [alpha.detach().clone() for alpha in alphas[:2]]
-        descend([both[0], None], alphas[:2], descent, ALONE)
+        descend([both[0], None], descent, ALONE)
         assert not torch.equal(alphas[0], before[0])
         assert torch.equal(alphas[1], before[1])
 
@@ -438,7 +438,7 @@ class TestDescend:
         network, alphas, _ = self.parts()
         before, gradient = alphas[0].detach().clone(), torch.ones_like(alphas[0])
         descent = descending(network, alphas[:1], name="sgd")
-        norm = descend([gradient], alphas[:1], descent, Among(0, 2, torch.device("cpu")))
+        norm = descend([gradient], descent, Among(0, 2, torch.device("cpu")))
         assert norm == pytest.approx(3 * len(gradient) ** 0.5)
         torch.testing.assert_close(alphas[0].detach(), before - 1.5)
 

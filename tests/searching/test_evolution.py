@@ -20,13 +20,11 @@ from manas.cost.selection import starved_nodes
 from manas.errors import ManasError
 from manas.exporting.from_run import genotype_from
 from manas.searching.config import SearchConfig
+from manas.searching.data import SearchData
 from manas.searching.evolution import EvolutionConfig, drawn, evolve, mutated
-from manas.searching.learner import Learner
-from manas.searching.one_shot import EvolutionSearch
-from manas.searching.setting import Setting
+from manas.searching.evolution_search import EvolutionSearch
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process
-from manas.training.run import RunDirectory
 
 FORKED = trees(60).filter(lambda space: space.root.forks)
 
@@ -241,18 +239,18 @@ def run(tmp_path_factory):
     """The run directory, the relaxations that were trained, and the paths that were scored with scores."""
     path = tmp_path_factory.mktemp("evolved") / "run"
     trained, scored = [], []
-    step, score = Learner.step, EvolutionSearch._score
+    step, score = EvolutionSearch.weight_step, EvolutionSearch._score
 
-    def watched_step(self, batch, n):
-        trained.append([choice.relaxation for choice in choices_of(self.network)])
-        return step(self, batch, n)
+    def watched_step(self, network, *arguments):
+        trained.append([choice.relaxation for choice in choices_of(network)])
+        return step(self, network, *arguments)
 
     def watched_score(self, choices):
         scored.append((dict(choices), score(self, choices)))
         return scored[-1][1]
 
     with plainly(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "step", watched_step)
+        patch.setattr(EvolutionSearch, "weight_step", watched_step)
         patch.setattr(EvolutionSearch, "_score", watched_score)
         manas.search(config_of(path))
     return path, trained, scored
@@ -295,10 +293,10 @@ class TestSearch:
         config, alone = config_of(path), Process(0, 1, torch.device("cpu"))
         supernet = config.space.supernet()
         supernet.load_state_dict(load_checkpoint(path / "checkpoint.pt")["network"])
-        setting = Setting(config, alone, RunDirectory(config, config.run, alone, resume=True, overwrite=False))
+        data = SearchData(config, alone)
         for choices, expected in scored[-3:]:
             network = config.space.inherit(supernet, choices)
-            assert setting.psnr(network, training=True) == pytest.approx(expected, abs=1e-3)
+            assert data.psnr(network, training=True) == pytest.approx(expected, abs=1e-3)
 
     def test_the_alphas_stay_where_they_are(self, run):
         path, _, _ = run

@@ -14,17 +14,16 @@ import manas
 from manas.architecture.choice import architecture_parameters, choices_of, weight_parameters
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
+from manas.cost.architectures import Architectures
 from manas.cost.selection import starved_nodes
 from manas.cost.table import measure
 from manas.data.dataset.backgrounds import Backgrounds
 from manas.restoration.tower import Tower
 from manas.searching import gradient
-from manas.searching import judge as judging
 from manas.searching.bilevel import second_order
+from manas.searching.data import SearchData
 from manas.searching.gradient import GradientSearch
-from manas.searching.judge import Judge
-from manas.searching.learner import Learner
-from manas.searching.setting import Setting
+from manas.searching.random_search import RandomSearch
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process
 from manas.training.initialise import start
@@ -159,7 +158,9 @@ class TestFirstOrder:
             monkeypatch.setattr(GradientSearch, kind, marked(kind, getattr(GradientSearch, kind)))
         manas.search(short(tmp_path, **changes))
         search = seen[-1]
-        alphas, weights = ({id(p) for p in group} for group in (search.alphas, search.learner.weights))
+        alphas, weights = (
+            {id(p) for p in group} for group in (search.alphas.parameters, search.weights.parameters)
+        )
         in_step = {
             kind: [ids for each, ids in asked if each == kind] for kind in ("_alpha_step", "_weight_step")
         }
@@ -289,12 +290,9 @@ class TestSingleLevel:
         directory = manas.training.run.RunDirectory(
             config, str(tmp_path / "x"), ALONE, resume=False, overwrite=False
         )
-        setting = Setting(config, ALONE, directory)
-        learner = Learner(network, config, ALONE, 1)
-        rate = learner.descent.optimiser.param_groups[0]["lr"]
-        learner.set_rate(0)
-        rate = learner.descent.optimiser.param_groups[0]["lr"]
-        loss, _ = learner.objective(network.train(), next(setting.backgrounds.batches("kept")), 0.0)
+        method = GradientSearch(config, ALONE, directory)
+        rate = config.weights.rate * config.schedule.factor(0, 1)
+        loss, _ = method.objective(network.train(), next(method.data.for_weights()), 0.0)
         loss.backward()
         for name, parameter in network.named_parameters():
             step = 1.0 if name.endswith("alpha") else rate
@@ -407,19 +405,19 @@ class TestStop:
         def psnr(self, network, *, training):
             return story[min(told["epoch"], len(story) - 1)][0]
 
-        def argmax(space, probabilities, allowance):
+        def argmax(self, probabilities):
             return story[min(told["epoch"], len(story) - 1)][1]
 
-        def next_epoch(self, epoch, *arguments):
+        def next_epoch(self, epoch, tracker):
             told["epoch"] = epoch
-            return end_epoch(self, epoch, *arguments)
+            return judge(self, epoch, tracker)
 
         told = {"epoch": 0, "story": story}
-        end_epoch = Judge.end_epoch
-        monkeypatch.setattr(Judge, "end_epoch", next_epoch)
+        judge = GradientSearch.judge
+        monkeypatch.setattr(GradientSearch, "judge", next_epoch)
         monkeypatch.setattr(GradientSearch, "_eigenvalue", lambda self, epoch: None)
-        monkeypatch.setattr(Setting, "psnr", psnr)
-        monkeypatch.setattr(judging, "argmax", argmax)
+        monkeypatch.setattr(SearchData, "psnr", psnr)
+        monkeypatch.setattr(Architectures, "argmax", argmax)
         return story
 
     SKIPS = {"attention": {"groups": 1, "gates": ["skip_connect", "channel_attention"]}}
@@ -457,7 +455,7 @@ class TestStop:
         files = {p: p.read_bytes() for p in path.rglob("*") if p.is_file() and self.is_kept(p)}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(GradientSearch, "step", None)
-            patch.setattr(Judge, "end_epoch", None)
+            patch.setattr(GradientSearch, "judge", None)
             again = manas.search(short(path, **self.SETTINGS, stop=stop), resume=True)
         assert again == genotype_of(path)
         assert files == {p: p.read_bytes() for p in path.rglob("*") if p.is_file() and self.is_kept(p)}
@@ -511,11 +509,11 @@ class TestStop:
         )
         told += [(20.0, a), (19.0, b), (18.0, b)]
 
-        def broken(self, choices, progress):
+        def broken(self, progress):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(Judge, "finish", broken)
+            patch.setattr(GradientSearch, "finish", broken)
             with pytest.raises(KeyboardInterrupt):
                 self.run(tmp_path, patience=1)
         assert not (tmp_path / "genotype.json").exists()
@@ -546,20 +544,20 @@ class TestRandom:
 def random_run(tmp_path_factory):
     """The run directory of a random search, and of each candidate: its network, rates and batches."""
     path, candidates = tmp_path_factory.mktemp("random") / "run", []
-    step = Learner.step
+    step = RandomSearch.weight_step
 
-    def watched(self, batch, n):
-        if n == 0:
-            start = {name: p.detach().clone() for name, p in self.network.named_parameters()}
-            candidates.append({"network": self.network, "start": start, "rates": [], "batches": [], "steps": 0})
-        terms = step(self, batch, n)
+    def watched(self, network, descent, batch, done):
+        if done == 0:
+            start = {name: p.detach().clone() for name, p in network.named_parameters()}
+            candidates.append({"network": network, "start": start, "rates": [], "batches": [], "steps": 0})
+        terms = step(self, network, descent, batch, done)
         candidates[-1]["steps"] += 1
-        candidates[-1]["rates"].append(self.descent.optimiser.param_groups[0]["lr"])
+        candidates[-1]["rates"].append(descent.optimiser.param_groups[0]["lr"])
         candidates[-1]["batches"].append(batch)
         return terms
 
     with plainly(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Learner, "step", watched)
+        patch.setattr(RandomSearch, "weight_step", watched)
         manas.search(TestRandom().config(path))
     return path, candidates
 
@@ -620,11 +618,10 @@ class TestRandomSearch(TestRandom):
     def test_the_score_is_of_the_trained_network(self, random_run):
         path, candidates = random_run
         config = self.config(path)
-        directory = manas.training.run.RunDirectory(config, config.run, ALONE, resume=True, overwrite=False)
-        setting = Setting(config, ALONE, directory)
+        data = SearchData(config, ALONE)
         scores = load_checkpoint(path / "checkpoint.pt")["scores"]
         for each, score in zip(candidates, scores, strict=True):
-            assert setting.psnr(each["network"], training=False) == pytest.approx(score, abs=1e-4)
+            assert data.psnr(each["network"], training=False) == pytest.approx(score, abs=1e-4)
 
     def test_its_metrics(self, random_run):
         path, candidates = random_run
@@ -645,6 +642,6 @@ class TestRandomSearch(TestRandom):
 
     def test_a_candidate_whose_score_is_not_a_number_is_not_the_best(self, tmp_path, monkeypatch):
         scores = iter([float("nan"), 20.0, 21.0])
-        monkeypatch.setattr(Setting, "psnr", lambda self, network, *, training: next(scores))
+        monkeypatch.setattr(SearchData, "psnr", lambda self, network, *, training: next(scores))
         genotype = manas.search(self.config(tmp_path, epochs=1, steps=1))
         assert genotype.provenance["candidate"] == 2

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from training.tiny_runs import tower
 
-from manas.architecture.choice import Choice, choices_of, relaxed_by
+from manas.architecture.choice import Choice, choices_of, probabilities_of, relaxed_by
 from manas.architecture.weighting import OneHot
 from manas.cost.table import cost_table
 from manas.relaxations.softmax import Softmax
@@ -18,7 +18,6 @@ from manas.searching.objectives import (
     complexity,
     groups_of,
     indecision,
-    probabilities_of,
 )
 
 

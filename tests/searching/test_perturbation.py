@@ -23,10 +23,9 @@ from manas.relaxations.base import Mean
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
 from manas.relaxations.softmax import Softmax
+from manas.searching.data import SearchData
 from manas.searching.gradient import GradientSearch
-from manas.searching.learner import Learner
 from manas.searching.perturbation import Projected, select_by_perturbation
-from manas.searching.setting import Setting
 
 
 class Nodes(SearchSpace):
@@ -320,16 +319,17 @@ class TestInASearch:
     def watch(self, monkeypatch):
         """Relaxations under which the supernet is judged, and those under which it learns, while it selects."""
         judged, learnt = [], []
-        psnr, step, choose = Setting.psnr, Learner.step, GradientSearch._choose_by_perturbation
+        psnr, step = SearchData.psnr, GradientSearch.weight_step
+        choose = GradientSearch._choose_by_perturbation
 
         def watched_psnr(self, network, *, training):
             judged.append((choices_of(network)[0].relaxation, training))
             return psnr(self, network, training=training)
 
-        def watched_step(self, batch, n):
-            relaxation = choices_of(self.network)[0].relaxation
+        def watched_step(self, network, *arguments):
+            relaxation = choices_of(network)[0].relaxation
             learnt.append(dict(relaxation.kept) if isinstance(relaxation, Projected) else None)
-            return step(self, batch, n)
+            return step(self, network, *arguments)
 
         def watched_choose(self, *arguments):
             judged.clear()
@@ -340,11 +340,11 @@ class TestInASearch:
                 id(p) for p, b in zip(self.network.parameters(), before, strict=True) if not torch.equal(p, b)
             }
             assert moved
-            assert not moved & {id(alpha) for alpha in self.alphas}
+            assert not moved & {id(alpha) for alpha in self.alphas.parameters}
             return chosen
 
-        monkeypatch.setattr(Setting, "psnr", watched_psnr)
-        monkeypatch.setattr(Learner, "step", watched_step)
+        monkeypatch.setattr(SearchData, "psnr", watched_psnr)
+        monkeypatch.setattr(GradientSearch, "weight_step", watched_step)
         monkeypatch.setattr(GradientSearch, "_choose_by_perturbation", watched_choose)
         return judged, learnt
 

@@ -31,7 +31,6 @@ from manas.restoration.network import RestorationSpace
 from manas.restoration.tower import Tower
 from manas.searching.config import SearchConfig
 from manas.searching.gradient import GradientSearch
-from manas.searching.learner import Learner
 from manas.training.checkpoint import load_checkpoint
 from manas.training.run import WRITTEN
 
@@ -245,8 +244,10 @@ def watch_batches(monkeypatch):
 def test_weights_and_alphas_see_other_backgrounds(tmp_path, monkeypatch):
     seen = watch_batches(monkeypatch)
     steps = []
-    weight_step, alpha_step = Learner.step, GradientSearch._alpha_step
-    monkeypatch.setattr(Learner, "step", lambda s, b, n: steps.append(("w", b)) or weight_step(s, b, n))
+    weight_step, alpha_step = GradientSearch._weight_step, GradientSearch._alpha_step
+    monkeypatch.setattr(
+        GradientSearch, "_weight_step", lambda s, b, n: steps.append(("w", b)) or weight_step(s, b, n)
+    )
     monkeypatch.setattr(
         GradientSearch,
         "_alpha_step",

@@ -16,15 +16,15 @@ import yaml
 
 import manas
 from manas.config import read_config
-from manas.searching import judge, loop, random_search, setting
+from manas.searching import gradient, results
 from manas.searching.config import SearchConfig
+from manas.training import loop
 from manas.training import retrain as retraining
 
 
 def keeping(folder: Path) -> None:
     """Before a checkpoint is written by the first process, every process writes its own state to a file."""
-    for module in (loop, random_search, retraining):
-        module.save_checkpoint = _saving(module.save_checkpoint, folder)
+    loop.save_checkpoint = _saving(loop.save_checkpoint, folder)
 
 
 def _saving(save, folder):
@@ -40,8 +40,8 @@ def _saving(save, folder):
 
 def main(plan: str, folder: str) -> None:
     keeping(Path(folder))
-    judge.raster = lambda genotype: np.zeros((2, 2, 3), np.uint8)  # of so many searches
-    setting.write_report = lambda path: path
+    gradient.raster = lambda genotype: np.zeros((2, 2, 3), np.uint8)  # of so many searches
+    results.write_report = lambda path: path
     for run in yaml.safe_load(Path(plan).read_text(encoding="utf-8"))["plan"]:
         os.environ["MASTER_PORT"] = run["port"]
         settings = run["config"] | {"run": str(Path(folder) / run["name"])}

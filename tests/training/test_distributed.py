@@ -80,7 +80,7 @@ def test_a_step_in_channels_last_is_the_same_step(name, process, other_rank):
         step = Descent(optimiser.build([{"params": parameters}]), RunningStatistics(net), None)
         for _ in range(2):
             gradients = torch.autograd.grad(net(images_of).square().mean(), parameters)
-            descend(gradients, parameters, step, process if net is laid_out else ALONE)
+            descend(gradients, step, process if net is laid_out else ALONE)
     torch.testing.assert_close(laid_out.weight, usual.weight, rtol=1e-4, atol=1e-5)
 
 

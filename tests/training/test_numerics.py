@@ -22,7 +22,7 @@ from manas.reporting.progress import Progress
 from manas.restoration.model_file import read_description
 from manas.restoration.network import Restoration
 from manas.restoration.tower import Tower
-from manas.searching import loop
+from manas.searching import method
 from manas.training import retrain as retraining
 from manas.training.distributed import Process
 from manas.training.numerics import best_of, make_sound
@@ -323,7 +323,7 @@ def said(monkeypatch):
     """The lines that stay, of runs whose self-test finds something."""
     lines = []
     monkeypatch.setattr(Progress, "say", lambda self, text: lines.append(text))
-    for module in (retraining, loop):
+    for module in (retraining, method):
         monkeypatch.setattr(module, "make_sound", lambda *_: [NOTE])
     return lines
 

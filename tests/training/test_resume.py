@@ -28,9 +28,8 @@ from training.tiny_runs import (
 
 import manas
 from manas.reporting.progress import Progress
+from manas.searching.data import SearchData
 from manas.searching.gradient import GradientSearch
-from manas.searching.judge import Judge
-from manas.searching.setting import Setting
 from manas.training.checkpoint import load_checkpoint
 
 pytestmark = [
@@ -218,7 +217,7 @@ def test_a_selection_that_was_interrupted_begins_again(name, tmp_path, monkeypat
 
 def test_a_search_that_a_rule_has_ended_goes_nowhere(tmp_path, monkeypatch):
     """Interrupted after the rule, before the genotype; and resumed once more when all is done."""
-    monkeypatch.setattr(Setting, "psnr", lambda self, network, *, training: 20.0)
+    monkeypatch.setattr(SearchData, "psnr", lambda self, network, *, training: 20.0)
     settings = {"epochs": 5, "stop": {"patience": 1}, "warmup": 0, "eigenvalue_every": 0}
     run = runs(None, "search", **merged(SMALLER, settings))
     with plainly():
@@ -226,7 +225,7 @@ def test_a_search_that_a_rule_has_ended_goes_nowhere(tmp_path, monkeypatch):
         run()
         resumed = in_folder(tmp_path / "parts", monkeypatch)
         with monkeypatch.context() as patch:
-            patch.setattr(Judge, "finish", lambda *_: fail())
+            patch.setattr(GradientSearch, "finish", lambda *_: fail())
             with pytest.raises(Interruption):
                 run()
         monkeypatch.setattr(GradientSearch, "step", lambda *_: fail())

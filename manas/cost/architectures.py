@@ -1,0 +1,77 @@
+"""The architectures that a search may choose: those of a space that keep to a budget and starve no node."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+
+import torch
+
+from manas.architecture.forks import drawn
+from manas.architecture.space import SearchSpace
+from manas.cost.budget import BudgetConfig, amount
+from manas.cost.knapsack import ROUNDING, Probabilities, cheapest_derived
+from manas.cost.latency import measured_latency
+from manas.cost.selection import Allowance, argmax, starved_nodes
+from manas.cost.table import CostTable, InputShape
+from manas.errors import ManasError
+
+DRAWS = 100  # before a random architecture within the budget is made and not met by chance
+
+
+class Architectures:
+    """The architectures of a space within a budget.
+
+    Attributes:
+        space: the space.
+        forks: its outermost forks.
+        table: what architectures cost.
+        allowance: what one may cost, or None.
+
+    Raises:
+        ManasError: for a budget that no architecture meets.
+    """
+
+    def __init__(self, space: SearchSpace, table: CostTable, budget: BudgetConfig | None):
+        self.space, self.forks, self.table, self.budget = space, space.forks(), table, budget
+        self.allowance = _allowance(table, budget) if budget else None
+
+    def argmax(self, probabilities: Probabilities) -> dict[str, str]:
+        """The most probable one; see `selection.argmax`."""
+        return argmax(self.space, probabilities, self.allowance)
+
+    def sample(self, rng: random.Random) -> dict[str, str]:
+        """A random one, uniform fork by fork."""
+        return self.fitting(lambda: drawn(self.forks, rng), rng)
+
+    def fitting(self, draw: Callable[[], dict[str, str]], rng: random.Random) -> dict[str, str]:
+        """The first draw that may be chosen; where `draw` rarely makes one, the argmax of random numbers."""
+        for _ in range(DRAWS):
+            choices = draw()
+            if not starved_nodes(choices) and (self.allowance is None or self.allowance.holds(choices)):
+                return choices
+        forks = self.table.forks.items()
+        return self.argmax({label: {n: rng.random() for n in fork.names} for label, fork in forks})
+
+    def spending(self, choices: Mapping[str, str], shape: InputShape, device: torch.device) -> str | None:
+        """How much of the budget an architecture spends, in a sentence; None without a budget."""
+        if self.budget is None:
+            return None
+        metric, limit, cost = self.budget.metric, self.budget.limit, self.table.exact(choices)
+        sentence = f"budget: {amount(cost, metric)} of {amount(limit, metric)}, {cost / limit:.1%}"
+        if metric == "latency":
+            measured = measured_latency(self.space.network(choices), shape, device)
+            sentence += f" by the table; {amount(measured, metric)} measured as a whole"
+        return sentence
+
+
+def _allowance(table: CostTable, budget: BudgetConfig) -> Allowance:
+    cheapest, dearest = cheapest_derived(table), table.dearest()
+    if cheapest > budget.limit * (1 + ROUNDING):
+        given, low, high = (amount(cost, budget.metric) for cost in (budget.limit, cheapest, dearest))
+        raise ManasError(
+            f"budget: {given} cannot be met; the cheapest architecture of the space has {low}, the dearest "
+            f"{high}; raise the budget or take a smaller space"
+        )
+    out_of_reach = budget.spend * budget.limit > dearest
+    return Allowance(table, budget.limit, 0.0 if out_of_reach else budget.spend)

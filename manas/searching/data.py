@@ -1,0 +1,69 @@
+"""The backgrounds of a search: the weights learn from one part, the alphas and validation see the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from manas.data.dataset.backgrounds import Backgrounds, Batch
+from manas.errors import ManasError
+from manas.restoration.network import size_multiple_of, tasks_of
+from manas.searching.config import SearchConfig
+from manas.training.distributed import Process
+from manas.training.validation import validate
+
+
+class SearchData:
+    """The data of a search.
+
+    Attributes:
+        backgrounds: all of them, parted.
+        validation: crops of the part that the alphas see.
+
+    Raises:
+        ManasError: for data that cannot be used.
+    """
+
+    def __init__(self, config: SearchConfig, process: Process):
+        self.config, self.process = config, process
+        self.tasks = tasks_of(config.space) or config.data.tasks
+        own = config.data.batch // process.world_size
+        if own % config.accumulate:
+            raise ManasError(
+                f"accumulate={config.accumulate}: the {own} backgrounds of a process cannot be split into so "
+                "many equal parts; change it or data.batch"
+            )
+        multiple = _size_multiple(config)
+        self.backgrounds = Backgrounds(
+            config.data,
+            self.tasks,
+            seed=config.seed,
+            held_share=config.alpha_share,
+            multiple=multiple,
+            **process.share_of_data(),
+        )
+        self.validation = self.backgrounds.validation("held")
+
+    def for_weights(self, step: int = 0) -> Iterator[Batch]:
+        """Batches of the part that the weights learn from, from a step on."""
+        return self.backgrounds.batches("kept", step=step)
+
+    def for_alphas(self, step: int = 0) -> Iterator[Batch]:
+        """Batches of the other part, from the alphas' step number `step` on."""
+        return self.backgrounds.batches("held", step=step)
+
+    def psnr(self, network: nn.Module, *, training: bool) -> float:
+        """PSNR-Y in dB on the validation crops; normalisation by batch statistics where `training`."""
+        precision = self.config.precision
+        found = validate(network, self.validation, self.tasks, self.process, precision, training=training)
+        return found["psnr"]
+
+
+def _size_multiple(config: SearchConfig) -> int:
+    with torch.device("meta"):
+        multiple = size_multiple_of(config.space.supernet())
+    if min(config.input[1:]) < 1 or any(side % multiple for side in config.input[1:]):
+        raise ManasError(f"budget.size: the network takes multiples of {multiple}; change it")
+    return multiple

@@ -1,0 +1,105 @@
+"""How sharp the loss is in the alphas: the dominant eigenvalue of its Hessian (Zela et al., ICLR 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from torch import Tensor, nn
+
+BASIS = 10  # vectors that the Lanczos iteration keeps
+
+Product = Callable[[np.ndarray], np.ndarray]
+
+
+def dominant_eigenvalue(
+    loss: Tensor,
+    alphas: Sequence[nn.Parameter],
+    *,
+    tolerance: float = 0.01,
+    restarts: int = 10,
+) -> float:
+    """The largest eigenvalue of the Hessian of a loss with respect to the alphas (Zela et al., ICLR 2020).
+
+    The largest in algebraic order, not in magnitude. A softmax does not see a constant that is added to its
+    alphas, so of a supernet relaxed by one it is zero at least. The graph of the loss stays usable, `.grad` is
+    not touched.
+
+    Args:
+        loss: scalar; its gradient is built with a graph of its own, about twice the memory of an alpha step.
+        alphas: those that the loss does not depend on count as rows of zeros.
+        tolerance: error, as a share of the size of the Hessian.
+        restarts: of the Lanczos iteration at most, each of at most `BASIS` Hessian-vector products.
+
+    Returns:
+        0 where the loss does not depend on the alphas, or only linearly; NaN where the Hessian is not finite
+        or nothing was found.
+    """
+    gradients = _gradients(loss, alphas)
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        return _hessian_product(gradients, alphas, vector).cpu().double().numpy()
+
+    return _largest_eigenvalue(product, sum(alpha.numel() for alpha in alphas), tolerance, restarts)
+
+
+def _gradients(loss: Tensor, alphas: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
+    """With a graph of their own; None of an alpha that the loss does not depend on."""
+    if not loss.requires_grad:
+        return [None] * len(alphas)
+    return torch.autograd.grad(loss, alphas, create_graph=True, allow_unused=True)
+
+
+def _hessian_product(
+    gradients: Sequence[Tensor | None], alphas: Sequence[nn.Parameter], vector: np.ndarray
+) -> Tensor:
+    """(n,) derivative of the gradients along a vector (n,) over all alphas."""
+    along = torch.from_numpy(vector).to(alphas[0].dtype).to(alphas[0].device)
+    parts = along.split([alpha.numel() for alpha in alphas])
+    pairs = [
+        (gradient, part.view_as(gradient))
+        for gradient, part in zip(gradients, parts, strict=True)
+        if gradient is not None and gradient.requires_grad
+    ]
+    if not pairs:
+        return torch.zeros_like(along)
+    used, directions = zip(*pairs, strict=True)
+    rows = torch.autograd.grad(used, alphas, directions, retain_graph=True, allow_unused=True)
+    filled = (torch.zeros_like(a) if r is None else r for r, a in zip(rows, alphas, strict=True))
+    return torch.cat([row.reshape(-1) for row in filled])
+
+
+def _largest_eigenvalue(product: Product, size: int, tolerance: float, restarts: int) -> float:
+    """By ARPACK, on the matrix plus a multiple of the identity.
+
+    The multiple is twice the length of the first product. The largest eigenvalue, which for a relaxed supernet
+    is often near zero, is then found to a share of the size of the matrix and not of itself.
+    """
+    rng = np.random.default_rng(size)
+    start = rng.standard_normal(size)  # not ones: those are in the null space of every softmax
+    start /= np.linalg.norm(start)
+    first = product(start)
+    shift = 2 * float(np.linalg.norm(first))
+    if not math.isfinite(shift):
+        return math.nan
+    if size == 1 or not shift:
+        return float(first @ start)
+
+    def shifted(vector: np.ndarray) -> np.ndarray:
+        image = product(vector)
+        if not np.isfinite(image).all():
+            raise FloatingPointError
+        return image + shift * vector
+
+    operator = LinearOperator((size, size), matvec=shifted, dtype=np.float64)
+    options = {"k": 1, "ncv": min(size, BASIS), "which": "LA", "v0": start, "rng": rng}
+    try:
+        found = eigsh(operator, tol=tolerance, maxiter=restarts, return_eigenvectors=False, **options)
+    except ArpackNoConvergence as error:
+        found = error.eigenvalues
+    except FloatingPointError:
+        found = []
+    return float(found[0]) - shift if len(found) else math.nan

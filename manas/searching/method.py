@@ -1,0 +1,171 @@
+"""What the methods of a search have in common: their data, what they may choose, and the supernet of some."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from manas.architecture.choice import choices_of, relaxed_by
+from manas.architecture.genotype import Genotype
+from manas.cost.architectures import Architectures
+from manas.cost.latency import latency_table
+from manas.cost.table import CostTable, cost_table
+from manas.data.dataset.backgrounds import Batch
+from manas.device import place
+from manas.errors import ManasError
+from manas.relaxations.softmax import Softmax
+from manas.reporting.progress import Progress
+from manas.reporting.tracking import Tracker
+from manas.restoration.losses import require_effect
+from manas.searching.bilevel import Loss, descend, first_order
+from manas.searching.config import SearchConfig
+from manas.searching.data import SearchData
+from manas.searching.results import Results
+from manas.training.distributed import Process
+from manas.training.guard import LeftOut
+from manas.training.initialise import start
+from manas.training.loop import Job
+from manas.training.numerics import make_sound, shape_of_pass
+from manas.training.optimiser import Descent, RunningStatistics, decay_groups
+from manas.training.run import RunDirectory
+from manas.training.step import Objective, Terms, named
+from manas.training.validation import sample_sheet, write_samples
+
+COST_FILE = "cost.json"
+
+
+class Method(Job[Genotype]):
+    """A method of search.
+
+    Attributes:
+        data: the backgrounds, parted.
+        architectures: what it may choose.
+        results: the genotypes that it writes.
+        objective: the loss of a network on a batch.
+
+    Raises:
+        ManasError: for a space without forks, data that cannot be used, or a budget that no architecture meets.
+    """
+
+    title = "search"
+
+    def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
+        self.config, self.process, self.directory = config, process, directory
+        self.log_every = config.log_every
+        if not config.space.forks():
+            raise ManasError("space: it has no forks, so there is nothing to search; retrain it as it is")
+        require_effect(config.loss, config.space)
+        self.data = SearchData(config, process)
+        table = _table(config, process, directory)
+        self.architectures = Architectures(config.space, table, config.budget)
+        self.results = Results(config, process, directory)
+        self.objective = Objective(config.loss, process, config.precision)
+        self.notes = self.data.backgrounds.notes
+        self.files = {COST_FILE: table.to_json()}
+
+    def sound(self, network: nn.Module) -> list[str]:
+        """Makes a network's layers right in the precision of the search; returns what was done."""
+        shape = shape_of_pass(self.config.data, self.process, self.config.accumulate)
+        return make_sound(network, shape, self.process, self.config.precision)
+
+    def descent(self, network: nn.Module) -> Descent:
+        """The steps of a network's weights."""
+        optimiser = self.config.weights.build(decay_groups(network))
+        return Descent(optimiser, RunningStatistics(network), self.config.weights.clip)
+
+    def weight_step(self, network: nn.Module, descent: Descent, batch: Batch, progress: float) -> Terms:
+        """One step of a network's weights at the share `progress` of its training; the rate is set."""
+        network.train()
+
+        def loss(part: Batch) -> Loss:
+            return self.objective(network, part, progress)
+
+        gradients, terms = first_order(loss, batch.split(self.config.accumulate), descent.parameters)
+        norm = descend(gradients, descent, self.process)
+        return named("weights", terms | {"gradient": norm})
+
+    def conclude(self, genotype: Genotype, verdict: Sequence[str], progress: Progress) -> Genotype:
+        """Ends with a genotype; the verdict also says what it spends of the budget, and what was left out."""
+        said = list(verdict)
+        if self.process.is_first:  # a latency is measured anew
+            spending = self.architectures.spending(genotype.choices, self.config.input, self.process.device)
+            said += [spending] if spending else []
+        left_out = self.left_out()
+        said += [left_out.sentence] if left_out.steps else []
+        return self.results.finish(genotype, said, progress)
+
+
+class SupernetSearch(Method):
+    """Trains a supernet for the steps of its configuration, then chooses an architecture."""
+
+    def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
+        super().__init__(config, process, directory)
+        self.ends = range(config.steps, config.total_steps + 1, config.steps)
+        torch.manual_seed(config.seed)
+        supernet = config.space.supernet(config.relaxation, recompute=config.checkpointing)
+        self.network = place(supernet, process.device)
+        if not directory.can_resume:
+            with relaxed_by(self.network, Softmax()):  # every candidate is run, whatever the relaxation
+                start(self.network, self.data.backgrounds, process)
+        self.notes = [*self.notes, *self.sound(self.network)]
+        self.choices = choices_of(self.network)
+        self.weights = self.descent(self.network)
+
+    def begin(self, step: int) -> None:
+        """Opens the stream of the weights' batches."""
+        self.kept = self.data.for_weights(step)
+
+    def left_out(self) -> LeftOut:
+        """The steps of the weights whose gradient was broken."""
+        return self.weights.check()
+
+    def end_epoch(self, epoch: int, tracker: Tracker) -> str:
+        """Judges the supernet of all processes, and writes samples of what it restores."""
+        self.process.average_statistics(self.network)
+        self.weights.statistics.remember()
+        line = self.judge(epoch, tracker)
+        if self.process.is_first:
+            sheet = sample_sheet(self.network, self.data.validation, self.process)
+            write_samples(sheet, self.directory.path, tracker, epoch, self.ends[epoch])
+        return f"epoch {epoch}: {line}"
+
+    @abstractmethod
+    def judge(self, epoch: int, tracker: Tracker) -> str:
+        """Judges the supernet at the end of an epoch; returns what is shown of it."""
+
+    def state(self) -> dict[str, Any]:
+        """The supernet and the optimiser of its weights."""
+        return {
+            "kind": "search",
+            "space": self.config.space.model_dump(mode="json"),
+            "network": self.network.state_dict(),
+            "weights": self.weights.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` returned."""
+        self.network.load_state_dict(state["network"])
+        self.weights.load_state_dict(state["weights"])
+
+
+def _table(config: SearchConfig, process: Process, directory: RunDirectory) -> CostTable:
+    """The costs of the space; latencies are measured by one process, once, and a resumed run keeps to them."""
+    if config.metric != "latency":
+        table = cost_table(config.space, config.metric, config.input)
+    else:
+        text, file = None, directory.path / COST_FILE
+        if process.is_first and directory.can_resume:
+            text = file.read_text(encoding="utf-8") if file.exists() else ""
+        elif process.is_first:
+            text = latency_table(config.space, config.input, process.device).to_json()
+        table = CostTable.from_json(process.share(text), where=str(file))
+    if not table.dearest():
+        raise ManasError(
+            f"space: no architecture of it has any {config.metric}, so there is no cost to weigh; "
+            "weigh or limit another metric"
+        )
+    return table
