@@ -104,7 +104,7 @@ class SearchConfig(Configuration):
             being trained, and not by averages over weights that no longer exist, which early on mislead them.
         accumulate: parts into which the batch of a process is split, to save memory.
         checkpointing: choices keep only their inputs for the backward pass, and compute again what is inside.
-        loss: of the restoration, in both steps: L1, which a retraining learns best by
+        loss: of the restoration, in both steps: what a retraining learns best by
             (``experiments/results/recipe.md``), and the internal loss between the versions of a background.
         architecture: weight of the binary entropy of the probabilities, in the alpha step. The released code
             takes log10; the same weight is 0.43 times as large here.
@@ -138,7 +138,7 @@ class SearchConfig(Configuration):
     alpha_statistics: Literal["batch", "running"] = "batch"
     accumulate: int = Field(1, ge=1)
     checkpointing: bool = False
-    loss: LossWeights = LossWeights(mse=0, l1=1, ssim=0, tv=0)
+    loss: LossWeights = LossWeights(mse=0, l1=1, ssim=0.2, tv=0)
     architecture: float = Field(0.01, ge=0)
     complexity: ComplexityConfig = ComplexityConfig()
     budget: BudgetConfig | None = None

@@ -39,7 +39,8 @@ class RetrainConfig(Configuration):
         data: where the images come from.
         epochs, steps: epochs, and steps in each; an epoch ends with validation and checkpoint.
         validation_share: share of the training backgrounds that the weights do not see.
-        loss: global, of the fused output, and local, of each tower.
+        loss: global, of the fused output, and local, of each tower; by default L1 and a little of 1 - SSIM,
+            which trained best (``experiments/results/recipe.md``).
         optimiser, schedule: of the weights.
         average: decay of the moving average of the weights, which is what is evaluated and saved.
         statistics: of the normalisation of that average: ``estimated`` anew from training crops before it is
@@ -66,7 +67,7 @@ class RetrainConfig(Configuration):
     epochs: int = Field(20, ge=1)
     steps: int = Field(100, ge=1)
     validation_share: float = Field(0.2, gt=0, lt=1)
-    loss: LossWeights = LossWeights(mse=0, l1=1, ssim=0, tv=0, internal=0)
+    loss: LossWeights = LossWeights(mse=0, l1=1, ssim=0.2, tv=0, internal=0)
     optimiser: OptimiserConfig = OptimiserConfig(
         name="adamw", rate=2e-3, betas=(0.9, 0.99), decay=1e-4, clip=1.0
     )
