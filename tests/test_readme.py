@@ -13,7 +13,8 @@ from data.archives.layouts import did_mdn, folders, one_folder, picture
 
 import manas
 from manas.commands.main import main
-from manas.data.dataset.backgrounds import Backgrounds, DataConfig
+from manas.data.dataset.backgrounds import Backgrounds
+from manas.data.dataset.config import DataConfig
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs
 from manas.data.weather import degrade

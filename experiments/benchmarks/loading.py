@@ -27,8 +27,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 import manas
-from manas.data.dataset.backgrounds import Backgrounds, Batch, DataConfig
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.backgrounds import Backgrounds
+from manas.data.dataset.config import DataConfig, SourceConfig
+from manas.data.dataset.crops import Batch
 from manas.data.photographs import builtin_photographs
 from manas.data.weather import LEVELS, degrade
 from manas.device import place

@@ -26,7 +26,7 @@ from torch.autograd.graph import saved_tensors_hooks
 import manas
 from manas.architecture.choice import Choice, architecture_parameters, choices_of, relax, weight_parameters
 from manas.architecture.weighting import Moment
-from manas.data.dataset.backgrounds import Batch
+from manas.data.dataset.crops import Batch
 from manas.device import place
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.softmax import Softmax

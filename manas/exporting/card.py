@@ -6,29 +6,26 @@ Everything in it is read from the file or derived from what is; what the file do
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
 from torch import nn
 
 from manas.architecture.decided import Decided
 from manas.architecture.registry import kind_of
 from manas.architecture.space import SearchSpace
 from manas.cost.table import costs
-from manas.data.dataset.source_config import SourceConfig
-from manas.data.weather import Capture
 from manas.errors import ManasError
 from manas.evaluation.results import Evaluation, summarised
 from manas.evaluation.tables import Table
+from manas.exporting.card_images import images_of, literal, shortcomings
 from manas.files import replacing
-from manas.reporting.left_out import left_out_of
 from manas.reporting.size import size
 from manas.restoration.model_file import ModelDescription, load_model
 from manas.restoration.network import RestorationSpace
+from manas.training.guard import left_out_of
 
 COUNTED_AT = (3, 64, 64)
 SHORTEST_PAPER = 37_500  # steps: experiments/configs/paper/drn_rain100l.yaml
@@ -103,7 +100,7 @@ def _sections(
     yield _identity(source)
     yield from ("## Architecture", _architecture(network, description))
     yield from ("## Training", _listed(_training(description)))
-    yield from ("## Training images", _listed(_images(description)))
+    yield from ("## Training images", _listed(images_of(description)))
     yield from ("## Scores", *_scores(description, scored))
     yield from ("## Limits", _listed(_limits(description, scored)))
     yield from ("## Use", USE.format(name=source.name))
@@ -117,8 +114,8 @@ def _space(description: ModelDescription) -> RestorationSpace:
 def _identity(source: Path) -> str:
     content = source.read_bytes()
     return (
-        f"RGB images of any size in, restored images of that size out. {_code(source.name)}, {len(content):,} "
-        f"bytes, SHA-256 {_code(hashlib.sha256(content).hexdigest())}."
+        f"RGB images of any size in, restored images of that size out. {literal(source.name)}, "
+        f"{len(content):,} bytes, SHA-256 {literal(hashlib.sha256(content).hexdigest())}."
     )
 
 
@@ -164,56 +161,16 @@ def _chosen(names: list[str]) -> str:
 def _training(description: ModelDescription) -> Iterator[str]:
     said = {key: value for key, value in description.training.items() if key not in ELSEWHERE}
     yield from _facts(said)
-    yield from map(_code, left_out_of(description.training))
+    yield from map(literal, left_out_of(description.training))
     for task, found in description.genotype.provenance.items():
         if isinstance(found, Mapping):
-            yield f"architecture of {_code(task)}: {'; '.join(_facts(found)) or 'unknown'}"
+            yield f"architecture of {literal(task)}: {'; '.join(_facts(found)) or 'unknown'}"
 
 
 def _facts(said: Mapping[str, Any]) -> Iterator[str]:
     for key, value in said.items():
         if isinstance(value, str | int | float):
-            yield f"{_code(key)}: {_code(value)}"
-
-
-def _images(description: ModelDescription) -> Iterator[str]:
-    for task, source in _sources(description):
-        yield f"{_code(task)}: {_told(_parsed(source), source)}"
-    if description.degradations:
-        yield "how many images: unknown, the file does not say"
-
-
-def _sources(description: ModelDescription) -> Iterator[tuple[str, Any]]:
-    for task, sources in description.degradations.items():
-        yield from ((task, source) for source in (sources if isinstance(sources, list) else [sources]))
-
-
-def _parsed(source: Any) -> SourceConfig | None:
-    """A source as this version configures it; files of others may hold anything."""
-    try:
-        return SourceConfig.model_validate(source)
-    except ValidationError:
-        return None
-
-
-def _told(source: SourceConfig | None, written: Any) -> str:
-    if source is None:
-        return _code(json.dumps(written))
-    levels = f"levels {', '.join(source.levels)}" if source.levels else "all levels"
-    share = f"; drawn with weight {source.weight}" if source.weight != 1 else ""
-    left_out = ", ".join(_code(Path(folder).name) for folder in source.exclude)
-    share += f"; without the backgrounds of {left_out}" if left_out else ""
-    if source.weather is None:
-        roots = [source.pairs] if isinstance(source.pairs, str) else (source.pairs or {}).values()
-        return f"pairs of {', '.join(_code(Path(root).name) for root in roots)}, {levels}{share}"
-    family = f" of the family {source.family}" if source.weather == "rain" else ""
-    return f"generated {source.weather}{family}, {levels}, on photographs {_photographs(source)}{share}"
-
-
-def _photographs(source: SourceConfig) -> str:
-    if source.photographs == "builtin":
-        return "that ship with scikit-image"
-    return f"of the folder {_code(Path(source.photographs).name)}"
+            yield f"{literal(key)}: {literal(value)}"
 
 
 def _scores(description: ModelDescription, scored: Evaluation | None) -> Iterator[str]:
@@ -230,15 +187,17 @@ def _scores(description: ModelDescription, scored: Evaluation | None) -> Iterato
     if scored is None:
         yield "No evaluation was given for this card."
         return
-    model = _code(Path(scored.model).name) if scored.model else "a model that the file of scores does not name"
+    model = (
+        literal(Path(scored.model).name) if scored.model else "a model that the file of scores does not name"
+    )
     yield f"Scores of {model}."
     yield scored.to_markdown().rstrip()
 
 
 def _limits(description: ModelDescription, scored: Evaluation | None) -> Iterator[str]:
-    tasks = ", ".join(_code(task) for task in _space(description).towers)
+    tasks = ", ".join(literal(task) for task in _space(description).towers)
     yield f"Its towers are for {tasks}. What it does to anything else, or to a clean image, is unknown."
-    yield from _limits_of_images(description)
+    yield from shortcomings(description)
     steps = description.training.get("steps")
     if isinstance(steps, int) and steps < SHORTEST_PAPER:
         yield f"Trained for {steps:,} steps; the shortest of the papers' protocols has {SHORTEST_PAPER:,}."
@@ -249,21 +208,8 @@ def _limits(description: ModelDescription, scored: Evaluation | None) -> Iterato
         summary = summarised(images)
         before, after = summary.degraded_psnr, summary.restored_psnr
         if before and after.mean < before.mean:
-            yield f"It makes {_code(label)} worse: {before.mean:.2f} dB become {after.mean:.2f} dB."
-
-
-def _limits_of_images(description: ModelDescription) -> Iterator[str]:
-    sources = [_parsed(source) for _, source in _sources(description)]
-    if sources and all(source and source.weather for source in sources):
-        yield "Trained on generated weather alone. Real weather differs; how well it restores that is unknown."
-        if all(source and source.capture == Capture() for source in sources):
-            yield "No sensor noise and no JPEG marks were added to its training images."
+            yield f"It makes {literal(label)} worse: {before.mean:.2f} dB become {after.mean:.2f} dB."
 
 
 def _listed(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines) or UNKNOWN
-
-
-def _code(value: Any) -> str:
-    """Literal text: what a file from someone else says is not markup."""
-    return f"`{' '.join(str(value).replace('`', '′').split())}`"

@@ -5,9 +5,9 @@ What the alphas then find holds in a neighbourhood, so that less is lost when th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -19,8 +19,7 @@ from manas.architecture.weighting import Around, Moment
 from manas.errors import ManasError
 from manas.relaxations.base import Relaxation, ScheduledWeight, named, noise_of, scheduled
 
-if TYPE_CHECKING:
-    from manas.training.distributed import Process
+Gradients = Sequence[Tensor | None]
 
 
 class SmoothingConfig(BaseModel):
@@ -64,12 +63,13 @@ def perturb(
     config: SmoothingConfig,
     moment: Moment,
     loss: Callable[[], Tensor],
-    process: Process,
+    average: Callable[[Gradients, Sequence[Tensor]], Gradients],
 ) -> None:
     """Gives a supernet the perturbed relaxation of a moment.
 
     Args:
         loss: of the weights on their batch, which the adversary makes larger.
+        average: takes gradients, and what they are of, to their means over all processes.
     """
     choices, radius = choices_of(network), scheduled(config.radius, moment.progress)
     perturbed = Perturbed(relaxation, {c.label: _uniform(moment, c, radius) for c in choices})
@@ -78,18 +78,22 @@ def perturb(
         return
     with RestingBuffers(network):
         for _ in range(config.ascents):
-            perturbed = _ascended(perturbed, loss, 2 * radius / config.ascents, radius, process)
+            perturbed = _ascended(perturbed, loss, 2 * radius / config.ascents, radius, average)
             relax(network, perturbed)
 
 
 def _ascended(
-    perturbed: Perturbed, loss: Callable[[], Tensor], step: float, radius: float, process: Process
+    perturbed: Perturbed,
+    loss: Callable[[], Tensor],
+    step: float,
+    radius: float,
+    average: Callable[[Gradients, Sequence[Tensor]], Gradients],
 ) -> Perturbed:
     """The offsets after one step along the sign of the gradient, within the ball of the maximum norm."""
     offsets = list(perturbed.offsets.values())
     for offset in offsets:
         offset.requires_grad_()
-    gradients = process.average(torch.autograd.grad(loss(), offsets, allow_unused=True), offsets)
+    gradients = average(torch.autograd.grad(loss(), offsets, allow_unused=True), offsets)
     moved = [_moved(o.detach(), g, step, radius) for o, g in zip(offsets, gradients, strict=True)]
     return replace(perturbed, offsets=dict(zip(perturbed.offsets, moved, strict=True)))
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Annotated, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from manas.architecture.choice import Decide, is_name, prefixed
@@ -16,7 +16,7 @@ from manas.architecture.finding import AnySpace
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, explain
-from manas.restoration.cross_stitch import SAME_TASK, StitchMatrices, stitch
+from manas.restoration.cross_stitch import StitchMatrices, StitchOptions, stitch
 from manas.restoration.fusion import FUSIONS
 from manas.restoration.tower import Features, Tower
 
@@ -40,32 +40,6 @@ class Restoration(NamedTuple):
     def of(cls, output: Tensor | Restoration) -> Restoration:
         """The output of a whole network as it is; that of a lone tower as the fused one."""
         return output if isinstance(output, Restoration) else cls({}, output)
-
-
-class StitchOptions(BaseModel):
-    """Where stitches are, and how they start.
-
-    Attributes:
-        start: initial value on the diagonal of every matrix; the rest of a row shares what is left of 1. 0.9 is
-            the best that Misra et al. found. n stitches in a row multiply what differs between two towers by
-            (2 start - 1)^n: 0.21 for DRN's seven stages at 0.9, but 3e-10 for its 98 blocks.
-        after: the stages, from 0, that are followed by a stitch; all unless given. Misra et al. stitch after
-            pooling, and not after every convolution.
-        shared: the same matrices after all of them, as the recursions of DRN share their weights.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    start: float = Field(SAME_TASK, gt=0, le=1)
-    after: tuple[Annotated[int, Field(ge=0)], ...] | None = None
-    shared: bool = False
-
-    @field_validator("after")
-    @classmethod
-    def _each_once(cls, after: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if after and len(set(after)) < len(after):
-            raise ManasError(f"stitches.after names a stage twice in {list(after)}; name each once")
-        return after
 
 
 class RestorationSpace(SearchSpace):

@@ -10,7 +10,7 @@ from manas.architecture.finding import GivenSpace
 from manas.config import Configuration
 from manas.cost.budget import BudgetConfig
 from manas.cost.table import InputShape, Metric
-from manas.data.dataset.backgrounds import DataConfig
+from manas.data.dataset.config import DataConfig
 from manas.device import DeviceName
 from manas.errors import ManasError
 from manas.relaxations.base import ScheduledWeight

@@ -47,7 +47,7 @@ class EvolutionSearch(SupernetSearch):
 
         sample, mutate = self.architectures.sample, self._mutated
         best = evolve(method, sample, mutate, score, seed=self.config.seed)
-        genotype = self.results.genotype(best.choices, psnr_one_hot=best.score, evaluations=len(lived))
+        genotype = self.genotypes.of(best.choices, psnr_one_hot=best.score, evaluations=len(lived))
         first = max(lived[: method.population], key=comparable)
         verdict = f"evolution raised the best one-hot PSNR from {first:.2f} to {best.score:.2f} dB"
         return self.conclude(genotype, [verdict], progress)

@@ -14,7 +14,7 @@ from manas.architecture.genotype import Genotype
 from manas.architecture.recomputation import RestingBuffers
 from manas.architecture.weighting import Moment
 from manas.cost.budget import Pressure
-from manas.data.dataset.backgrounds import Batch
+from manas.data.dataset.crops import Batch
 from manas.relaxations.base import Mean, Relaxation, scheduled
 from manas.relaxations.smoothing import perturb
 from manas.reporting.drawing.figure import raster
@@ -72,7 +72,9 @@ class GradientSearch(SupernetSearch):
         relaxation, smoothing = self._relax(step, WEIGHTS), self.config.smoothing
         if smoothing:
             moment, loss = self._moment(step, WEIGHTS), self._loss(kept, step, training=True)
-            perturb(self.network, relaxation, smoothing, moment, lambda: loss(self.network)[0], self.process)
+            perturb(
+                self.network, relaxation, smoothing, moment, lambda: loss(self.network)[0], self.process.average
+            )
         return self.weight_step(self.network, self.weights, kept, step / self.config.total_steps)
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:
@@ -158,10 +160,10 @@ class GradientSearch(SupernetSearch):
         self.ended = self.review.stop is not None
         health = self.review.history[-1]
         if self.process.is_first:
-            genotype = self.results.genotype(self.review.choices, epoch=epoch, **health.scores)
+            genotype = self.genotypes.of(self.review.choices, epoch=epoch, **health.scores)
             tracker.text(self.ends[epoch], "genotype", genotype.to_json())
             tracker.image(self.ends[epoch], "genotype", raster(genotype))
-            self.results.keep(_name(epoch), genotype)
+            self.genotypes.keep(_name(epoch), genotype)
         return f"relaxed {health.psnr_relaxed:.2f} dB, one-hot {health.psnr_one_hot:.2f} dB"
 
     def finish(self, progress: Progress) -> Genotype:
@@ -172,7 +174,7 @@ class GradientSearch(SupernetSearch):
         epoch = stop.epoch if stop else history[-1].epoch
         early = [f"stopped early: {stop.reason}"] if stop else []
         return self.conclude(
-            self.results.kept(_name(epoch)), [*early, *verdict(history, epoch=epoch)], progress
+            self.genotypes.kept(_name(epoch)), [*early, *verdict(history, epoch=epoch)], progress
         )
 
     def left_out(self) -> LeftOut:
@@ -215,7 +217,7 @@ class GradientSearch(SupernetSearch):
         choices, epoch = self._choose_by_perturbation(config, progress), self.config.epochs - 1
         relax(self.network, self._mean(epoch))
         health = self.review.health(choices, epoch)
-        genotype = self.results.genotype(choices, epoch=epoch, selection=config.kind, **health.scores)
+        genotype = self.genotypes.of(choices, epoch=epoch, selection=config.kind, **health.scores)
         return self.conclude(genotype, verdict([health], by_alphas=False), progress)
 
     def _choose_by_perturbation(self, config: PerturbationConfig, progress: Progress) -> dict[str, str]:

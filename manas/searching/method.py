@@ -14,7 +14,7 @@ from manas.architecture.genotype import Genotype
 from manas.cost.architectures import Architectures
 from manas.cost.latency import latency_table
 from manas.cost.table import CostTable, cost_table
-from manas.data.dataset.backgrounds import Batch
+from manas.data.dataset.crops import Batch
 from manas.device import place
 from manas.errors import ManasError
 from manas.relaxations.softmax import Softmax
@@ -23,8 +23,8 @@ from manas.reporting.tracking import Tracker
 from manas.restoration.losses import require_effect
 from manas.searching.bilevel import Loss, descend, first_order
 from manas.searching.config import SearchConfig
-from manas.searching.data import SearchData
-from manas.searching.results import Results
+from manas.searching.genotype_files import GenotypeFiles
+from manas.searching.search_data import SearchData
 from manas.training.distributed import Process
 from manas.training.guard import LeftOut
 from manas.training.initialise import start
@@ -44,7 +44,7 @@ class Method(Job[Genotype]):
     Attributes:
         data: the backgrounds, parted.
         architectures: what it may choose.
-        results: the genotypes that it writes.
+        genotypes: the files of those that it writes.
         objective: the loss of a network on a batch.
 
     Raises:
@@ -62,7 +62,7 @@ class Method(Job[Genotype]):
         self.data = SearchData(config, process)
         table = _table(config, process, directory)
         self.architectures = Architectures(config.space, table, config.budget)
-        self.results = Results(config, process, directory)
+        self.genotypes = GenotypeFiles(config, process, directory)
         self.objective = Objective(config.loss, process, config.precision)
         self.notes = self.data.backgrounds.notes
         self.files = {COST_FILE: table.to_json()}
@@ -96,7 +96,7 @@ class Method(Job[Genotype]):
             said += [spending] if spending else []
         left_out = self.left_out()
         said += [left_out.sentence] if left_out.steps else []
-        return self.results.finish(genotype, said, progress)
+        return self.genotypes.finish(genotype, said, progress)
 
 
 class SupernetSearch(Method):

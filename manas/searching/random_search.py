@@ -75,8 +75,8 @@ class RandomSearch(Method):
         psnr = self.data.psnr(self.network, training=False)
         self.scores.append(psnr)
         tracker.scalars(self.ends[epoch], {"validation/psnr_of_a_candidate": psnr})
-        genotype = self.results.genotype(self.candidates[epoch], candidate=epoch, psnr=psnr)
-        self.results.keep(_name(epoch), genotype)
+        genotype = self.genotypes.of(self.candidates[epoch], candidate=epoch, psnr=psnr)
+        self.genotypes.keep(_name(epoch), genotype)
         return f"candidate {epoch}: {psnr:.2f} dB after {self.steps} steps"
 
     def finish(self, progress: Progress) -> Genotype:
@@ -85,7 +85,7 @@ class RandomSearch(Method):
         low, high = min(numbers), max(numbers)
         count = len(self.candidates)
         verdict = f"the best of {count} random architectures, which reach {low:.2f} to {high:.2f} dB"
-        return self.conclude(self.results.kept(_name(self._best())), [verdict], progress)
+        return self.conclude(self.genotypes.kept(_name(self._best())), [verdict], progress)
 
     def state(self) -> dict[str, Any]:
         """The scores so far, and the best candidate."""

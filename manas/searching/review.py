@@ -12,8 +12,8 @@ from manas.architecture.choice import choices_of, probabilities_of, relaxed_by
 from manas.architecture.weighting import NONE, OneHot
 from manas.cost.architectures import Architectures
 from manas.searching.config import SearchConfig
-from manas.searching.data import SearchData
 from manas.searching.health import SKIP, Health, entropy_by_group, shares_by_group, tally
+from manas.searching.search_data import SearchData
 from manas.searching.verdict import Stop, should_stop
 
 

@@ -7,11 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from manas.config import Configuration
-from manas.data.dataset.backgrounds import DataConfig
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.config import DataConfig, SourceConfig
 from manas.device import DeviceName
+from manas.restoration.cross_stitch import StitchOptions
 from manas.restoration.losses import LossWeights
-from manas.restoration.network import StitchOptions
 from manas.training.distributed import Precision
 from manas.training.optimiser import OptimiserConfig
 from manas.training.schedule import ScheduleConfig
@@ -44,7 +43,7 @@ class RetrainConfig(Configuration):
         optimiser, schedule: of the weights.
         average: decay of the moving average of the weights, which is what is evaluated and saved.
         statistics: of the normalisation of that average: ``estimated`` anew from training crops before it is
-            evaluated, or ``running``, averaged as the weights are (`manas.training.statistics`).
+            evaluated, or ``running``, averaged as the weights are (`manas.training.estimated_statistics`).
         log_every: steps between two entries of the metrics; the device is waited for only then.
     """
 

@@ -6,7 +6,7 @@ Clipping alone would let such a step through, with every other gradient turned t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +61,19 @@ def said_of(steps: int, of: str, parameters: str) -> str:
     why = "the gradient was not finite or far beyond what it was before"
     what = f"{steps}{of} step{'' if were == 'was' else 's'} {were} left out, since {why}"
     return f"{what}: {parameters}" if parameters else what
+
+
+def left_out_of(training: Mapping[str, Any]) -> Iterator[str]:
+    """The sentence about the steps that a training left out, if it left out any.
+
+    Args:
+        training: the summary in a model file; of a file from someone else it may hold anything.
+    """
+    left_out, steps = training.get("steps_left_out"), training.get("steps")
+    if isinstance(left_out, int) and left_out > 0:
+        of = f" of {steps}" if isinstance(steps, int) else ""
+        broken = training.get("broken_gradients")
+        yield said_of(left_out, of, broken if isinstance(broken, str) else "")
 
 
 class Guard:

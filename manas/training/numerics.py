@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from manas.data.dataset.backgrounds import DataConfig
+from manas.data.dataset.config import DataConfig
 from manas.training.distributed import Precision, Process
 from manas.training.probes import Kind, Kinds, Lowered, Part, Probe, kinds_of, seed
 from manas.training.remedies import REMEDIES

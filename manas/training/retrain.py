@@ -13,13 +13,13 @@ from manas.architecture.genotype import Genotype
 from manas.config import read_config
 from manas.cost.table import costs
 from manas.data.dataset.backgrounds import Backgrounds
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.config import SourceConfig
 from manas.device import place
 from manas.errors import ManasError
 from manas.reporting.drawing.stitches import draw_stitches, raster_of_stitches
 from manas.reporting.progress import Progress
 from manas.reporting.report.page import write_report
-from manas.reporting.stitches import stitches_of
+from manas.reporting.stitch_numbers import stitches_of
 from manas.reporting.tracking import Tracker
 from manas.restoration.losses import require_effect
 from manas.restoration.model_file import ModelDescription, save_model
@@ -28,6 +28,7 @@ from manas.training.assembly import whole_genotype
 from manas.training.config import RetrainConfig
 from manas.training.distributed import Process, started
 from manas.training.ema import MovingAverage
+from manas.training.estimated_statistics import Statistics
 from manas.training.guard import LeftOut
 from manas.training.initialise import initialise, start
 from manas.training.loop import Job, run
@@ -35,7 +36,6 @@ from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.optimiser import Descent, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import set_rate
-from manas.training.statistics import Statistics
 from manas.training.step import Objective, Terms, named
 from manas.training.validation import sample_sheet, validate, write_samples
 

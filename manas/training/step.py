@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from manas.data.dataset.backgrounds import Batch
+from manas.data.dataset.crops import Batch
 from manas.restoration.losses import LossWeights, restoration_terms
 from manas.restoration.network import Restoration
 from manas.training.distributed import Precision, Process

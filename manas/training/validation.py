@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from manas.architecture.recomputation import RestingBuffers
-from manas.data.dataset.backgrounds import Batch
+from manas.data.dataset.crops import Batch
 from manas.data.images import write_image
 from manas.evaluation.metrics import psnr_y
 from manas.reporting.tracking import Tracker

@@ -15,9 +15,9 @@ from PIL import Image
 
 from manas.data.archives import inspect_archive, read_archive
 from manas.data.checking.check import check
-from manas.data.dataset.backgrounds import Backgrounds, DataConfig
+from manas.data.dataset.backgrounds import Backgrounds
 from manas.data.dataset.cache import ImageCache
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.config import DataConfig, SourceConfig
 from manas.data.images import write_image
 from manas.errors import ManasError
 from manas.evaluation.protocols import protocol_named
@@ -229,8 +229,9 @@ SCRIPT = """
 import hashlib, json, multiprocessing, sys
 from itertools import islice
 
-from manas.data.dataset.backgrounds import Backgrounds, DataConfig
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.backgrounds import Backgrounds
+from manas.data.dataset.config import DataConfig
+from manas.data.dataset.config import SourceConfig
 from manas.errors import ManasError
 
 

@@ -9,7 +9,7 @@ import torch
 from data.archives.layouts import MINIATURES, content
 
 from manas.data.dataset.cache import ImageCache
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.config import SourceConfig
 from manas.data.dataset.sources import identity
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs, photographs_in

@@ -58,7 +58,7 @@ def loss_of(network, calls=None):
 def perturbed(network, config, *, loss=None, moment=None, process=ALONE, relaxation=None):
     """The relaxation that a supernet is given; all its choices have the same."""
     moment = moment or Moment(0.5, 1, 2)
-    perturb(network, relaxation or Softmax(), config, moment, loss or loss_of(network), process)
+    perturb(network, relaxation or Softmax(), config, moment, loss or loss_of(network), process.average)
     (found,) = {id(choice.relaxation): choice.relaxation for choice in choices_of(network)}.values()
     return found
 

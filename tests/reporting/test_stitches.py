@@ -18,7 +18,7 @@ from manas.errors import ManasError
 from manas.reporting.drawing import stitches as drawing
 from manas.reporting.drawing.sheet import FAINT
 from manas.reporting.report.page import write_report
-from manas.reporting.stitches import Stitches, stitches_of
+from manas.reporting.stitch_numbers import Stitches, stitches_of
 from manas.restoration.model_file import load_model
 from manas.restoration.network import RestorationSpace
 from search_spaces.dual_recursive import DualRecursive

@@ -12,9 +12,10 @@ from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.architecture.weighting import OneHot
 from manas.errors import ManasError
+from manas.restoration.cross_stitch import StitchOptions
 from manas.restoration.losses import LossWeights, restoration_terms
 from manas.restoration.model_file import ModelDescription, load_model, save_model
-from manas.restoration.network import Restoration, RestorationSpace, StitchOptions, assemble, tasks_of
+from manas.restoration.network import Restoration, RestorationSpace, assemble, tasks_of
 from manas.restoration.tower import Tower
 from search_spaces.dual_recursive import DualRecursive
 from search_spaces.plain import Plain

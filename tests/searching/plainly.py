@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from manas.searching import gradient, results
+from manas.searching import genotype_files, gradient
 
 
 @contextmanager
@@ -14,5 +14,5 @@ def plainly() -> Iterator[None]:
     """Lets searches draw nothing and write no report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradient, "raster", lambda genotype: np.zeros((2, 2, 3), np.uint8))
-        patch.setattr(results, "write_report", lambda folder: folder)
+        patch.setattr(genotype_files, "write_report", lambda folder: folder)
         yield

@@ -20,9 +20,9 @@ from manas.cost.selection import starved_nodes
 from manas.errors import ManasError
 from manas.exporting.from_run import genotype_from
 from manas.searching.config import SearchConfig
-from manas.searching.data import SearchData
 from manas.searching.evolution import EvolutionConfig, drawn, evolve, mutated
 from manas.searching.evolution_search import EvolutionSearch
+from manas.searching.search_data import SearchData
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process
 

@@ -21,9 +21,9 @@ from manas.data.dataset.backgrounds import Backgrounds
 from manas.restoration.tower import Tower
 from manas.searching import gradient
 from manas.searching.bilevel import second_order
-from manas.searching.data import SearchData
 from manas.searching.gradient import GradientSearch
 from manas.searching.random_search import RandomSearch
+from manas.searching.search_data import SearchData
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process
 from manas.training.initialise import start

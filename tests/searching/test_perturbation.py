@@ -23,9 +23,9 @@ from manas.relaxations.base import Mean
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
 from manas.relaxations.softmax import Softmax
-from manas.searching.data import SearchData
 from manas.searching.gradient import GradientSearch
 from manas.searching.perturbation import Projected, select_by_perturbation
+from manas.searching.search_data import SearchData
 
 
 class Nodes(SearchSpace):

@@ -16,7 +16,7 @@ import yaml
 
 import manas
 from manas.config import read_config
-from manas.searching import gradient, results
+from manas.searching import genotype_files, gradient
 from manas.searching.config import SearchConfig
 from manas.training import loop
 from manas.training import retrain as retraining
@@ -41,7 +41,7 @@ def _saving(save, folder):
 def main(plan: str, folder: str) -> None:
     keeping(Path(folder))
     gradient.raster = lambda genotype: np.zeros((2, 2, 3), np.uint8)  # of so many searches
-    results.write_report = lambda path: path
+    genotype_files.write_report = lambda path: path
     for run in yaml.safe_load(Path(plan).read_text(encoding="utf-8"))["plan"]:
         os.environ["MASTER_PORT"] = run["port"]
         settings = run["config"] | {"run": str(Path(folder) / run["name"])}

@@ -9,9 +9,10 @@ from torch import nn
 from training.tiny_runs import RAIN, retrain_config, write_genotype
 
 import manas
-from manas.data.dataset.backgrounds import Backgrounds, DataConfig
+from manas.data.dataset.backgrounds import Backgrounds
+from manas.data.dataset.config import DataConfig
 from manas.training.distributed import Process
-from manas.training.statistics import IMAGES, Statistics
+from manas.training.estimated_statistics import IMAGES, Statistics
 
 CPU = Process(0, 1, torch.device("cpu"))
 DATA = DataConfig(

@@ -28,8 +28,8 @@ from training.tiny_runs import (
 
 import manas
 from manas.reporting.progress import Progress
-from manas.searching.data import SearchData
 from manas.searching.gradient import GradientSearch
+from manas.searching.search_data import SearchData
 from manas.training.checkpoint import load_checkpoint
 
 pytestmark = [

@@ -14,7 +14,8 @@ from training.tiny_runs import RAIN, SNOW, retrain_config, search_config, tower,
 import manas
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
-from manas.data.dataset.backgrounds import Backgrounds, Batch
+from manas.data.dataset.backgrounds import Backgrounds
+from manas.data.dataset.crops import Batch
 from manas.data.images import read_image
 from manas.errors import ManasError
 from manas.reporting.progress import Progress

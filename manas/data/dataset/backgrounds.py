@@ -9,121 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader
 
 from manas.data.dataset.cache import ImageCache, ImageStore
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.config import DataConfig
+from manas.data.dataset.crops import Batch, Crops, collate
 from manas.data.dataset.sources import Source
 from manas.data.dataset.stream import Key, Stream, partition
 from manas.errors import ManasError, nearest
 
 Part = Literal["kept", "held"]
-
-CLEAN = -1  # the task of a sample that nothing degrades
-
-
-class Batch(NamedTuple):
-    """K degradations of each of B backgrounds; images are RGB float32 in [0, 1]."""
-
-    degraded: Tensor  # (B, K, 3, P, P)
-    clean: Tensor  # (B, 3, P, P)
-    task: Tensor  # (B,) place of the task among the network's; -1 where the degraded versions are clean
-
-    def to(self, device: torch.device) -> Batch:
-        """The batch on a device, without waiting for the copy."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
-
-    def split(self, parts: int) -> list[Batch]:
-        """The batch in so many parts of one size."""
-        return [Batch(*tensors) for tensors in zip(*(tensor.chunk(parts) for tensor in self), strict=True)]
-
-
-class DataConfig(BaseModel):
-    """What a search or a retraining sees.
-
-    Attributes:
-        sources: mixed by their weights.
-        versions: K, the degradations of one background in a batch.
-        clean_share: of the training samples, those whose K "degraded" versions are the clean crop itself, so
-            that the network learns to leave a clean picture alone; no tower's own, so their task is -1.
-        patch: side of the crops in pixels.
-        batch: backgrounds a step, over all processes.
-        workers: loader processes of each process; 0 loads in the process itself.
-        validation_patch: side of the validation crops.
-        validation_images: validation crops of each source.
-        cache_megabytes: for decoded images, shared out among the workers of a loader.
-        cache_folder: keeps decoded images in files there instead, which all processes and later runs map
-            into their memory; `cache_megabytes` then is for the folder. Without it, every worker has its own.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sources: tuple[SourceConfig, ...] = Field((SourceConfig(task="derain", weather="rain"),), min_length=1)
-    versions: int = Field(3, ge=1)
-    clean_share: float = Field(0, ge=0, lt=1)
-    patch: int = Field(64, ge=8)
-    batch: int = Field(4, ge=1)
-    workers: int = Field(1, ge=0)
-    validation_patch: int = Field(128, ge=11)
-    validation_images: int = Field(16, ge=1)
-    cache_megabytes: int = Field(2048, ge=0)
-    cache_folder: str | None = None
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks of the sources, each once, in order."""
-        return tuple(dict.fromkeys(source.task for source in self.sources))
-
-
-class Crops(Dataset):
-    """Crops of chosen backgrounds, by `Key`.
-
-    Args:
-        sources: all of them.
-        chosen: for each source, the places of the backgrounds to draw from.
-        tasks: for each source, the place of its task.
-        patch: side of the crops.
-        seed: of all draws.
-        augment: whether crops are augmented, each as its source is: in training, and not in validation.
-        clean_share: of the samples, those that are left clean.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        chosen: Sequence[Sequence[int]],
-        tasks: Sequence[int],
-        *,
-        patch: int,
-        seed: int,
-        augment: bool,
-        clean_share: float = 0,
-    ):
-        self.sources, self.chosen, self.tasks = sources, chosen, tasks
-        self.patch, self.seed, self.augment, self.clean_share = patch, seed, augment, clean_share
-
-    def __getitem__(self, key: Key) -> Batch | ManasError:
-        index = self.chosen[key.source][key.background]
-        rng = np.random.default_rng([self.seed, key.source, key.epoch, index])  # of the whole, not of the part
-        try:
-            crop = self.sources[key.source].crop(index, self.patch, rng, augment=self.augment)
-        except ManasError as error:  # a worker would wrap it in a traceback
-            return error
-        degraded = torch.from_numpy(crop.degraded).permute(0, 3, 1, 2).contiguous()  # (K, 3, P, P)
-        clean = torch.from_numpy(crop.clean).permute(2, 0, 1).contiguous()  # (3, P, P)
-        if self._stays_clean(key, index):
-            return Batch(clean.expand_as(degraded).contiguous(), clean, torch.tensor(CLEAN))
-        return Batch(degraded, clean, torch.tensor(self.tasks[key.source]))
-
-    def _stays_clean(self, key: Key, index: int) -> bool:
-        """By a draw of its own, so that the share changes nothing in the samples that are degraded."""
-        return self.clean_share > np.random.default_rng([self.seed, key.source, key.epoch, index, 1]).random()
 
 
 class Backgrounds:
@@ -211,7 +109,7 @@ class Backgrounds:
             batch_size=size,
             sampler=keys,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=collate,
             pin_memory=self.pin,
             generator=torch.Generator(),  # its own: the loader must not draw from the global one
         )
@@ -258,8 +156,3 @@ def _check_sizes(config: DataConfig, multiple: int, world_size: int) -> None:
             raise ManasError(f"data.{name}={size}: the network takes multiples of {multiple}; set it to {near}")
     if config.batch % world_size:
         raise ManasError(f"data.batch={config.batch} is not divisible by {world_size} processes")
-
-
-def _collate(samples: list[Batch | ManasError]) -> Batch | ManasError:
-    failed = next((sample for sample in samples if isinstance(sample, ManasError)), None)
-    return failed or default_collate(samples)

@@ -23,7 +23,7 @@ from manas.reporting.drawing.sheet import (
     length,
     shortened,
 )
-from manas.reporting.stitches import Stitches
+from manas.reporting.stitch_numbers import Stitches
 
 CELL = 14.0  # side of an entry, for a sign and three digits
 APART = 3.5  # from map to map

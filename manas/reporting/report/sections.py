@@ -15,12 +15,12 @@ import numpy as np
 from manas.data.images import read_image
 from manas.errors import ManasError
 from manas.reporting.drawing.figure import figure as drawing_of
-from manas.reporting.left_out import left_out_of
 from manas.reporting.report import curves, search_curves
 from manas.reporting.report.markup import element, folded, inline, picture, table
 from manas.reporting.report.panels import as_svg, style
 from manas.reporting.report.record import STITCHES, Record, mapping
 from manas.reporting.report.timeline import Curves, places
+from manas.training.guard import left_out_of
 
 DRAWING = 2.15  # pixels for a point of the drawing, whose text has five points
 

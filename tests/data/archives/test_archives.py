@@ -6,7 +6,7 @@ from data.archives.layouts import MINIATURES, content, picture
 
 from manas.data.archives import inspect_archive, read_archive
 from manas.data.dataset.cache import ImageCache
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.config import SourceConfig
 from manas.data.images import read_image, write_image
 from manas.errors import ManasError
 

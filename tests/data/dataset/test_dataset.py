@@ -7,9 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from manas.data.dataset.backgrounds import Backgrounds, Crops, DataConfig, Key, Stream, partition
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.backgrounds import Backgrounds
+from manas.data.dataset.config import DataConfig, SourceConfig
+from manas.data.dataset.crops import Crops
 from manas.data.dataset.sources import Crop
+from manas.data.dataset.stream import Key, Stream, partition
 from manas.data.images import write_image
 from manas.errors import ManasError
 

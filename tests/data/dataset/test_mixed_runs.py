@@ -7,7 +7,7 @@ from training.test_resume import SMALLEST, in_folder, interrupt
 from training.tiny_runs import assert_same_run, merged, retrain_config, search_config, write_genotype
 
 import manas
-from manas.data.dataset.backgrounds import CLEAN
+from manas.data.dataset.crops import CLEAN
 from manas.training import step
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from manas.data.archives import Archive, Picture, Scene, read_archive
 from manas.data.dataset.augmentation import AUGMENTATIONS
 from manas.data.dataset.cache import ImageCache
-from manas.data.dataset.source_config import SourceConfig
+from manas.data.dataset.config import SourceConfig
 from manas.data.dataset.sources import GeneratedSource, PairedSource
 from manas.data.images import read_image, write_image
 from manas.data.photographs import TRAINING, builtin_photographs

@@ -13,7 +13,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
-from manas.data.dataset.backgrounds import Backgrounds, Batch
+from manas.data.dataset.backgrounds import Backgrounds
+from manas.data.dataset.crops import Batch
 from manas.training.distributed import Process
 
 IMAGES = 256  # sixteen batches by default, forward alone

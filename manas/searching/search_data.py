@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from manas.data.dataset.backgrounds import Backgrounds, Batch
+from manas.data.dataset.backgrounds import Backgrounds
+from manas.data.dataset.crops import Batch
 from manas.errors import ManasError
 from manas.restoration.network import size_multiple_of, tasks_of
 from manas.searching.config import SearchConfig

@@ -1,4 +1,4 @@
-"""The description of a source, as a configuration has it."""
+"""What a configuration says of the data: the sources, and how crops of them are drawn."""
 
 from __future__ import annotations
 
@@ -135,3 +135,40 @@ class SourceConfig(BaseModel):
         scenes = tuple(scene for scene in archive.scenes if scene.name in kept)
         rest = replace(archive, scenes=scenes, notes=archive.notes + left.notes)
         return PairedSource(rest, versions, cache, augment=self.augment)
+
+
+class DataConfig(BaseModel):
+    """What a search or a retraining sees.
+
+    Attributes:
+        sources: mixed by their weights.
+        versions: K, the degradations of one background in a batch.
+        clean_share: of the training samples, those whose K "degraded" versions are the clean crop itself, so
+            that the network learns to leave a clean picture alone; no tower's own, so their task is -1.
+        patch: side of the crops in pixels.
+        batch: backgrounds a step, over all processes.
+        workers: loader processes of each process; 0 loads in the process itself.
+        validation_patch: side of the validation crops.
+        validation_images: validation crops of each source.
+        cache_megabytes: for decoded images, shared out among the workers of a loader.
+        cache_folder: keeps decoded images in files there instead, which all processes and later runs map
+            into their memory; `cache_megabytes` then is for the folder. Without it, every worker has its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sources: tuple[SourceConfig, ...] = Field((SourceConfig(task="derain", weather="rain"),), min_length=1)
+    versions: int = Field(3, ge=1)
+    clean_share: float = Field(0, ge=0, lt=1)
+    patch: int = Field(64, ge=8)
+    batch: int = Field(4, ge=1)
+    workers: int = Field(1, ge=0)
+    validation_patch: int = Field(128, ge=11)
+    validation_images: int = Field(16, ge=1)
+    cache_megabytes: int = Field(2048, ge=0)
+    cache_folder: str | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks of the sources, each once, in order."""
+        return tuple(dict.fromkeys(source.task for source in self.sources))

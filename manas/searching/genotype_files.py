@@ -15,13 +15,13 @@ from manas.training.distributed import Process
 from manas.training.run import RunDirectory, versions
 
 
-class Results:
+class GenotypeFiles:
     """The genotypes in the run directory of a search."""
 
     def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
         self.config, self.process, self.directory = config, process, directory
 
-    def genotype(self, choices: Mapping[str, str], **provenance: Any) -> Genotype:
+    def of(self, choices: Mapping[str, str], **provenance: Any) -> Genotype:
         """The genotype of choices, with what its network costs and where it comes from."""
         config = self.config
         origin = versions() | {

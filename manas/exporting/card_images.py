@@ -1,0 +1,69 @@
+"""The training images of a model in words, for its card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from manas.data.dataset.config import SourceConfig
+from manas.data.weather import Capture
+from manas.restoration.model_file import ModelDescription
+
+
+def images_of(description: ModelDescription) -> Iterator[str]:
+    """A line for every source of training images."""
+    for task, source in _sources(description):
+        yield f"{literal(task)}: {_told(_parsed(source), source)}"
+    if description.degradations:
+        yield "how many images: unknown, the file does not say"
+
+
+def _sources(description: ModelDescription) -> Iterator[tuple[str, Any]]:
+    for task, sources in description.degradations.items():
+        yield from ((task, source) for source in (sources if isinstance(sources, list) else [sources]))
+
+
+def _parsed(source: Any) -> SourceConfig | None:
+    """A source as this version configures it; files of others may hold anything."""
+    try:
+        return SourceConfig.model_validate(source)
+    except ValidationError:
+        return None
+
+
+def _told(source: SourceConfig | None, written: Any) -> str:
+    if source is None:
+        return literal(json.dumps(written))
+    levels = f"levels {', '.join(source.levels)}" if source.levels else "all levels"
+    share = f"; drawn with weight {source.weight}" if source.weight != 1 else ""
+    left_out = ", ".join(literal(Path(folder).name) for folder in source.exclude)
+    share += f"; without the backgrounds of {left_out}" if left_out else ""
+    if source.weather is None:
+        roots = [source.pairs] if isinstance(source.pairs, str) else (source.pairs or {}).values()
+        return f"pairs of {', '.join(literal(Path(root).name) for root in roots)}, {levels}{share}"
+    family = f" of the family {source.family}" if source.weather == "rain" else ""
+    return f"generated {source.weather}{family}, {levels}, on photographs {_photographs(source)}{share}"
+
+
+def _photographs(source: SourceConfig) -> str:
+    if source.photographs == "builtin":
+        return "that ship with scikit-image"
+    return f"of the folder {literal(Path(source.photographs).name)}"
+
+
+def shortcomings(description: ModelDescription) -> Iterator[str]:
+    """Sentences about what the training images lack."""
+    sources = [_parsed(source) for _, source in _sources(description)]
+    if sources and all(source and source.weather for source in sources):
+        yield "Trained on generated weather alone. Real weather differs; how well it restores that is unknown."
+        if all(source and source.capture == Capture() for source in sources):
+            yield "No sensor noise and no JPEG marks were added to its training images."
+
+
+def literal(value: Any) -> str:
+    """Literal text: what a file from someone else says is not markup."""
+    return f"`{' '.join(str(value).replace('`', '′').split())}`"
