@@ -28,7 +28,7 @@ class Format:
         alpha: whether it keeps alpha.
         grey: whether it knows grey, which is else written as RGB.
         longest: bytes that EXIF and XMP may take; None where there is no bound.
-        not_deep: the fields of `Metadata` that it keeps beside 8 bit alone.
+        not_deep: the fields of `Metadata` that it does not keep beside 16 bit.
     """
 
     name: str

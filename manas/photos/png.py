@@ -1,11 +1,11 @@
 """PNG: its metadata as Pillow writes it, and 16 bit of colour or alpha, which Pillow does not write.
 
 No library that was compared keeps all that is kept here. Pillow 13.0.0, and imageio 2.38.1 through it, write
-16 bit of grey alone; OpenCV 5.0.0 (Apache-2.0, 150 MB) drops resolution, texts and grey with alpha, and libvips
-8.18.7 (LGPL-3.0, by pyvips 3.2.0) writes texts in UTF-8 where PNG has Latin-1, both XMP where Pillow takes it
-for a text; numpngw 0.1.4 (BSD) has no EXIF and XMP, pypng 0.20220715.0 (MIT) the resolution alone, imagecodecs
-2026.3.6 (BSD, 80 MB) no metadata. Yet a PNG of 16 bit is but another header and another zlib stream among the
-chunks that Pillow writes for one of 8 bit.
+16 bit of grey alone. OpenCV 5.0.0 (Apache-2.0, 150 MB) has no resolution, no texts and no grey with alpha;
+libvips 8.18.7 (LGPL-3.0, by pyvips 3.2.0) writes texts in UTF-8 where PNG has Latin-1, and both write XMP where
+Pillow takes it for a text; numpngw 0.1.4 (BSD, of 2024) has no EXIF and XMP, pypng 0.20220715.0 (MIT, of 2022)
+the resolution alone, imagecodecs 2026.3.6 (BSD, 80 MB) no metadata. Yet a PNG of 16 bit is but another header
+and another zlib stream among the chunks that Pillow writes for one of 8 bit.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Pictures are written whole and as they are, or not at all; what cannot be kept is said."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +11,16 @@ from hypothesis.extra.numpy import arrays
 from photos.drawn import ALL, LOSSLESS, assert_same, drawn, picture_of
 
 from manas import files
-from manas.data.images import to_eight_bits
+from manas.data.images import IMAGE_SUFFIXES, format_of, to_eight_bits
 from manas.errors import ManasError
 from manas.photos.decoding import decode
 from manas.photos.encoding import encode
+from manas.photos.formats import FORMATS
 from manas.photos.picture import Picture
+
+
+def test_every_suffix_has_a_format():
+    assert {format_of(Path(f"a{suffix}"))["format"] for suffix in IMAGE_SUFFIXES} == set(FORMATS)
 
 
 class TestRoundTrips:
