@@ -42,14 +42,12 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 VIEWS = {"compare": side_by_side, "difference": difference}
 
 
-def view_of(picture: Path, view: str) -> Path:
-    """Where a view of a picture goes: a.jpg -> a.jpg.compare.png, since a.png may lie beside it."""
-    return picture.with_name(f"{picture.name}.{view}.png")
-
-
 def beside(target: Path, views: Iterable[str]) -> dict[str, Path]:
-    """Where the views of a restored picture go: a.jpg -> {"compare": a.jpg.compare.png}."""
-    return {view: view_of(target, view) for view in views}
+    """Where the views of a restored picture go: a.jpg -> {"compare": a.jpg.compare.png}.
+
+    The suffix stays in the name, since a.png may lie there too.
+    """
+    return {view: target.with_name(f"{target.name}.{view}.png") for view in views}
 
 
 def is_view(path: Path) -> bool:
