@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from manas.commands.console import BLIND, Device, Ensemble, Space, Task, say, space_class_of
 from manas.errors import ManasError
+
+if TYPE_CHECKING:
+    from manas.photos.picture import PixelRestorer
 
 FAILURES = 1  # exit code where some files could not be restored
 
@@ -71,7 +74,7 @@ def restore(
     cannot be restored, is said in the end. Exit code: 0 all well, 1 some files failed, 2 mistake in the call.
     """
     from manas.inference.restorer import Restorer
-    from manas.photos.files import targets_of
+    from manas.photos.targets import targets_of
 
     _check_destination(out, in_place, overwrite, skip_existing)
     views = [name for name, wanted in (("compare", side_by_side), ("difference", difference)) if wanted]
@@ -104,13 +107,13 @@ def _side(tile: str) -> int | Literal["auto"] | None:
 
 
 def _restore_all(
-    restorer: Any, targets: dict[Path, Path], views: list[str], *, resumable: bool
+    restorer: PixelRestorer, targets: dict[Path, Path], views: list[str], *, resumable: bool
 ) -> dict[Path, str]:
     """Reports how many files lost what; returns why others could not be restored."""
-    from manas.photos.files import restore_file
+    from manas.photos.restoring import restore_file
     from manas.reporting.progress import Progress
 
-    losses: Counter = Counter()
+    losses: Counter[str] = Counter()
     failures: dict[Path, str] = {}
     with Progress("restore", len(targets)) as progress:
         for place, (source, target) in enumerate(targets.items()):
@@ -139,7 +142,7 @@ def _report_interruption(done: int, total: int, *, resumable: bool) -> None:
     typer.echo(f"manas: interrupted, {done} of {_files(total)} done{advice}", err=True)
 
 
-def _report(losses: Counter, failures: dict[Path, str], total: int) -> None:
+def _report(losses: Counter[str], failures: dict[Path, str], total: int) -> None:
     for loss, count in losses.items():
         typer.echo(f"manas: {loss} ({_files(count)})", err=True)
     if failures:

@@ -58,11 +58,16 @@ def reading(path: str | Path) -> Iterator[None]:
 def upright_rgb(picture: Image.Image) -> Image.Image:
     """A picture of any mode as RGB of 8 bit, EXIF orientation applied, without alpha."""
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I") or picture.mode == "F":
+    if is_deep_grey(picture):
         return Image.fromarray(to_eight_bits(sixteen_bit_grey(picture))).convert("RGB")
     if picture.mode in ("P", "PA"):  # by way of RGBA, because a palette may hold transparency
         picture = picture.convert("RGBA")
     return picture.convert("RGB")
+
+
+def is_deep_grey(picture: Image.Image) -> bool:
+    """Whether a picture is grey of more than 8 bit."""
+    return picture.mode.startswith("I") or picture.mode == "F"
 
 
 def sixteen_bit_grey(picture: Image.Image) -> np.ndarray:
@@ -79,7 +84,7 @@ def to_eight_bits(values: np.ndarray) -> np.ndarray:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, cut to one line; its type where it says nothing."""
+    """The words of an error, cut to one line; its type where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -14,7 +14,7 @@ from manas.data.photographs import photographs_in
 from manas.errors import ManasError
 from manas.evaluation.results import counted
 from manas.evaluation.scenes import DegradedScene, Scenes
-from manas.photos.comparing import is_view
+from manas.photos.views import is_view
 
 
 def pairs_by_name(restored: Path, originals: Path) -> dict[str, tuple[Path, Path]]:

@@ -7,20 +7,22 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
 from manas.errors import ManasError
 from manas.files import replacing
+from manas.photos.picture import PixelRestorer, Progress
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm")
 
-NOT_KEPT = {
+_NOT_KEPT = {
     "subtitle": "subtitles are not kept in video",
     "video": "further video tracks and cover pictures are not kept in video",
     "attachment": "attachments are not kept in video",
@@ -33,8 +35,13 @@ USUAL_COLOURS = (None, "unknown", "reserved", "bt709", "smpte170m", "bt470bg", "
 HIGH_DEFINITION = 720  # lines; videos that do not name their colours are BT.709 from here on, BT.601 below
 
 
+def is_video(path: Path) -> bool:
+    """Whether a file is called as videos are."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
 class Stream(NamedTuple):
-    """What has to be known of a video."""
+    """The facts about a video that restoring it needs."""
 
     rate: Fraction  # frames a second
     frames: int  # about
@@ -43,21 +50,21 @@ class Stream(NamedTuple):
 
 
 def restore_video(
-    restorer: Any, source: Path, target: Path, *, progress: Callable[[int, int], None] | None = None
+    restorer: PixelRestorer, source: Path, target: Path, *, progress: Progress | None = None
 ) -> list[str]:
     """Restores the frames of a video one by one, in 8 bit; audio is copied, H.264 (VP9 in WebM) is written.
 
     A varying frame rate becomes its mean, by repeating and leaving out frames. Returns what else is lost.
 
     Args:
-        restorer: what restores an array (H, W, 3) of uint8, such as `Restorer`.
+        restorer: a `Restorer`, or another function that restores pixels.
         progress: called with the number of frames that are done and of all.
 
     Raises:
         ManasError: without ffmpeg, if it cannot read the source or write the target, and if the target is the
             source and something of it would be lost.
     """
-    stream = _described(source)
+    stream = _stream_of(source)
     if stream.losses and source.resolve() == target.resolve():
         raise ManasError(f"{source}: not replaced, since {', '.join(stream.losses)}; give -o")
     with replacing(target) as unfinished, _decoding(source, stream) as frames:
@@ -65,34 +72,29 @@ def restore_video(
         if first is None:
             raise ManasError(f"{source}: there is no frame in it; replace the file or leave it out")
         with _encoding(source, unfinished, first.shape, stream) as encoder:
-            _pipe(restorer, first, frames, encoder, stream.frames, progress)
+            _pipe(restorer, chain([first], frames), encoder, stream.frames, progress)
     return stream.losses
 
 
 def _pipe(
-    restorer: Any,
-    first: np.ndarray,
-    others: Iterator[np.ndarray],
+    restorer: PixelRestorer,
+    frames: Iterator[np.ndarray],
     encoder: IO[bytes],
     total: int,
-    progress: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
-    frame: np.ndarray | None = first
-    done = 0
-    while frame is not None:
+    for done, frame in enumerate(frames, start=1):
         encoder.write(np.ascontiguousarray(restorer(frame)).data)
-        done += 1
         if progress:
             progress(done, max(done, total))
-        frame = next(others, None)
 
 
-def _described(source: Path) -> Stream:
+def _stream_of(source: Path) -> Stream:
     wanted = "stream=codec_type,avg_frame_rate,nb_frames,height,pix_fmt,color_space,color_transfer,"
     wanted += "color_primaries:stream_disposition=attached_pic:format=duration"
     found = json.loads(_answer(["ffprobe", "-show_entries", wanted, "-of", "json"], source))
     try:
-        stream, others = _parted(found["streams"])
+        stream, others = _main_and_others(found["streams"])
         rate = Fraction(stream["avg_frame_rate"])
         duration = float(found.get("format", {}).get("duration", 0))
         frames = int(stream.get("nb_frames", rate * Fraction(duration)))
@@ -103,7 +105,7 @@ def _described(source: Path) -> Stream:
     return Stream(rate, frames, stream["color_space"] if known else usual, _losses(stream, others))
 
 
-def _parted(streams: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _main_and_others(streams: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The first that moves (V:0 to ffmpeg), and all others."""
     moving = [
         stream
@@ -115,7 +117,7 @@ def _parted(streams: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
 
 def _losses(stream: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
     kinds = {other.get("codec_type", "data") for other in others}
-    losses = [loss for kind, loss in NOT_KEPT.items() if kind in kinds]
+    losses = [loss for kind, loss in _NOT_KEPT.items() if kind in kinds]
     if re.search(r"p(9|1[0-6])(le|be)$", stream.get("pix_fmt", "")):
         losses.append("more than 8 bit became 8 bit in video")
     if not {stream.get("color_transfer"), stream.get("color_primaries")}.issubset(USUAL_COLOURS):
@@ -125,7 +127,7 @@ def _losses(stream: dict[str, Any], others: list[dict[str, Any]]) -> list[str]:
 
 def _answer(command: list[str], source: Path) -> str:
     program = _program(command[0])
-    command = [program, "-v", "error", *command[1:], _named(source)]
+    command = [program, "-v", "error", *command[1:], _address(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise _failure(f"{source}: cannot be read as a video", done.stderr)
@@ -139,7 +141,7 @@ def _program(name: str) -> str:
     return program
 
 
-def _named(path: Path) -> str:
+def _address(path: Path) -> str:
     """A name that ffmpeg takes for a file even where it looks like an option or an address."""
     return f"file:{path}"
 
@@ -150,11 +152,11 @@ def _decoding(source: Path, stream: Stream) -> Iterator[Iterator[np.ndarray]]:
     colours = f"scale=in_color_matrix={stream.colours}:flags=accurate_rnd+full_chroma_int+bicubic"
     output = ["-map", "0:V:0", "-vf", colours, "-r", str(stream.rate)]
     output += ["-pix_fmt", "rgb24", "-c:v", "ppm", "-f", "image2pipe", "-"]
-    command = ["-i", _named(source), *output]
+    command = ["-i", _address(source), *output]
     with _running(
         command, f"{source}: cannot be decoded", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     ) as process:
-        yield _frames(process.stdout)
+        yield _frames(cast(IO[bytes], process.stdout))
 
 
 def _frames(pipe: IO[bytes]) -> Iterator[np.ndarray]:
@@ -171,16 +173,17 @@ def _frames(pipe: IO[bytes]) -> Iterator[np.ndarray]:
 def _encoding(source: Path, target: Path, shape: tuple[int, ...], stream: Stream) -> Iterator[IO[bytes]]:
     height, width, _ = shape
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(stream.rate), "-i", "-"]
-    kept = ["-i", _named(source), "-map", "0:v", "-map", "1:a?", "-c:a", "copy", "-map_metadata", "1"]
+    kept = ["-i", _address(source), "-map", "0:v", "-map", "1:a?", "-c:a", "copy", "-map_metadata", "1"]
     kept += ["-metadata:s:v", "rotate=0"]
     # Halved chroma is what every player shows; it needs even sides.
     layout = "yuv444p" if height % 2 or width % 2 else "yuv420p"
     colours = f"scale=out_color_matrix={stream.colours}:flags=accurate_rnd+full_chroma_int+bicubic"
     output = ["-vf", colours, "-pix_fmt", layout, "-colorspace", stream.colours, *_codec(target), "-y"]
-    command = [*raw, *kept, *output, _named(target)]
+    command = [*raw, *kept, *output, _address(target)]
     with _running(command, f"{target}: cannot be encoded", stdin=subprocess.PIPE) as process:
-        yield process.stdin
-        process.stdin.close()
+        pipe = cast(IO[bytes], process.stdin)
+        yield pipe
+        pipe.close()
 
 
 def _codec(target: Path) -> list[str]:
@@ -191,10 +194,13 @@ def _codec(target: Path) -> list[str]:
 
 
 @contextmanager
-def _running(command: list[str], what: str, **pipes: Any) -> Iterator[Any]:
+def _running(
+    command: list[str], what: str, *, stdin: int, stdout: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """ffmpeg while the block runs; ManasError with its own words where it fails; it may break the pipe."""
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen([_program("ffmpeg"), "-v", "error", *command], stderr=said, **pipes)
+        command = [_program("ffmpeg"), "-v", "error", *command]
+        process = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=said)
         try:
             yield process
             failed = process.wait() != 0
@@ -209,7 +215,7 @@ def _running(command: list[str], what: str, **pipes: Any) -> Iterator[Any]:
             raise _failure(what, said.read().decode(errors="replace"))
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """Nothing is left behind where the block ended early: at an error, or where the user interrupted."""
     process.kill()
     process.wait()

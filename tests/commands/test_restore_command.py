@@ -9,8 +9,10 @@ import torch
 from manas.commands import restore as command
 from manas.data.images import read_image, write_image
 from manas.inference.restorer import Restorer
-from manas.photos import pictures
-from manas.photos.pictures import Picture, read_picture, write_picture
+from manas.photos import encoding
+from manas.photos.decoding import decode
+from manas.photos.encoding import encode
+from manas.photos.picture import Picture
 from manas.restoration.model_file import ModelDescription, save_model
 
 
@@ -31,7 +33,7 @@ def folder(tmp_path):
     """Three pictures of different formats, one below another folder."""
     write_image(tmp_path / "in" / "a.png", drawn(7, 5))
     write_image(tmp_path / "in" / "b.jpg", drawn(6, 6))
-    write_picture(tmp_path / "in" / "deep" / "c.tif", Picture(drawn(4, 9, np.uint16)))
+    encode(Picture(drawn(4, 9, np.uint16)), tmp_path / "in" / "deep" / "c.tif")
     return tmp_path / "in"
 
 
@@ -68,7 +70,7 @@ def test_a_folder(restore, folder, model, tmp_path):
     assert out.split() == [str(tmp_path / "out" / name) for name in tree(tmp_path / "out")]
     restorer = Restorer.load(model, device="cpu")
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "a.png"), restorer(drawn(7, 5)))
-    deep = read_picture(tmp_path / "out" / "deep" / "c.tif").pixels
+    deep = decode(tmp_path / "out" / "deep" / "c.tif").pixels
     np.testing.assert_array_equal(deep, restorer(drawn(4, 9, np.uint16)))
 
 
@@ -118,7 +120,7 @@ class TestFiles:
     def test_losses_are_counted_and_told_once(self, restore, tmp_path):
         for name in "abc":
             clear = np.zeros((4, 4), np.uint8)
-            write_picture(tmp_path / "in" / f"{name}.png", Picture(drawn(4, 4), clear))
+            encode(Picture(drawn(4, 4), clear), tmp_path / "in" / f"{name}.png")
         code, _, err = restore(tmp_path / "in", "-o", tmp_path / "out", "--format", "jpg")
         assert (code, err) == (0, "manas: alpha is not kept in JPEG (3 files)\n")
 
@@ -142,7 +144,7 @@ class TestFailures:
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(pictures, "_write", fail)
+        monkeypatch.setattr(encoding, "_write", fail)
         code, out, err = restore(folder, "-o", tmp_path / "out")
         assert (code, out, tree(tmp_path / "out")) == (1, "", [])
         assert f"{folder / 'a.png'}: {tmp_path / 'out' / 'a.png'}: cannot be written" in err
@@ -279,11 +281,11 @@ def test_pictures_of_every_kind_come_out_as_they_went_in(restore, loaded, tmp_pa
         "plain.bmp": Picture(drawn(6, 8)),
     }
     for name, picture in kinds.items():
-        write_picture(tmp_path / "in" / name, picture)
+        encode(picture, tmp_path / "in" / name)
     assert restore(tmp_path / "in", "-o", tmp_path / "out")[::2] == (0, "")
     assert sorted(os.listdir(tmp_path / "out")) == sorted(kinds)
     for name, picture in kinds.items():
-        restored = read_picture(tmp_path / "out" / name)
+        restored = decode(tmp_path / "out" / name)
         assert restored.grey == picture.grey
         assert restored.pixels.dtype == picture.pixels.dtype
         if not name.endswith(".jpg"):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from manas.inference.restorer import Restorer
+from manas.photos.decoding import decode
+from manas.photos.encoding import encode
 from manas.photos.metadata import Metadata
-from manas.photos.pictures import Picture, read_picture, write_picture
+from manas.photos.picture import Picture
 
 SUFFIXES = ("png", "jpg", "webp", "bmp", "tif")
 OF_EACH = 60  # 300 in all
@@ -24,8 +26,8 @@ def originals(folder):
         deep = suffix in ("png", "tif")
         metadata = Metadata(xmp=b"<x/>", dpi=(300, 300), text={"Comment": "rain"}, exif=None)
         pixels = values if deep else (values >> 8).astype(np.uint8)
-        write_picture(folder / f"good.{suffix}", Picture(pixels, metadata=metadata))
-    write_picture(folder / "good8.png", Picture((values >> 8).astype(np.uint8)))
+        encode(Picture(pixels, metadata=metadata), folder / f"good.{suffix}")
+    encode(Picture((values >> 8).astype(np.uint8)), folder / "good8.png")
     return sorted(folder.iterdir())
 
 
@@ -141,7 +143,7 @@ def test_good_files_are_restored_and_bad_ones_named(folder, run, tmp_path, monke
         if kind in {change.__name__ for change in ALWAYS_BAD}:
             assert path.name in bad
     for name in written:
-        assert read_picture(tmp_path / "out" / name).pixels.shape == read_picture(folder / name).pixels.shape
+        assert decode(tmp_path / "out" / name).pixels.shape == decode(folder / name).pixels.shape
 
 
 def test_both_happen(folder):
@@ -149,7 +151,7 @@ def test_both_happen(folder):
     outcomes = set()
     for path in folder.glob("*_flipped*"):
         try:
-            read_picture(path)
+            decode(path)
             outcomes.add("good")
         except ValueError:
             outcomes.add("bad")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from manas.errors import ManasError
-from manas.photos.files import restore_file
+from manas.photos.restoring import restore_file
 from manas.photos.video import restore_video
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 3), dtype=np.uint8)

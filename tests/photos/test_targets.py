@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 
-from manas.data.images import read_image, write_image
+from manas.data.images import write_image
 from manas.errors import ManasError
-from manas.photos.comparing import AMPLIFIED, GAP, is_view
-from manas.photos.files import beside, restore_file, targets_of
-from manas.photos.metadata import Metadata
-from manas.photos.pictures import Picture, read_picture, write_picture
+from manas.photos.targets import targets_of
+from manas.photos.views import beside
 
 
 def touch(root, *names):
@@ -172,11 +170,10 @@ def test_views_of_pictures_of_one_stem_lie_side_by_side(tmp_path):
     assert names == ["a.jpg.compare.png", "a.png.compare.png"]
 
 
-def test_views_are_known_by_their_picture(tmp_path):
-    touch(tmp_path, "a.jpg", "a.b.png", "compare.png", "b.jpg.compare.png", "a.jpg.compare.jpg", "a.jpg.c.png")
-    views = touch(tmp_path, "a.jpg.compare.png", "a.b.png.difference.png")
-    found = sorted(path.name for path in views.iterdir() if is_view(path))
-    assert found == ["a.b.png.difference.png", "a.jpg.compare.png"]
+def test_views_of_an_earlier_run_are_no_sources(tmp_path):
+    for name in ("a.png", "a.png.compare.png", "a.png.difference.png", "b.compare.png"):
+        write_image(tmp_path / "in" / name, np.zeros((2, 2, 3), np.uint8))
+    assert [path.name for path in targets_of([tmp_path / "in"], tmp_path / "out")] == ["a.png", "b.compare.png"]
 
 
 def test_views_are_not_overwritten_either(tmp_path):
@@ -260,78 +257,3 @@ class TestRefused:
         ):
             with pytest.raises(ManasError, match=match):
                 targets_of([tmp_path / "a.png"], out, **options)
-
-
-def invert(pixels, progress=None):
-    """A restorer."""
-    if progress:
-        progress(1, 1)
-    return np.iinfo(pixels.dtype).max - pixels
-
-
-@pytest.fixture(params=[np.uint8, np.uint16])
-def pixels(request):
-    return np.random.default_rng(0).integers(0, np.iinfo(request.param).max, (5, 7, 3), dtype=request.param)
-
-
-class TestRestoringAFile:
-    def test_writes_the_restored_picture_alone(self, pixels, tmp_path):
-        write_picture(tmp_path / "a.png", Picture(pixels))
-        assert restore_file(invert, tmp_path / "a.png", tmp_path / "deep" / "b.png") == []
-        np.testing.assert_array_equal(read_picture(tmp_path / "deep" / "b.png").pixels, invert(pixels))
-        np.testing.assert_array_equal(read_picture(tmp_path / "a.png").pixels, pixels)
-        assert [path.name for path in (tmp_path / "deep").iterdir()] == ["b.png"]
-
-    def test_keeps_the_rest(self, pixels, tmp_path):
-        written = Picture(pixels, pixels[..., 0], metadata=Metadata(text={"Title": "rain"}))
-        write_picture(tmp_path / "a.png", written)
-        restore_file(invert, tmp_path / "a.png", tmp_path / "b.png")
-        read = read_picture(tmp_path / "b.png")
-        np.testing.assert_array_equal(read.alpha, pixels[..., 0])
-        assert read.metadata.text == {"Title": "rain"}
-
-    def test_grey_stays_grey(self, pixels, tmp_path):
-        grey = np.repeat(pixels[..., :1], 3, axis=2)
-        write_picture(tmp_path / "a.png", Picture(grey, grey=True))
-        restore_file(invert, tmp_path / "a.png", tmp_path / "b.png")
-        read = read_picture(tmp_path / "b.png")
-        assert read.grey
-        np.testing.assert_array_equal(read.pixels, invert(grey))
-
-    def test_writes_what_it_did_beside_it(self, tmp_path):
-        pixels = np.array([[[10, 20, 30], [200, 100, 0]]], np.uint8)
-        write_image(tmp_path / "a.png", pixels)
-        restored = np.array([[[5, 20, 40], [0, 255, 0]]], np.uint8)
-        views = ["compare", "difference"]
-        restore_file(lambda *_, **__: restored, tmp_path / "a.png", tmp_path / "b.webp", views=views)
-        both = read_image(tmp_path / "b.webp.compare.png")
-        np.testing.assert_array_equal(both[:, :2], pixels)
-        assert (both[:, 2 : 2 + GAP] == 255).all()
-        np.testing.assert_array_equal(both[:, 2 + GAP :], restored)
-        removed = read_image(tmp_path / "b.webp.difference.png")
-        assert AMPLIFIED == 2
-        assert removed.tolist() == [[[138, 128, 108], [255, 0, 128]]]
-
-    def test_views_of_sixteen_bit(self, tmp_path):
-        pixels = np.random.default_rng(0).integers(0, 65536, (600, 2, 3), dtype=np.uint16)
-        write_picture(tmp_path / "a.png", Picture(pixels))
-        views = ["compare", "difference"]
-        restore_file(lambda x, **_: x, tmp_path / "a.png", tmp_path / "b.png", views=views)
-        assert (read_image(tmp_path / "b.png.difference.png") == 128).all()
-        assert read_image(tmp_path / "b.png.compare.png").shape == (600, 4 + GAP, 3)
-
-    def test_tells_of_its_progress(self, tmp_path):
-        write_image(tmp_path / "a.png", np.zeros((2, 3, 3), np.uint8))
-        told = []
-        restore_file(invert, tmp_path / "a.png", tmp_path / "b.png", progress=lambda *at: told.append(at))
-        assert told == [(1, 1)]
-
-    def test_says_what_is_lost(self, tmp_path):
-        write_picture(tmp_path / "a.png", Picture(np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3), np.uint8)))
-        assert restore_file(invert, tmp_path / "a.png", tmp_path / "b.jpg") == ["alpha is not kept in JPEG"]
-
-
-def test_views_of_an_earlier_run_are_no_sources(tmp_path):
-    for name in ("a.png", "a.png.compare.png", "a.png.difference.png", "b.compare.png"):
-        write_image(tmp_path / "in" / name, np.zeros((2, 2, 3), np.uint8))
-    assert [path.name for path in targets_of([tmp_path / "in"], tmp_path / "out")] == ["a.png", "b.compare.png"]

@@ -1,7 +1,8 @@
-"""What restoring did to a picture, as a picture."""
+"""Pictures of the difference that restoring made to a picture."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from manas.data.images import to_eight_bits
 
 GAP = 8  # pixels of white between input and output
-AMPLIFIED = 2
+AMPLIFICATION = 2
 
 _ROWS = 512  # at a time, so that a large picture is never a second time in memory in a wider type
 
@@ -21,7 +22,7 @@ def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """What was removed: input - restored, `AMPLIFIED` about a middle grey of 128: (H, W, 3) uint8.
+    """All that was removed: `AMPLIFICATION` times input - restored about a grey of 128: (H, W, 3) uint8.
 
     Signed, so that it tells a streak that is taken away (light) from detail that is made up (dark), and by a
     fixed factor, so that two models can be compared.
@@ -30,7 +31,7 @@ def difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     for start in range(0, len(before), _ROWS):
         rows = slice(start, start + _ROWS)
         signed = _eight_bits(before[rows]).astype(np.int16) - _eight_bits(after[rows])
-        removed[rows] = np.clip(AMPLIFIED * signed + 128, 0, 255)
+        removed[rows] = np.clip(AMPLIFICATION * signed + 128, 0, 255)
     return removed
 
 
@@ -41,9 +42,12 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 VIEWS = {"compare": side_by_side, "difference": difference}
 
 
-def view_of(picture: Path, view: str) -> Path:
-    """Where a view of a picture goes: a.jpg -> a.jpg.compare.png, since a.png may lie beside it."""
-    return picture.with_name(f"{picture.name}.{view}.png")
+def beside(target: Path, views: Iterable[str]) -> dict[str, Path]:
+    """Where the views of a restored picture go: a.jpg -> {"compare": a.jpg.compare.png}.
+
+    The suffix stays in the name, since a.png may lie there too.
+    """
+    return {view: target.with_name(f"{target.name}.{view}.png") for view in views}
 
 
 def is_view(path: Path) -> bool:

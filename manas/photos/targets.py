@@ -1,56 +1,20 @@
-"""Restoring files: pictures, folders, patterns and videos in, files out."""
+"""The files that are to be restored, and the places that they go to."""
 
 from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from manas.data.images import IMAGE_SUFFIXES, write_image
+from manas.data.images import IMAGE_SUFFIXES
 from manas.errors import ManasError
-from manas.photos.comparing import VIEWS, is_view, view_of
-from manas.photos.pictures import read_picture, write_picture
-from manas.photos.video import VIDEO_SUFFIXES, restore_video
+from manas.photos.video import VIDEO_SUFFIXES, is_video
+from manas.photos.views import beside, is_view
 
 # Kept unless told otherwise: the results take the place of the originals wherever those are used, a.jpg and
 # a.png stay two pictures, and metadata stay where programs look for them. Without loss where that matters: png.
-FORMATS = {"keep": None, "png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
-
-Progress = Callable[[int, int], None]
-
-
-def restore_file(
-    restorer: Any, source: Path, target: Path, *, views: Sequence[str] = (), progress: Progress | None = None
-) -> list[str]:
-    """Restores one picture or video into another; returns what the target does not keep of it.
-
-    Args:
-        restorer: what restores an array (H, W, 3) of uint8 or uint16, such as `Restorer`.
-        views: names of `VIEWS` that are written beside the target.
-        progress: called with the number of parts that are done and of all.
-
-    Raises:
-        ManasError: if the source cannot be read, or a file not be written.
-    """
-    if is_video(source):
-        return restore_video(restorer, source, target, progress=progress)
-    picture = read_picture(source)
-    restored = picture.showing(restorer(picture.pixels, progress=progress))
-    for view, place in beside(target, views).items():
-        write_image(place, VIEWS[view](picture.pixels, restored.pixels))
-    return write_picture(target, restored)
-
-
-def is_video(path: Path) -> bool:
-    """Whether a file is called as videos are."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def beside(target: Path, views: Iterable[str]) -> dict[str, Path]:
-    """Where the views of a restored picture go: a.jpg -> {"compare": a.jpg.compare.png}."""
-    return {view: view_of(target, view) for view in views}
+SUFFIXES = {"keep": None, "png": ".png", "jpg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 
 
 def targets_of(
@@ -68,7 +32,7 @@ def targets_of(
         inputs: pictures, videos, folders of pictures, and patterns of pictures and videos (``*``, ``?``,
             ``[ab]``, ``**``); the tree below a folder, or below what is fixed in a pattern, is kept.
         out: a folder; a file with an image or video suffix for a single source; None replaces the sources.
-        format: one of `FORMATS`.
+        format: one of `SUFFIXES`.
         views: names of `VIEWS` that are written beside the targets; there are none of videos.
         overwrite: whether a target may exist already. A source is never one, unless `out` is None.
         skip_existing: leave out what has a target and all views already.
@@ -76,16 +40,16 @@ def targets_of(
     Raises:
         ManasError: if a source is not there, or a target is another one, a source, or in the way.
     """
-    if format not in FORMATS:
-        raise ManasError(f"format={format}: choose one of {', '.join(FORMATS)}")
-    found = _found(inputs, out)
+    if format not in SUFFIXES:
+        raise ManasError(f"format={format}: choose one of {', '.join(SUFFIXES)}")
+    found = _sources(inputs, out)
     _check_viewable(found, views)
     if out is None:
         return _in_place(found, format, views)
     if out.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and not out.is_dir():
         targets = _single(inputs, found, out, format)
     else:
-        targets = {source: out / _renamed(name, format) for source, name in found.items()}
+        targets = {source: out / _target_name(name, format) for source, name in found.items()}
     _check_apart(targets, views)
     if skip_existing:
         return {source: target for source, target in targets.items() if not _is_done(target, views)}
@@ -125,10 +89,10 @@ def _single(
     return {source: out}
 
 
-def _renamed(name: Path, format: str) -> Path:
+def _target_name(name: Path, format: str) -> Path:
     if is_video(name):
         return name
-    suffix = FORMATS[format] or (name.suffix if name.suffix.lower() in IMAGE_SUFFIXES else ".png")
+    suffix = SUFFIXES[format] or (name.suffix if name.suffix.lower() in IMAGE_SUFFIXES else ".png")
     return name.with_name(name.stem + suffix)
 
 
@@ -163,11 +127,11 @@ def _check_apart(targets: Mapping[Path, Path], views: Sequence[str]) -> None:
             taken.add(place)
 
 
-def _found(inputs: Sequence[str | Path], out: Path | None) -> dict[Path, Path]:
+def _sources(inputs: Sequence[str | Path], out: Path | None) -> dict[Path, Path]:
     """Every source, and its name below the folder that all go to; each once, however it is spelt."""
     named: dict[Path, tuple[Path, Path]] = {}
     for given in inputs:
-        found = list(_expanded(str(given), out))
+        found = list(_matches(str(given), out))
         if not found:
             raise ManasError(
                 f"{given}: no image ({', '.join(IMAGE_SUFFIXES)}) there; add some, or give another "
@@ -178,7 +142,7 @@ def _found(inputs: Sequence[str | Path], out: Path | None) -> dict[Path, Path]:
     return dict(named.values())
 
 
-def _expanded(given: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
+def _matches(given: str, out: Path | None) -> Iterator[tuple[Path, Path]]:
     path = Path(given)
     if path.is_dir():
         earlier = _results_below(path, out)
