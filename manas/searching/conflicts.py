@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from manas.cost.budget import BudgetConfig
 from manas.searching.health import SKIP
 from manas.searching.verdict import StopConfig
 
-if TYPE_CHECKING:
-    from manas.searching.config import SearchConfig
-
+Settings = Any  # a SearchConfig; its file imports this one, since it asks for its conflicts when it is made
 Conflict = tuple[bool, str]  # whether it is there, and what to do
 
 # What a baseline makes no use of.
@@ -20,12 +18,12 @@ OF_THE_GRADIENT = (
 )
 
 
-def conflicts(config: SearchConfig) -> list[Conflict]:
+def conflicts(config: Settings) -> list[Conflict]:
     """Every conflict that there could be."""
     return [*_of_the_method(config), *_of_the_order(config), *_of_the_terms(config), *_of_stopping(config)]
 
 
-def _of_the_method(config: SearchConfig) -> list[Conflict]:
+def _of_the_method(config: Settings) -> list[Conflict]:
     method = config.method.kind
     baseline, default = method != "gradient", BudgetConfig.model_fields["rate"].default
     used = {"warmup"} if method == "random" else set()  # it counts in the compute
@@ -47,7 +45,7 @@ def _of_the_method(config: SearchConfig) -> list[Conflict]:
     ]
 
 
-def _of_the_order(config: SearchConfig) -> list[Conflict]:
+def _of_the_order(config: Settings) -> list[Conflict]:
     second, single = config.order == "second", config.order == "single"
     return [
         (
@@ -69,7 +67,7 @@ def _of_the_order(config: SearchConfig) -> list[Conflict]:
     ]
 
 
-def _of_the_terms(config: SearchConfig) -> list[Conflict]:
+def _of_the_terms(config: Settings) -> list[Conflict]:
     relaxation, kind = config.relaxation, config.relaxation.kind
     return [
         (
@@ -87,7 +85,7 @@ def _of_the_terms(config: SearchConfig) -> list[Conflict]:
     ]
 
 
-def _of_stopping(config: SearchConfig) -> list[Conflict]:
+def _of_stopping(config: Settings) -> list[Conflict]:
     stop = config.stop
     return [
         (
@@ -106,10 +104,10 @@ def _of_stopping(config: SearchConfig) -> list[Conflict]:
     ]
 
 
-def _offers_skips(config: SearchConfig) -> bool:
+def _offers_skips(config: Settings) -> bool:
     return any(SKIP in names for names in config.space.choices().values())
 
 
-def _is_set(config: SearchConfig, name: str) -> bool:
+def _is_set(config: Settings, name: str) -> bool:
     """Whether a field differs from its default."""
     return getattr(config, name) != type(config).model_fields[name].default
