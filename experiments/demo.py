@@ -26,8 +26,8 @@ from manas.config import read_config  # noqa: E402
 from manas.data.images import read_image  # noqa: E402
 from manas.data.photographs import builtin_photographs  # noqa: E402
 from manas.evaluation.protocols import protocol_named  # noqa: E402
-from manas.evaluation.results import Spread, Summary  # noqa: E402
 from manas.evaluation.scenes import scenes_for  # noqa: E402
+from manas.evaluation.summary import Summary  # noqa: E402
 from manas.reporting.gallery import row_of  # noqa: E402
 from manas.reporting.pictures import Row, before_after  # noqa: E402
 from manas.training.config import RetrainConfig  # noqa: E402
@@ -60,15 +60,16 @@ def retrain(genotypes: dict[str, Path], run: Path, seed: int) -> Path:
 
 def means(summary: Summary) -> dict[str, float]:
     """The means of PSNR in dB and SSIM before and after, and of how many images they are."""
-    spreads = {name: spread.mean for name, spread in summary._asdict().items() if isinstance(spread, Spread)}
-    return {"images": summary.images, **spreads}
+    spreads = {"degraded": summary.degraded or {}, "restored": summary.restored}
+    found = {f"{when}_{name}": each.mean for when, by_name in spreads.items() for name, each in by_name.items()}
+    return {"images": summary.images, **found}
 
 
 def clean_psnr(model: Path) -> dict[str, float]:
     """PSNR in dB of what the network makes of a picture without weather, against that picture."""
     restorer, measure = manas.Restorer.load(model), protocol_named("derain").measure
     pictures = {name: read_image(path) for name, path in builtin_photographs("held_out").items()}
-    return {name: measure(restorer(picture), picture)[0] for name, picture in pictures.items()}
+    return {name: measure(restorer(picture), picture)["psnr"] for name, picture in pictures.items()}
 
 
 def main() -> None:

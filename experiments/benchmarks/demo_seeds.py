@@ -82,7 +82,7 @@ def result(row: str, seed: int, runs: Path, pairs: Path | None) -> dict[str, Any
 
 
 def gain(summary: Any) -> float:
-    return summary.restored_psnr.mean - summary.degraded_psnr.mean
+    return summary.restored["psnr"].mean - summary.degraded["psnr"].mean
 
 
 def least_clean(model: Path) -> float:

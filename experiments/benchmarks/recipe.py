@@ -112,7 +112,7 @@ def scored(model: Path, report: Path) -> dict[str, Any]:
 
     evaluation = manas.evaluate(model, report)
     last = json.loads((model.parent / "metrics.jsonl").read_text().splitlines()[-1])
-    psnr = {level: evaluation.summary(group, level).restored_psnr.mean for group, level in evaluation.levels}
+    psnr = {level: evaluation.summary(group, level).restored["psnr"].mean for group, level in evaluation.levels}
     return {"psnr": psnr, "left_out": last.get("steps_left_out", 0)}
 
 
@@ -176,7 +176,7 @@ def input_row(report: Path) -> str:
     import manas
 
     found = manas.evaluate(lambda image: image, report)
-    levels = [f"{found.summary(group, level).degraded_psnr.mean:.2f}" for group, level in found.levels]
+    levels = [f"{found.summary(group, level).degraded['psnr'].mean:.2f}" for group, level in found.levels]
     return f"| degraded input | | | | | {' | '.join(levels)} |"
 
 

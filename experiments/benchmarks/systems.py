@@ -152,8 +152,8 @@ def scored(report: Path, models: Mapping[str, Path]) -> dict[str, Any]:
         if not task and not blind:
             continue  # a clean picture has no label to tell
         restored = restorers[task or next(iter(restorers))](picture) if restorers else picture
-        psnr, ssim = protocol_named(PROTOCOL).measure(restored, clean)
-        scores.setdefault(column, []).append((min(psnr, HIGHEST_PSNR), ssim))
+        measured = protocol_named(PROTOCOL).measure(restored, clean)
+        scores.setdefault(column, []).append((min(measured["psnr"], HIGHEST_PSNR), measured["ssim"]))
     networks = [restorer.network for restorer in restorers.values()][: 1 if blind else None]
     found = [costs(network, (3, *SIZE)) for network in networks]
     return {

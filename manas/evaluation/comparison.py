@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal, get_args
+from typing import Literal
 
-import numpy as np
-from scipy.stats import bootstrap
-
-from manas.errors import ManasError
-from manas.evaluation.results import Evaluation, ImageScores, Key, counted
+from manas.evaluation.bootstrap import FEWEST, RESAMPLES, interval_of
+from manas.evaluation.measures import Measure
+from manas.evaluation.results import Evaluation
+from manas.evaluation.same_images import partners, shared_measures
+from manas.evaluation.scores import ImageScores, counted
 from manas.evaluation.tables import Table
-
-CONFIDENCE = 0.95
-RESAMPLES = 10_000
-# If chance alone decides, five differences have one sign in 2 / 2^5 = 6 percent of all cases: too often.
-FEWEST = 6
-SAME_INPUT = 1e-3  # dB; further apart, two inputs are not the same picture
-
-Measure = Literal["psnr", "ssim"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much B is better than A in one measure, on the images of one row.
+    """How far B is from A in one measure, on the images of one row.
 
     Attributes:
         label: of the row.
-        measure: psnr, in dB, or ssim.
+        measure: says in which unit, and which direction is the better one.
         images: that both have a finite value of; `left_out` others have none.
         backgrounds: different ones among them.
         means: of A and of B.
@@ -57,7 +47,7 @@ class Difference:
         """Which one is better by more than chance, if one is."""
         if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
             return None
-        return "B" if self.interval[0] > 0 else "A"
+        return "B" if self.measure.worth(self.interval[0]) > 0 else "A"
 
     @property
     def verdict(self) -> str:
@@ -73,7 +63,7 @@ class Comparison:
 
     Attributes:
         one, other: A and B.
-        differences: PSNR and SSIM of every row of their tables.
+        differences: one for every measure and row of their tables.
     """
 
     one: Evaluation
@@ -95,119 +85,72 @@ class Comparison:
 
     def _caption(self) -> str:
         data = f"{self.one.data}: " if self.one.data else ""
-        left_out = any(difference.left_out for difference in self.differences)
-        infinite = "; images without a finite PSNR are left out of it" if left_out else ""
         return (
             f"{data}{counted(len(self.one.images))}, protocol {self.one.protocol}; A is {self.one.model}, B is "
             f"{self.other.model}; interval of the difference of means by {RESAMPLES:,} resamples, in which the "
-            f"images of one background stay together; each row by itself{infinite}"
+            f"images of one background stay together; each row by itself{self._remarks()}"
+        )
+
+    def _remarks(self) -> str:
+        """Each measure that images were left out of, and each one of which the lower value is the better."""
+        left_out = dict.fromkeys(each.measure.label for each in self.differences if each.left_out)
+        lower = dict.fromkeys(
+            each.measure.label for each in self.differences if not each.measure.higher_is_better
+        )
+        return "".join(
+            (
+                *(f"; images without a finite {label} are left out of it" for label in left_out),
+                *(f"; of {label} the lower is better" for label in lower),
+            )
         )
 
 
 def compare(one: Evaluation, other: Evaluation, *, seed: int = 0) -> Comparison:
     """Holds `other`, B, against `one`, A, image by image.
 
-    The images of one row are resampled with replacement, 10,000 times, by the name of their background: what
-    several degradations of one photograph have in common would otherwise be taken for agreement (a cluster
-    bootstrap; percentile intervals, Efron and Tibshirani 1993, chapter 13). Which differences are more than
-    chance is said of each row by itself: of twenty rows without any difference, one will seem to have one.
+    The images of one row are resampled by the name of their background (`interval_of`): what several
+    degradations of one photograph have in common would otherwise be taken for agreement. Which differences are
+    more than chance is said of each row by itself: of twenty rows without any difference, one will seem to have
+    one.
     Of few backgrounds the interval is too narrow: where 95 percent of 60 hold the truth, 88 percent of 10 do
     (normal differences, measured).
 
     Raises:
         ManasError: if they are not by one protocol, or not of the same images.
     """
-    if one.protocol != other.protocol:
-        raise ManasError(
-            f"{one.model} is scored by protocol {one.protocol}, {other.model} by {other.protocol}: "
-            "score both by one"
-        )
-    found = _by_key(other)
-    _check_same(one, other, _by_key(one), found)
+    measures = shared_measures(one, other)
+    found = partners(one, other, measures[0])
     differences = [
         _difference(part.label, measure, [(image, found[image.key]) for image in part.images], seed)
         for part in one.parts
-        for measure in MEASURES
+        for measure in measures
     ]
     return Comparison(one, other, tuple(differences))
-
-
-def interval_of(differences: Sequence[float], backgrounds: Sequence[str], seed: int) -> tuple[float, float]:
-    """The interval of the mean of differences, of which those of one background are resampled together."""
-    by_background: dict[str, list[float]] = defaultdict(list)
-    for difference, background in zip(differences, backgrounds, strict=True):
-        by_background[background].append(difference)
-    sums = np.array([sum(own) for own in by_background.values()])
-    numbers = np.array([len(own) for own in by_background.values()])
-    low, high = bootstrap(
-        (sums, numbers),
-        lambda sums, numbers, axis: sums.sum(axis) / numbers.sum(axis),
-        n_resamples=RESAMPLES,
-        batch=max(1, 2_000_000 // len(sums)),
-        paired=True,
-        vectorized=True,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(low), float(high)
 
 
 def _difference(
     label: str, measure: Measure, pairs: Sequence[tuple[ImageScores, ImageScores]], seed: int
 ) -> Difference:
-    values = [(getattr(a.restored, measure), getattr(b.restored, measure), a.name) for a, b in pairs]
+    name, best = measure.name, measure.worth(math.inf)
+    values = [(a.restored[name], b.restored[name], a.name) for a, b in pairs]
     finite = [each for each in values if math.isfinite(each[0]) and math.isfinite(each[1])]
     names = [name for _, _, name in finite]
     backgrounds = len(set(names))
-    means = (fmean(a for a, _, _ in finite), fmean(b for _, b, _ in finite)) if finite else (math.inf, math.inf)
+    means = (fmean(a for a, _, _ in finite), fmean(b for _, b, _ in finite)) if finite else (best, best)
     enough = backgrounds >= FEWEST
     interval = interval_of([b - a for a, b, _ in finite], names, seed) if enough else None
     return Difference(label, measure, len(finite), len(values) - len(finite), backgrounds, means, interval)
 
 
-def _by_key(evaluation: Evaluation) -> dict[Key, ImageScores]:
-    twice = [key for key, number in Counter(image.key for image in evaluation.images).items() if number > 1]
-    if twice:
-        raise ManasError(
-            f"{evaluation.model}: {twice[0]} is there twice ({counted(len(twice))} in all); leave one of each"
-        )
-    return {image.key: image for image in evaluation.images}
-
-
-def _check_same(
-    one: Evaluation, other: Evaluation, first: dict[Key, ImageScores], second: dict[Key, ImageScores]
-) -> None:
-    for has, lacks, missing in (
-        (one, other, [key for key in first if key not in second]),
-        (other, one, [key for key in second if key not in first]),
-    ):
-        if missing:
-            raise ManasError(
-                f"{lacks.model}: {missing[0]} is missing, which {has.model} has "
-                f"({counted(len(missing))} in all); score both on the same images"
-            )
-    for key, image in first.items():
-        before, after = image.degraded, second[key].degraded
-        if before and after and before.psnr != after.psnr and abs(before.psnr - after.psnr) > SAME_INPUT:
-            raise ManasError(
-                f"{key}: the input has {before.psnr:.2f} dB in {one.model} and {after.psnr:.2f} dB in "
-                f"{other.model}: score both on the same images"
-            )
-
-
 def _cells(difference: Difference) -> tuple[str, ...]:
-    digits = 2 if difference.measure == "psnr" else 4
-    means = [f"{mean:.{digits}f}" for mean in difference.means]
-    low, high = difference.interval or (math.nan, math.nan)
-    interval = f"{low:+.{digits}f} to {high:+.{digits}f}" if difference.interval else ""
+    measure, interval = difference.measure, difference.interval
     return (
         difference.label,
-        difference.measure.upper(),
+        measure.label,
         f"{difference.images:,}",
         f"{difference.backgrounds:,}",
-        *means,
-        f"{difference.mean:+.{digits}f}" if difference.images else "",
-        interval,
+        *map(measure.text, difference.means),
+        measure.signed(difference.mean) if difference.images else "",
+        " to ".join(map(measure.signed, interval)) if interval else "",
         difference.verdict,
     )

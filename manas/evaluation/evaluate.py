@@ -10,9 +10,12 @@ import numpy as np
 import torch
 
 from manas.errors import ManasError
-from manas.evaluation.protocols import Protocol, Scores, as_batch, protocol_named
-from manas.evaluation.results import Evaluation, ImageScores, Key
+from manas.evaluation.batch import as_batch
+from manas.evaluation.measures import Measure, Scores
+from manas.evaluation.protocols import Protocol, protocol_named
+from manas.evaluation.results import Evaluation
 from manas.evaluation.scenes import DegradedScene, Scenes, scenes_for
+from manas.evaluation.scores import ImageScores, Key
 
 if TYPE_CHECKING:
     from manas.inference.restorer import Restorer
@@ -22,9 +25,10 @@ Candidate = Callable[[DegradedScene], np.ndarray]
 
 
 class Judged(NamedTuple):
-    """One scene as every candidate restored it."""
+    """One scene as every candidate restored it, and the scores of that by the names of the measures."""
 
     scene: DegradedScene
+    measures: tuple[Measure, ...]
     before: Scores | None
     restored: tuple[np.ndarray, ...]
     after: tuple[Scores, ...]
@@ -134,7 +138,8 @@ def _judged(
         scores = protocol.measure_batch(*as_batch([*before, *restored], scene.clean, device))
     except ManasError as error:
         raise ManasError(f"{Key(*scene[:3])}: {error}") from error
-    return Judged(scene, scores[0] if before else None, restored, tuple(scores[len(before) :]))
+    degraded = scores[0] if before else None
+    return Judged(scene, protocol.measures, degraded, restored, tuple(scores[len(before) :]))
 
 
 def _scores(judged: Judged, place: int) -> ImageScores:

@@ -1,100 +1,55 @@
-"""Named protocols: what a PSNR and an SSIM of restored photographs mean."""
+"""Named protocols: the pixels and planes of restored photographs that are measured, and the measures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from manas.device import widest_float
 from manas.errors import ManasError
-from manas.evaluation.metrics import (
-    PEAK,
-    downsampled_ssim,
-    luma,
-    metric_ssim,
-    misread_luma,
-    psnr,
-    rounded_luma,
-    uniform_ssim,
-)
-
-WINDOW = 11  # pixels; the side of the Gaussian of Wang's SSIM
-BLOCK = 16  # pixels; the size multiple of all-in-one networks
-LONGEST = 1024  # pixels; the longest side that WeatherDiffusion scores
-
-
-class Scores(NamedTuple):
-    """What one restored image scores: PSNR in dB (infinite for identical images) and SSIM."""
-
-    psnr: float
-    ssim: float
-
-
-def _unchanged(image: Tensor) -> Tensor:
-    return image
-
-
-def _in_blocks(pictures: Tensor) -> Tensor:
-    """The middle of pictures in multiples of 16."""
-    _check_size(pictures, BLOCK, f"crops to multiples of {BLOCK}")
-    height, width = pictures.shape[-2:]
-    top, left = height % BLOCK // 2, width % BLOCK // 2
-    return pictures[..., top : top + height // BLOCK * BLOCK, left : left + width // BLOCK * BLOCK]
-
-
-def _resized(pictures: Tensor) -> Tensor:
-    """Their long side at most 1024, then both up to multiples of 16; Lanczos, once, by Pillow on the CPU."""
-    height, width = pictures.shape[-2:]
-    longest = max(height, width, LONGEST)
-    sides = (-(-side * LONGEST // longest) for side in (width, height))
-    size = [-(-side // BLOCK) * BLOCK for side in sides]
-    arrays = pictures.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    resized = [np.asarray(Image.fromarray(array).resize(size, Image.Resampling.LANCZOS)) for array in arrays]
-    return torch.stack([_as_tensor(array) for array in resized]).to(pictures.device)
-
-
-@dataclass(frozen=True)
-class BorderCrop:
-    """Leaves out `scale` pixels at each border, as super-resolution does: (..., H, W) -> (..., H', W')."""
-
-    scale: int = 4
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        _check_size(pictures, WINDOW + 2 * self.scale, f"crops {self.scale} pixels at each border")
-        height, width = pictures.shape[-2:]
-        return pictures[..., self.scale : height - self.scale, self.scale : width - self.scale]
-
-
-def _check_size(pictures: Tensor, side: int, rule: str) -> None:
-    height, width = pictures.shape[-2:]
-    if min(height, width) < side:
-        raise ManasError(
-            f"the protocol {rule} and needs images of at least {side} x {side} pixels, got {width} x {height}: "
-            "leave this image out or choose another protocol"
-        )
+from manas.evaluation.batch import as_batch, check_batch
+from manas.evaluation.measures import PSNR, SSIM, Measure, Scores
+from manas.evaluation.metrics import PEAK, downsampled_ssim, luma, misread_luma, rounded_luma, uniform_ssim
+from manas.evaluation.pixels import BorderCrop, middle_in_blocks, resized, unchanged
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to score: the planes that are compared, and the similarity taken on them.
+    """A way to score: the pixels and planes that are compared, and the measures that are taken on them.
 
-    `size` maps pictures (N, 3, H, W), uint8, to the pixels that count. `planes` maps these, 0..255 in float64,
-    to what is compared, (N, C, h, w); a rounding belongs there. `similarity` maps two such batches of planes to
-    their SSIM, (N,).
+    Attributes:
+        name: by which it is chosen.
+        description: a sentence that says what it does.
+        planes: maps the pixels that count, 0..255 in float64, to what is compared, (N, C, h, w); a rounding
+            belongs there.
+        measures: of the planes. The first one decides where one must: which images are the worst, and whether
+            two inputs are the same.
+        size: maps pictures (N, 3, H, W), uint8, to the pixels that count.
+        reason: why its numbers differ from those of the protocol ``derain``, for `manas explain-metrics`.
+
+    Raises:
+        ManasError: if there is no measure, or two have one name.
     """
 
     name: str
     description: str
     planes: Callable[[Tensor], Tensor]
-    similarity: Callable[[Tensor, Tensor], Tensor] = metric_ssim
-    size: Callable[[Tensor], Tensor] = _unchanged
+    measures: tuple[Measure, ...]
+    size: Callable[[Tensor], Tensor] = unchanged
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        names = [measure.name for measure in self.measures]
+        if not names or len(set(names)) < len(names):
+            raise ManasError(
+                f"the protocol {self.name!r} has the measures {', '.join(names) or 'none'}: "
+                "give one at least, each under a name of its own"
+            )
 
     def measure(self, restored: np.ndarray, reference: np.ndarray) -> Scores:
         """Scores of two images (H, W, 3), uint8; ManasError unless they are that, alike and large enough."""
@@ -111,7 +66,7 @@ class Protocol:
         Raises:
             ManasError: for other shapes and types, and for images that are too small for the protocol.
         """
-        _check_batch(restored, reference)
+        check_batch(restored, reference)
         # Planes in float64 leave the caches of a CPU: there, a batch takes up to twice as long as its images
         # one by one (480 x 320, measured). A GPU takes it at once.
         at_once = 1 if restored.device.type == "cpu" else max(1, len(restored))
@@ -121,47 +76,9 @@ class Protocol:
     def _measured(self, restored: Tensor, reference: Tensor) -> list[Scores]:
         wide = widest_float(restored.device)
         image, target = (self.planes(self.size(pictures).to(wide)) for pictures in (restored, reference))
-        return list(map(Scores, psnr(image, target).tolist(), self.similarity(image, target).tolist()))
-
-
-def as_batch(
-    pictures: Sequence[np.ndarray], reference: np.ndarray, device: torch.device | str = "cpu"
-) -> tuple[Tensor, Tensor]:
-    """Arrays (H, W, 3), uint8, and their reference as what `Protocol.measure_batch` takes, on a device.
-
-    Raises:
-        ManasError: unless all are that, and of one size.
-    """
-    for picture in pictures:
-        _check_pair(picture, reference)
-    return torch.stack([_as_tensor(each) for each in pictures]).to(device), _as_tensor(reference).to(device)
-
-
-def _as_tensor(picture: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.array(picture.transpose(2, 0, 1), order="C"))  # (3, H, W), a copy
-
-
-def _check_pair(restored: np.ndarray, reference: np.ndarray) -> None:
-    for name, image in (("restored", restored), ("reference", reference)):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ManasError(
-                f"the {name} image must be uint8 of shape (H, W, 3), got {image.dtype} {image.shape}: "
-                "read both with read_image"
-            )
-    if restored.shape != reference.shape:
-        raise ManasError(
-            f"the restored image is {restored.shape[1]} x {restored.shape[0]} pixels and its reference "
-            f"{reference.shape[1]} x {reference.shape[0]}: compare images of one size, resize neither"
-        )
-
-
-def _check_batch(restored: Tensor, reference: Tensor) -> None:
-    fits = restored.ndim == 4 and reference.shape in (restored.shape, restored.shape[1:])
-    if not fits or restored.shape[1] != 3 or {restored.dtype, reference.dtype} != {torch.uint8}:
-        raise ManasError(
-            f"a batch is scored against references of its shape, uint8 (N, 3, H, W), or one (3, H, W); got "
-            f"{restored.dtype} {tuple(restored.shape)} and {reference.dtype} {tuple(reference.shape)}"
-        )
+        names = [measure.name for measure in self.measures]
+        columns = [measure.values(image, target) for measure in self.measures]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 _ROWS = (
@@ -170,48 +87,64 @@ _ROWS = (
         description="Y of MATLAB's rgb2ycbcr, float, of 8-bit images; PSNR with peak 255; SSIM of Wang "
         "2004, 11 x 11 Gaussian of sigma 1.5, valid region, no downsampling; native size, all pixels",
         planes=luma,
+        measures=(PSNR, SSIM),
+        reason="Y of MATLAB, 16..235: what deraining papers report, and what the others are held against",
     ),
     Protocol(
         name="derain-matlab-u8",
         description="derain with Y rounded to 8 bit (MPRNet, Restormer)",
         planes=rounded_luma,
+        measures=(PSNR, SSIM),
+        reason="Y is rounded to 8 bit before it is compared: 0.003 dB on Rain100L",
     ),
     Protocol(
         name="derain-prenet",
         description="derain with SSIM after downsampling by round(shorter side / 256) (PReNet, DRN)",
         planes=luma,
-        similarity=downsampled_ssim,
+        measures=(PSNR, replace(SSIM, function=downsampled_ssim)),
+        reason="SSIM after downsampling, from a shorter side of 384 pixels on: it moves either way; "
+        "the PSNR is that of derain",
     ),
     Protocol(
         name="rgb",
         description="RGB of 8-bit images; PSNR over all channels, SSIM of derain, mean of channels (NAFNet)",
-        planes=_unchanged,
+        planes=unchanged,
+        measures=(PSNR, SSIM),
+        reason="errors of colour count too, and all channels span 0..255 where Y spans 219 levels",
     ),
     Protocol(
         name="rgb-skimage",
         description="RGB, the middle in multiples of 16; SSIM of scikit-image, 7 x 7 (AirNet, PromptIR)",
-        planes=_unchanged,
-        similarity=uniform_ssim,
-        size=_in_blocks,
+        planes=unchanged,
+        measures=(PSNR, replace(SSIM, function=uniform_ssim)),
+        size=middle_in_blocks,
+        reason="RGB of the middle in multiples of 16; SSIM of 7 x 7 uniform windows instead of a Gaussian",
     ),
     Protocol(
         name="allweather",
         description="derain of both resized by Lanczos: at most 1024, then multiples of 16 (WeatherDiffusion)",
         planes=luma,
-        size=_resized,
+        measures=(PSNR, SSIM),
+        size=resized,
+        reason="both images are resized first, long side at most 1024, then up to multiples of 16: "
+        "interpolation changes errors and truth; sizes that fit are left alone",
     ),
     Protocol(
         name="transweather-legacy",
         description="only to explain old numbers: allweather's size, misread planes, SSIM of twice the range",
         planes=misread_luma,
-        similarity=partial(uniform_ssim, data_range=2 * PEAK),
-        size=_resized,
+        measures=(PSNR, replace(SSIM, function=partial(uniform_ssim, data_range=2 * PEAK))),
+        size=resized,
+        reason="resized as for allweather; planes misread as pixels; SSIM takes a range of 2 for 0..1, which "
+        "raises it (and PSNR by 6.02 dB where an output left 0..1, which no file can show)",
     ),
     Protocol(
         name="sr",
         description="derain without a border as wide as the scale, 4 pixels (BasicSR)",
         planes=luma,
+        measures=(PSNR, SSIM),
         size=BorderCrop(),
+        reason="the border is left out, as many pixels as the scale: 4",
     ),
 )
 

@@ -12,8 +12,8 @@ from manas.data.archives.names import pairing_key
 from manas.data.images import read_image
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError
-from manas.evaluation.results import counted
 from manas.evaluation.scenes import DegradedScene, Scenes
+from manas.evaluation.scores import counted
 from manas.photos.views import is_view
 
 

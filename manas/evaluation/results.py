@@ -1,88 +1,20 @@
-"""What an evaluation found: the scores of every image, and what is said of them."""
+"""What an evaluation found: the scores of every image, by parts of the data, and as a table."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, pstdev
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from manas.errors import ManasError
-from manas.evaluation.protocols import Scores
+from manas.evaluation.measures import Measure, worst_of
+from manas.evaluation.protocols import protocol_named
+from manas.evaluation.score_file import ScoreFile, read, text_of
+from manas.evaluation.score_table import cells, headings, legend
+from manas.evaluation.scores import ImageScores, Key, counted
+from manas.evaluation.summary import Summary, summarised
 from manas.evaluation.tables import Table
-
-T = TypeVar("T")
-
-
-class Key(NamedTuple):
-    """Which image of an evaluation it is; as text it is the image's caption: ``rain, light, chelsea``."""
-
-    group: str
-    level: str
-    name: str
-
-    def __str__(self) -> str:
-        return ", ".join(part for part in self if part)
-
-
-@dataclass(frozen=True)
-class ImageScores:
-    """Scores of one image before and after.
-
-    Attributes:
-        group: what tables have a row for: the weather, or the folder of the set.
-        level: of the degradation; empty where there are none.
-        name: of its background, which other levels and groups may share.
-        degraded: before; None where only the restored image is known.
-        restored: after.
-    """
-
-    group: str
-    level: str
-    name: str
-    degraded: Scores | None
-    restored: Scores
-
-    @property
-    def key(self) -> Key:
-        """What tells it from the others."""
-        return Key(self.group, self.level, self.name)
-
-
-class Spread(NamedTuple):
-    """What a measure does over several images: mean and population standard deviation of per-image values.
-
-    `left_out` counts the images without a finite value, those identical to their original: they are in none
-    of the other numbers, unless there are no others.
-    """
-
-    mean: float
-    deviation: float
-    least: float
-    greatest: float
-    left_out: int
-
-    @classmethod
-    def of(cls, values: Iterable[float]) -> Spread:
-        """Of at least one value."""
-        values = list(values)
-        finite = [value for value in values if math.isfinite(value)]
-        if not finite:
-            return cls(values[0], 0.0, values[0], values[0], len(values))
-        return cls(fmean(finite), pstdev(finite), min(finite), max(finite), len(values) - len(finite))
-
-
-class Summary(NamedTuple):
-    """What is said of several images: PSNR in dB and SSIM, degraded (None where unknown) and restored."""
-
-    images: int
-    degraded_psnr: Spread | None
-    degraded_ssim: Spread | None
-    restored_psnr: Spread
-    restored_ssim: Spread
-    worst: ImageScores  # by the PSNR of the restored image
 
 
 class Part(NamedTuple):
@@ -97,7 +29,7 @@ class Evaluation:
     """Scores of all images.
 
     Attributes:
-        protocol: the name of the protocol that both PSNR and SSIM are by.
+        protocol: the name of the protocol that the scores are by.
         images: one entry an image.
         data: what the images are, for captions.
         model: what restored them, for tables of several.
@@ -107,6 +39,12 @@ class Evaluation:
     images: tuple[ImageScores, ...]
     data: str = ""
     model: str = ""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The measures of the protocol, without those that a file of scores was written before."""
+        measures = protocol_named(self.protocol).measures
+        return tuple(m for m in measures if all(m.name in image.restored for image in self.images))
 
     def summary(self, group: str | None = None, level: str | None = None) -> Summary:
         """Of all images, of those of a group, or of one level of it.
@@ -118,7 +56,7 @@ class Evaluation:
         if not chosen:
             groups = ", ".join(str(Key(group, level, "")) for group, level in self.levels)
             raise ManasError(f"no image of group {group}, level {level} was evaluated; there are: {groups}")
-        return summarised(chosen)
+        return summarised(chosen, self.measures)
 
     @property
     def levels(self) -> list[tuple[str, str]]:
@@ -144,8 +82,8 @@ class Evaluation:
         return parts
 
     def worst(self, count: int) -> list[ImageScores]:
-        """So many images, those of the lowest PSNR after restoring; the lowest first."""
-        return lowest(self.images, count, lambda image: image.restored)
+        """So many images, the worst after restoring by the first measure of the protocol; the worst first."""
+        return worst_of(self.images, count, self.measures[0], lambda image: image.restored)
 
     def table(self) -> Table:
         """One row a part."""
@@ -161,90 +99,35 @@ class Evaluation:
 
     def to_csv(self) -> str:
         """One line an image, with six decimals: more than that differs between machines."""
-        from manas.evaluation.score_file import written
-
-        return written(self)
+        scored = ScoreFile(self.protocol, self.images, self.data, self.model)
+        return text_of(scored, [measure.name for measure in self.measures])
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Evaluation:
         """What `to_csv` wrote into a file.
 
         Raises:
-            ManasError: if it is no such file, or is of several protocols or models.
+            ManasError: if it is no such file, or is of several protocols or models, or of an unknown protocol.
         """
-        from manas.evaluation.score_file import read
-
-        return read(Path(path))
-
-
-def summarised(images: Sequence[ImageScores]) -> Summary:
-    """The summary of at least one image."""
-    before = [image.degraded for image in images if image.degraded]
-    known = len(before) == len(images)
-    return Summary(
-        len(images),
-        Spread.of(scores.psnr for scores in before) if known else None,
-        Spread.of(scores.ssim for scores in before) if known else None,
-        Spread.of(image.restored.psnr for image in images),
-        Spread.of(image.restored.ssim for image in images),
-        *lowest(images, 1, lambda image: image.restored),
-    )
-
-
-def lowest(entries: Iterable[T], count: int, scores: Callable[[T], Scores]) -> list[T]:
-    """So many entries, those of the lowest PSNR, the lowest first; of equal ones those that come first."""
-    return sorted(entries, key=lambda entry: scores(entry).psnr)[:count]
+        return cls(*read(Path(path)))
 
 
 def score_table(evaluations: Sequence[Evaluation]) -> Table:
-    """One row a part of the data, for each model in turn."""
-    several = len(evaluations) > 1
+    """One row a part of the data, for each model in turn; all are of the same images, by one protocol."""
+    several, measures = len(evaluations) > 1, evaluations[0].measures
     rows = [
-        (parts[0].label, *([each.model] if several else []), *_cells(part.images))
+        (parts[0].label, *([each.model] if several else []), *cells(part.images, measures))
         for parts in zip(*(each.parts for each in evaluations), strict=True)
         for each, part in zip(evaluations, parts, strict=True)
     ]
-    measures = ("PSNR degraded", "restored", "min", "max", "SSIM degraded", "restored", "min", "max")
-    headings = ("", *(["model"] if several else []), "images", *measures, "worst image")
-    return Table(caption(evaluations), headings, tuple(rows))
+    names = ("", *(["model"] if several else []), *headings(measures))
+    return Table(caption(evaluations), names, tuple(rows))
 
 
 def caption(evaluations: Sequence[Evaluation]) -> str:
     """The data, the count, the protocol, and what the numbers are."""
     first = evaluations[0]
-    said = f"{first.data}: " if first.data else ""
-    said += f"{counted(len(first.images))}, protocol {first.protocol}; "
-    said += "means of per-image values ± standard deviation, PSNR in dB"
-    infinite = sum(math.isinf(scores.psnr) for each in evaluations for scores in _all_scores(each))
-    if infinite:
-        said += f"; without a finite PSNR, and left out of it: {infinite:,} identical to their original"
-    return said
-
-
-def _all_scores(evaluation: Evaluation) -> Iterator[Scores]:
-    for image in evaluation.images:
-        yield from filter(None, (image.degraded, image.restored))
-
-
-def counted(images: int) -> str:
-    """``1 image``, ``2 images``."""
-    return f"{images:,} image{'' if images == 1 else 's'}"
-
-
-def _cells(images: Sequence[ImageScores]) -> list[str]:
-    summary = summarised(images)
-    psnr, ssim = summary.restored_psnr, summary.restored_ssim
-    before = summary.degraded_psnr, summary.degraded_ssim
-    level = summary.worst.level if len({image.level for image in images}) > 1 else ""
-    return [
-        f"{summary.images:,}",
-        f"{before[0].mean:.2f}" if before[0] else "",
-        f"{psnr.mean:.2f} ± {psnr.deviation:.2f}",
-        f"{psnr.least:.2f}",
-        f"{psnr.greatest:.2f}",
-        f"{before[1].mean:.4f}" if before[1] else "",
-        f"{ssim.mean:.4f} ± {ssim.deviation:.4f}",
-        f"{ssim.least:.4f}",
-        f"{ssim.greatest:.4f}",
-        str(Key("", level, summary.worst.name)),
-    ]
+    data = f"{first.data}: " if first.data else ""
+    images = [image for each in evaluations for image in each.images]
+    said = legend(images, first.measures)
+    return f"{data}{counted(len(first.images))}, protocol {first.protocol}; {said}"

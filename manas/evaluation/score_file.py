@@ -4,37 +4,52 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from manas.errors import ManasError
-from manas.evaluation.protocols import Scores
-from manas.evaluation.results import Evaluation, ImageScores
+from manas.evaluation.measures import Scores
+from manas.evaluation.protocols import protocol_named
+from manas.evaluation.scores import ImageScores
 
 NAMES = ("protocol", "group", "level", "name")
-SCORES = ("degraded_psnr", "restored_psnr", "degraded_ssim", "restored_ssim")
 ORIGIN = ("data", "model")  # may be missing
+_NUMBERS = {1: "a number", 2: "two numbers"}
 
 
-def written(evaluation: Evaluation) -> str:
-    """See `Evaluation.to_csv`."""
+class ScoreFile(NamedTuple):
+    """What a file says; see `manas.evaluation.results.Evaluation`."""
+
+    protocol: str
+    images: tuple[ImageScores, ...]
+    data: str
+    model: str
+
+
+def text_of(scored: ScoreFile, measures: Sequence[str]) -> str:
+    """See `Evaluation.to_csv`; two columns a measure, by the names of these, before and after."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*NAMES, *SCORES, *ORIGIN])
-    for image in evaluation.images:
-        before, after = image.degraded or ("", ""), image.restored
-        scores = (before[0], after.psnr, before[1], after.ssim)
-        cells = [score if score == "" else f"{score:.6f}" for score in scores]
-        writer.writerow([evaluation.protocol, *image.key, *cells, evaluation.data, evaluation.model])
+    writer.writerow([*NAMES, *(column for measure in measures for column in _columns(measure)), *ORIGIN])
+    for image in scored.images:
+        scores = (each.get(measure) for measure in measures for each in (image.degraded or {}, image.restored))
+        cells = ("" if score is None else f"{score:.6f}" for score in scores)
+        writer.writerow([scored.protocol, *image.key, *cells, scored.data, scored.model])
     return text.getvalue()
 
 
-def read(path: Path) -> Evaluation:
+def read(path: Path) -> ScoreFile:
     """See `Evaluation.from_csv`."""
     rows = _rows(path)
     protocol, data, model = (_only(path, rows, column) for column in ("protocol", *ORIGIN))
-    images = tuple(_image(path, line, row) for line, row in enumerate(rows, start=2))
-    return Evaluation(protocol, images, data, model)
+    measures = _measures(path, rows[0], protocol)
+    images = tuple(_image(path, line, row, measures) for line, row in enumerate(rows, start=2))
+    return ScoreFile(protocol, images, data, model)
+
+
+def _columns(measure: str) -> tuple[str, str]:
+    return f"degraded_{measure}", f"restored_{measure}"
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -45,13 +60,16 @@ def _rows(path: Path) -> list[dict[str, str]]:
         raise ManasError(f"{path}: cannot be read ({error.strerror}); give a CSV file of scores") from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise ManasError(f"{path}: not a CSV file ({error}); give one of manas evaluate --csv") from error
-    missing = [column for column in (*NAMES, *SCORES) if not rows or rows[0].get(column) is None]
-    if missing:
-        raise ManasError(
-            f"{path}: {f'no column {missing[0]!r}' if rows else 'no scores'} in it; "
-            "give a file that manas evaluate --csv wrote"
-        )
+    if not rows:
+        raise ManasError(f"{path}: no scores in it; give a file that manas evaluate --csv wrote")
+    _check_columns(path, rows[0], NAMES)
     return rows
+
+
+def _check_columns(path: Path, row: dict[str, str], columns: Iterable[str]) -> None:
+    missing = next((column for column in columns if row.get(column) is None), None)
+    if missing:
+        raise ManasError(f"{path}: no column {missing!r} in it; give a file that manas evaluate --csv wrote")
 
 
 def _only(path: Path, rows: Sequence[dict[str, str]], column: str) -> str:
@@ -65,16 +83,27 @@ def _only(path: Path, rows: Sequence[dict[str, str]], column: str) -> str:
     return values[0]
 
 
-def _image(path: Path, line: int, row: dict[str, str]) -> ImageScores:
-    before = None if row["degraded_psnr"] == "" else _scores(path, line, row, "degraded")
-    after = _scores(path, line, row, "restored")
+def _measures(path: Path, row: dict[str, str], protocol: str) -> list[str]:
+    """The names of the measures in a file, which may be older than one of its protocol."""
+    try:
+        names = [measure.name for measure in protocol_named(protocol).measures]
+    except ManasError as error:
+        raise ManasError(f"{path}: {error}") from error
+    there = [name for name in names if any(row.get(column) is not None for column in _columns(name))]
+    _check_columns(path, row, (column for name in there or names for column in _columns(name)))
+    return there
+
+
+def _image(path: Path, line: int, row: dict[str, str], measures: Sequence[str]) -> ImageScores:
+    known = row[f"degraded_{measures[0]}"] != ""
+    before = _scores(path, line, row, "degraded", measures) if known else None
+    after = _scores(path, line, row, "restored", measures)
     return ImageScores(row["group"], row["level"], row["name"], before, after)
 
 
-def _scores(path: Path, line: int, row: dict[str, str], which: str) -> Scores:
+def _scores(path: Path, line: int, row: dict[str, str], which: str, measures: Sequence[str]) -> Scores:
     try:
-        return Scores(*(float(row[f"{which}_{measure}"]) for measure in Scores._fields))
+        return {measure: float(row[f"{which}_{measure}"]) for measure in measures}
     except (TypeError, ValueError) as error:
-        raise ManasError(
-            f"{path}, line {line}: the scores {which} are not two numbers; mend the line"
-        ) from error
+        numbers = _NUMBERS.get(len(measures), f"{len(measures)} numbers")
+        raise ManasError(f"{path}, line {line}: the scores {which} are not {numbers}; mend the line") from error

@@ -18,7 +18,8 @@ from manas.architecture.registry import kind_of
 from manas.architecture.space import SearchSpace
 from manas.cost.table import costs
 from manas.errors import ManasError
-from manas.evaluation.results import Evaluation, summarised
+from manas.evaluation.results import Evaluation
+from manas.evaluation.summary import summarised
 from manas.evaluation.tables import Table
 from manas.exporting.card_images import images_of, literal, shortcomings
 from manas.files import replacing
@@ -204,11 +205,13 @@ def _limits(description: ModelDescription, scored: Evaluation | None) -> Iterato
     if scored is None:
         yield "No score on images that are not of its training is known; evaluate it on yours."
         return
+    measure = scored.measures[0]
     for label, images in scored.parts:
-        summary = summarised(images)
-        before, after = summary.degraded_psnr, summary.restored_psnr
-        if before and after.mean < before.mean:
-            yield f"It makes {literal(label)} worse: {before.mean:.2f} dB become {after.mean:.2f} dB."
+        summary = summarised(images, [measure])
+        before, after = ((spreads or {}).get(measure.name) for spreads in (summary.degraded, summary.restored))
+        if before and after and measure.worth(after.mean) < measure.worth(before.mean):
+            became = f"{measure.with_unit(before.mean)} become {measure.with_unit(after.mean)}"
+            yield f"It makes {literal(label)} worse: {became}."
 
 
 def _listed(lines: Iterable[str]) -> str:

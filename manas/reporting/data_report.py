@@ -13,8 +13,10 @@ from rich.console import RenderableType
 from manas.data.archives import Archive
 from manas.data.archives.checks import size_of
 from manas.data.archives.layouts import LAYOUTS
-from manas.data.checking.check import Check, Leaks
+from manas.data.checking.check import Check, InputScores, Leaks
 from manas.data.checking.matching import Match
+from manas.evaluation.measures import Measure
+from manas.evaluation.protocols import protocol_named
 from manas.reporting.listing import bare_table, heading, lines, printable
 
 SHOWN = 10  # of a long list
@@ -52,7 +54,7 @@ def data_report(check: Check, protocol: str, shown: int | None = SHOWN) -> Itera
         yield heading(
             f"input against target, protocol {protocol}, {check.scored:,} of {len(archive.scenes):,} scenes"
         )
-        yield bare_table(["  level", "images", "PSNR dB", "SSIM", ""], _score_rows(check))
+        yield _score_table(check, protocol_named(protocol).measures)
     yield from _problems(check, shown)
     if check.twice:
         yield heading(f"pairs of scenes that have one background: {len(check.twice):,}")
@@ -76,7 +78,7 @@ def known_as(check: Check) -> str:
     """Which published set it is; the score of its inputs tells Rain100L from Rain100H."""
     known = check.fingerprint.known or "not one that is known by its layout, numbers and sizes"
     either = _LIGHT_OR_HEAVY.search(known)
-    psnr = next((scores.psnr for scores in check.scores.values()), math.inf)
+    psnr = next((scores.means.get("psnr", math.inf) for scores in check.scores.values()), math.inf)
     if not either or math.isinf(psnr):
         return known
     name = either[1] + ("L" if psnr > _LEAST_LIGHT else "H")
@@ -99,12 +101,22 @@ def findings(check: Check) -> str:
     return ", ".join(found) or "none"
 
 
-def _score_rows(check: Check) -> Iterator[list[str]]:
-    for level in check.archive.levels:
-        if level in check.scores:
-            images, identical, psnr, ssim = check.scores[level]
-            remark = f"{identical} identical to the target, left out of the PSNR" if identical else ""
-            yield [f"  {printable(level)}", f"{images:,}", f"{psnr:.2f}", f"{ssim:.4f}", remark]
+def _score_table(check: Check, measures: Sequence[Measure]) -> RenderableType:
+    numbers = (f"{measure.label} {measure.unit}".strip() for measure in measures)
+    levels = [level for level in check.archive.levels if level in check.scores]
+    rows = ([f"  {printable(level)}", *_score_cells(check.scores[level], measures)] for level in levels)
+    return bare_table(["  level", "images", *numbers, ""], rows)
+
+
+def _score_cells(scores: InputScores, measures: Sequence[Measure]) -> list[str]:
+    means = (measure.text(scores.means[measure.name]) for measure in measures)
+    identical = {measure.label: scores.identical[measure.name] for measure in measures}
+    remarks = (
+        f"{count} identical to the target, left out of the {label}"
+        for label, count in identical.items()
+        if count
+    )
+    return [f"{scores.images:,}", *means, ", ".join(remarks)]
 
 
 def _problems(check: Check, shown: int | None) -> Iterator[RenderableType]:

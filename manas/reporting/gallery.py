@@ -7,8 +7,9 @@ from pathlib import Path
 
 from manas.errors import ManasError
 from manas.evaluation.evaluate import Judged
-from manas.evaluation.protocols import Scores
-from manas.evaluation.results import Evaluation, counted, lowest
+from manas.evaluation.measures import Measure, Scores, worst_of
+from manas.evaluation.results import Evaluation
+from manas.evaluation.scores import counted
 from manas.reporting.pictures import Row, before_after
 
 
@@ -24,7 +25,10 @@ class First:
 
 
 class Worst:
-    """The so many scenes of the lowest PSNR, of the first model; the lowest first. No others are kept."""
+    """The so many worst scenes by the protocol's first measure, of the first model; the worst first.
+
+    No others are kept.
+    """
 
     def __init__(self, count: int):
         if count < 1:
@@ -33,7 +37,7 @@ class Worst:
 
     def __call__(self, judged: Judged) -> None:
         """Keeps it, or not."""
-        self.kept = lowest([*self.kept, judged], self.count, lambda each: each.after[0])
+        self.kept = worst_of([*self.kept, judged], self.count, judged.measures[0], lambda each: each.after[0])
 
 
 def draw_gallery(shown: First | Worst, evaluations: Sequence[Evaluation], path: Path) -> Path:
@@ -44,7 +48,7 @@ def draw_gallery(shown: First | Worst, evaluations: Sequence[Evaluation], path: 
     if shown.kept[0].before:
         headings.insert(0, "degraded")
     which = "worst" if isinstance(shown, Worst) else "first"
-    of = f" by PSNR of {first.model}" if several and isinstance(shown, Worst) else ""
+    of = f" by {first.measures[0].label} of {first.model}" if several and isinstance(shown, Worst) else ""
     data = f"{first.data}, " if first.data else ""
     title = (
         f"{data}protocol {first.protocol}: the {len(shown.kept)} {which} of {counted(len(first.images))}{of}"
@@ -57,8 +61,9 @@ def row_of(judged: Judged) -> Row:
     scene = judged.scene
     before = [] if scene.degraded is None else [scene.degraded]
     scores = [*([judged.before] if judged.before else []), *judged.after]
-    return Row(str(judged.key), (*before, *judged.restored, scene.clean), (*map(_note, scores), ""))
+    notes = (_note(each, judged.measures) for each in scores)
+    return Row(str(judged.key), (*before, *judged.restored, scene.clean), (*notes, ""))
 
 
-def _note(scores: Scores) -> str:
-    return f"{scores.psnr:.2f} dB, SSIM {scores.ssim:.3f}"
+def _note(scores: Scores, measures: Sequence[Measure]) -> str:
+    return ", ".join(measure.caption(scores[measure.name]) for measure in measures)

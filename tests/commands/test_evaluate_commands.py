@@ -108,7 +108,7 @@ class TestEvaluate:
         assert "A is better, more than chance" in out
         found = Evaluation.from_csv(table).images[0]
         assert (found.group, found.level, found.name, found.degraded) == ("clean", "", "0", None)
-        assert found.restored.psnr == pytest.approx(20 * np.log10(255 / (3 * 219 / 255)), abs=1e-6)
+        assert found.restored["psnr"] == pytest.approx(20 * np.log10(255 / (3 * 219 / 255)), abs=1e-6)
 
     @pytest.mark.parametrize(
         ("arguments", "says"),

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from manas.errors import ManasError
-from manas.evaluation.comparison import FEWEST, RESAMPLES, compare, interval_of
-from manas.evaluation.protocols import Scores
-from manas.evaluation.results import Evaluation, ImageScores
+from manas.evaluation.bootstrap import FEWEST, RESAMPLES, interval_of
+from manas.evaluation.comparison import compare
+from manas.evaluation.results import Evaluation
+from manas.evaluation.scores import ImageScores
 
-BEFORE = Scores(20.0, 0.5)
+BEFORE = {"psnr": 20.0, "ssim": 0.5}
 
 
 def evaluated(model, psnrs, levels=("light",), names=None, ssims=None):
@@ -22,7 +23,7 @@ def evaluated(model, psnrs, levels=("light",), names=None, ssims=None):
     keys = [(level, name) for level in levels for name in names or range(len(psnrs) // len(levels))]
     ssims = ssims or [psnr / 100 for psnr in psnrs]
     images = tuple(
-        ImageScores("rain", level, f"{name}", BEFORE, Scores(psnr, ssim))
+        ImageScores("rain", level, f"{name}", BEFORE, {"psnr": psnr, "ssim": ssim})
         for (level, name), psnr, ssim in zip(keys, psnrs, ssims, strict=True)
     )
     return Evaluation("derain", images, "a set", model)
@@ -79,7 +80,7 @@ class TestCompare:
     def test_a_clear_difference(self):
         one, other = noisy(0, better=0.8, spread=0.5)
         psnr, ssim = compare(evaluated("a", one), evaluated("b", other)).differences
-        assert (psnr.measure, ssim.measure) == ("psnr", "ssim")
+        assert (psnr.measure.name, ssim.measure.name) == ("psnr", "ssim")
         assert (psnr.label, psnr.images, psnr.backgrounds, psnr.left_out) == ("rain, light", 30, 30, 0)
         assert psnr.means == pytest.approx((np.mean(one), np.mean(other)))
         assert psnr.mean == pytest.approx(np.mean(other) - np.mean(one))
@@ -197,7 +198,7 @@ class TestBadInput:
             ),
             (
                 lambda one: replace(
-                    one, images=(replace(one.images[0], degraded=Scores(20.01, 0.5)), *one.images[1:])
+                    one, images=(replace(one.images[0], degraded=BEFORE | {"psnr": 20.01}), *one.images[1:])
                 ),
                 "rain, light, 0: the input has 20.00 dB in a.csv and 20.01 dB in b.csv",
             ),
@@ -208,8 +209,8 @@ class TestBadInput:
             compare(self.one, replace(other(self.one), model="b.csv"))
 
     def test_inputs_that_differ_by_rounding_or_are_infinite_or_unknown(self):
-        for degraded in (Scores(20.000001, 0.5), None):
+        for degraded in (BEFORE | {"psnr": 20.000001}, None):
             images = tuple(replace(image, degraded=degraded) for image in self.one.images)
             compare(self.one, replace(self.one, images=images))
-        images = tuple(replace(image, degraded=Scores(math.inf, 1)) for image in self.one.images)
+        images = tuple(replace(image, degraded={"psnr": math.inf, "ssim": 1}) for image in self.one.images)
         compare(replace(self.one, images=images), replace(self.one, images=images))

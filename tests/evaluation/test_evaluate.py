@@ -131,7 +131,7 @@ class TestGeneratedScenes:
         measure = protocol_named("derain").measure
         scenes = self.scenes(clean)
         assert [scene.level for scene in scenes[:3]] == ["light", "medium", "heavy"]
-        scores = [measure(scene.degraded, scene.clean).psnr for scene in scenes[:3]]
+        scores = [measure(scene.degraded, scene.clean)["psnr"] for scene in scenes[:3]]
         assert scores[0] > scores[1] > scores[2]
 
     def test_they_are_whole_images_of_bytes(self, clean):

@@ -52,7 +52,7 @@ def test_the_batch_is_scored_sample_by_sample_as_eight_bit_files():
             (image[index].detach().clamp(0, 1) * 255 + 0.5).floor().byte().permute(1, 2, 0).numpy()
             for image in (restored, clean)
         ]
-        assert float(scores[index]) == pytest.approx(PROTOCOLS["derain"].measure(*files).psnr, abs=1e-9)
+        assert float(scores[index]) == pytest.approx(PROTOCOLS["derain"].measure(*files)["psnr"], abs=1e-9)
 
 
 def test_the_precision_of_training_does_not_reach_the_score():

@@ -11,12 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manas.errors import ManasError
-from manas.evaluation.protocols import Scores
-from manas.evaluation.results import Evaluation, ImageScores, Spread, score_table
+from manas.evaluation.results import Evaluation, score_table
+from manas.evaluation.scores import ImageScores
+from manas.evaluation.summary import Spread
+
+
+def by_name(psnr, ssim):
+    return {"psnr": psnr, "ssim": ssim}
 
 
 def scored(group, level, name, before, after):
-    return ImageScores(group, level, name, Scores(*before), Scores(*after))
+    return ImageScores(group, level, name, by_name(*before), by_name(*after))
 
 
 SCORES = Evaluation(
@@ -30,30 +35,30 @@ SCORES = Evaluation(
     "a small set",
     "model.safetensors",
 )
-FILES = Evaluation("rgb", tuple(ImageScores("set", "", name, None, Scores(20.5, 0.5)) for name in "ab"))
+FILES = Evaluation("rgb", tuple(ImageScores("set", "", name, None, by_name(20.5, 0.5)) for name in "ab"))
 
 
 class TestSummary:
     def test_means_are_of_per_image_values(self):
         rain = SCORES.summary("rain")
         assert rain.images == 3
-        assert rain.degraded_psnr == pytest.approx((18, pstdev([20, 24, 10]), 10, 24, 0))
-        assert rain.degraded_ssim == pytest.approx((0.5, pstdev([0.5, 0.7, 0.3]), 0.3, 0.7, 0))
-        assert rain.restored_ssim.mean == pytest.approx(2.2 / 3)
+        assert rain.degraded["psnr"] == pytest.approx((18, pstdev([20, 24, 10]), 10, 24, 0))
+        assert rain.degraded["ssim"] == pytest.approx((0.5, pstdev([0.5, 0.7, 0.3]), 0.3, 0.7, 0))
+        assert rain.restored["ssim"].mean == pytest.approx(2.2 / 3)
         assert SCORES.summary().images == 4
-        assert SCORES.summary("rain", "heavy").restored_psnr == (12, 0, 12, 12, 0)
+        assert SCORES.summary("rain", "heavy").restored["psnr"] == (12, 0, 12, 12, 0)
         assert SCORES.summary("rain").worst.level == "heavy"
         assert SCORES.summary("rain", "light").worst.name == "a"
 
     def test_identical_images_are_counted_and_left_out_of_the_psnr(self):
         light = SCORES.summary("rain", "light")
-        assert light.restored_psnr == (30, 0, 30, 30, 1)
-        assert light.restored_ssim.left_out == 0
+        assert light.restored["psnr"] == (30, 0, 30, 30, 1)
+        assert light.restored["ssim"].left_out == 0
         alone = Evaluation("derain", SCORES.images[1:2]).summary("rain")
-        assert alone.restored_psnr == (math.inf, 0, math.inf, math.inf, 1)
+        assert alone.restored["psnr"] == (math.inf, 0, math.inf, math.inf, 1)
 
     def test_what_was_not_degraded_has_no_scores_of_it(self):
-        assert FILES.summary("set")[1:3] == (None, None)
+        assert FILES.summary("set").degraded is None
 
     def test_what_is_not_there_is_an_error(self):
         with pytest.raises(
@@ -68,7 +73,7 @@ class TestSummary:
         assert Spread.of([*values, math.inf]) == pytest.approx((*expected[:-1], 1), abs=1e-9)
 
     def test_the_worst_come_first(self):
-        assert [image.restored.psnr for image in SCORES.worst(3)] == [12, 14, 30]
+        assert [image.restored["psnr"] for image in SCORES.worst(3)] == [12, 14, 30]
         assert SCORES.worst(1) == [SCORES.summary().worst]
         assert len(SCORES.worst(9)) == 4
 
@@ -154,7 +159,7 @@ class TestFile:
         file.write_text(evaluation.to_csv(), encoding="utf-8", newline="")
         found = Evaluation.from_csv(file)
         assert (found.data, found.model, found.images[0].name) == (name, name, name)
-        assert found.images[0].restored == pytest.approx((psnr, ssim), abs=5.1e-7)
+        assert found.images[0].restored == pytest.approx(by_name(psnr, ssim), abs=5.1e-7)
         assert found.to_csv() == evaluation.to_csv()
 
     def test_a_file_without_data_and_model(self, tmp_path):

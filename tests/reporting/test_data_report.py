@@ -20,6 +20,10 @@ def scene(name, level="rainy", half=None):
     return Scene(name, clean, degraded)
 
 
+def inputs(images, identical, psnr, ssim):
+    return InputScores(images, {"psnr": identical, "ssim": 0}, {"psnr": psnr, "ssim": ssim})
+
+
 def check(*, root=ROOT, names="ab", problems=(), notes=(), known=None, scores=None, twice=(), **options):
     scenes = tuple(scene(name, **options) for name in names)
     files = {picture.path for each in scenes for picture in (each.clean, *each.degraded.values())}
@@ -47,7 +51,7 @@ def reported(*arguments, **options):
 
 
 def test_everything_about_a_sound_set():
-    lines = reported(notes=("one thing", "another"), scores={"rainy": InputScores(2, 0, 26.897, 0.83841)})
+    lines = reported(notes=("one thing", "another"), scores={"rainy": inputs(2, 0, 26.897, 0.83841)})
     assert lines[:2] == ["", "sets/one"]
     assert lines[2].startswith("  layout       folders: clean/ with a folder a level")
     assert lines[3:] == [
@@ -71,7 +75,7 @@ def test_nothing_is_scored():
 
 
 def test_identical_inputs_are_told():
-    (line,) = [line for line in reported(scores={"rainy": InputScores(5, 2, 20, 0.5)}) if "identical" in line]
+    (line,) = [line for line in reported(scores={"rainy": inputs(5, 2, 20, 0.5)}) if "identical" in line]
     assert " ".join(line.split()) == "rainy 5 20.00 0.5000 2 identical to the target, left out of the PSNR"
 
 
@@ -96,7 +100,7 @@ NEW_TWINS = "Rain200L or Rain200H, new training set (1800 pairs)"
     ],
 )
 def test_the_inputs_tell_light_from_heavy(known, psnr, said):
-    scores = None if psnr is None else {"rainy": InputScores(100, 0, psnr, 0.8)}
+    scores = None if psnr is None else {"rainy": inputs(100, 0, psnr, 0.8)}
     assert known_as(check(known=known, scores=scores)) == said
 
 
@@ -155,7 +159,7 @@ def test_nothing_moves_the_cursor_of_a_terminal():
         level=evil,
         notes=(evil,),
         problems=broken(1, name=evil),
-        scores={evil: InputScores(1, 0, 20, 0.5)},
+        scores={evil: inputs(1, 0, 20, 0.5)},
         twice=(Match(evil, "b", 1.0, "identical"),),
     )
     shared = Leaks(check(root=Path(evil), names=(evil,)), check(), (Match(evil, "b", 1.0, "near"),))

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from manas.data.images import read_image
 from manas.errors import ManasError
 from manas.evaluation.evaluate import Judged
-from manas.evaluation.protocols import Scores
-from manas.evaluation.results import Evaluation, ImageScores
+from manas.evaluation.measures import PSNR, SSIM
+from manas.evaluation.results import Evaluation
 from manas.evaluation.scenes import DegradedScene
+from manas.evaluation.scores import ImageScores
 from manas.reporting.gallery import First, Worst, draw_gallery, row_of
 
 
@@ -18,7 +19,8 @@ def judged(name, *psnrs, degraded=True):
     plain = lambda level: np.full((20, 130, 3), level, np.uint8)  # noqa: E731
     scene = DegradedScene("rain", "light", name, plain(10) if degraded else None, plain(250))
     restored = tuple(plain(50 + 50 * place) for place in range(len(psnrs)))
-    return Judged(scene, Scores(5, 0.1) if degraded else None, restored, tuple(Scores(p, 0.5) for p in psnrs))
+    before = {"psnr": 5, "ssim": 0.1} if degraded else None
+    return Judged(scene, (PSNR, SSIM), before, restored, tuple({"psnr": p, "ssim": 0.5} for p in psnrs))
 
 
 def evaluation_of(scenes, place=0, model="model"):

@@ -26,17 +26,17 @@ from manas.data.checking.signature import Signature, signature
 from manas.data.images import read_image
 from manas.errors import ManasError
 
-Measure = Callable[[np.ndarray, np.ndarray], tuple[float, float]]
-"""PSNR and SSIM of two images (H, W, 3) uint8, as `manas.evaluation.protocols.Protocol.measure`."""
+Scores = Mapping[str, float]
+Scoring = Callable[[np.ndarray, np.ndarray], Scores]
+"""Scores of two images (H, W, 3) uint8 by name, as `manas.evaluation.protocols.Protocol.measure` gives them."""
 
 
 class InputScores(NamedTuple):
-    """The input of one level against its target: means of per-image values."""
+    """The input of one level against its target, by the names of the scores."""
 
     images: int
-    identical: int  # among them; their infinite PSNR is left out of the mean
-    psnr: float  # dB
-    ssim: float
+    identical: Mapping[str, int]  # among them; their infinite value is left out of the mean
+    means: Mapping[str, float]  # of per-image values; infinite where all are
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class _Seen(NamedTuple):
 
     signature: Signature | None
     problems: list[Problem]
-    scores: dict[str, tuple[float, float]]
+    scores: dict[str, Scores]
 
 
 def check(
     archive: Archive,
-    measure: Measure,
+    measure: Scoring,
     *,
     scored: int = 200,
     after_each: Callable[[int, int], None] | None = None,
@@ -138,7 +138,7 @@ def leaks(checks: Sequence[Check]) -> list[Leaks]:
     return [each for each in found if each.matches]
 
 
-def _look(scene: Scene, measure: Measure | None) -> _Seen:
+def _look(scene: Scene, measure: Scoring | None) -> _Seen:
     problems: list[Problem] = []
     decode = lru_cache(maxsize=1)(read_image)  # the halves of a file come out of one decoding
     clean = _decoded(scene.clean, decode, problems)
@@ -178,15 +178,19 @@ def _size(image: np.ndarray) -> Size:
     return image.shape[1], image.shape[0]
 
 
-def _means(scores: Iterable[Mapping[str, tuple[float, float]]]) -> dict[str, InputScores]:
-    by_level: dict[str, list[tuple[float, float]]] = defaultdict(list)
+def _means(scores: Iterable[Mapping[str, Scores]]) -> dict[str, InputScores]:
+    by_level: dict[str, list[Scores]] = defaultdict(list)
     for of_scene in scores:
-        for level, pair in of_scene.items():
-            by_level[level].append(pair)
-    return {level: _mean(pairs) for level, pairs in by_level.items()}
+        for level, of_image in of_scene.items():
+            by_level[level].append(of_image)
+    return {level: _mean(of_images) for level, of_images in by_level.items()}
 
 
-def _mean(pairs: Sequence[tuple[float, float]]) -> InputScores:
-    finite = [psnr for psnr, _ in pairs if math.isfinite(psnr)]
-    psnr = mean(finite) if finite else math.inf
-    return InputScores(len(pairs), len(pairs) - len(finite), psnr, mean(ssim for _, ssim in pairs))
+def _mean(scores: Sequence[Scores]) -> InputScores:
+    values = {name: [each[name] for each in scores] for name in scores[0]}
+    finite = {name: list(filter(math.isfinite, of_name)) for name, of_name in values.items()}
+    return InputScores(
+        len(scores),
+        {name: len(scores) - len(of_name) for name, of_name in finite.items()},
+        {name: mean(of_name or values[name]) for name, of_name in finite.items()},
+    )

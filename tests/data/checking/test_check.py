@@ -53,8 +53,10 @@ class TestScores:
             own = [measure(pair[:, :32], pair[:, 32:]) for pair in files]
             clean = [read_image(tmp_path / f"Rain_Light/train2018new/{n}.jpg")[:, 32:] for n in (1, 2, 10)]
             assert all(np.array_equal(pair, picture(n)) for pair, n in zip(clean, (1, 2, 10), strict=True))
-            assert result.scores[level].psnr == pytest.approx(mean(psnr for psnr, _ in own)), place
-            assert result.scores[level].ssim == pytest.approx(mean(ssim for _, ssim in own))
+            assert result.scores[level].means["psnr"] == pytest.approx(mean(each["psnr"] for each in own)), (
+                place
+            )
+            assert result.scores[level].means["ssim"] == pytest.approx(mean(each["ssim"] for each in own))
 
     @pytest.mark.parametrize(
         ("most", "places"), [(0, []), (1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (99, None)]
@@ -65,7 +67,7 @@ class TestScores:
 
         def note(degraded, clean):
             measured.append(int(clean[0, 0, 0]) // 5)
-            return 20.0, 0.5
+            return {"psnr": 20.0, "ssim": 0.5}
 
         result = check(inspect_archive(root), note, scored=most)
         expected = list(range(10)) if places is None else places
@@ -77,13 +79,14 @@ class TestScores:
         write_image(rain12 / "input" / "2.png", picture(2))
         (scores,) = checked(rain12).scores.values()
         others = [measure(picture(n, 1), picture(n)) for n in (1, 10)]
-        assert (scores.images, scores.identical) == (3, 1)
-        assert scores.psnr == pytest.approx(mean(psnr for psnr, _ in others))
-        assert scores.ssim == pytest.approx((1 + sum(ssim for _, ssim in others)) / 3)
+        assert (scores.images, scores.identical) == (3, {"psnr": 1, "ssim": 0})
+        assert scores.means["psnr"] == pytest.approx(mean(each["psnr"] for each in others))
+        assert scores.means["ssim"] == pytest.approx((1 + sum(each["ssim"] for each in others)) / 3)
         for n in (1, 10):
             write_image(rain12 / "input" / f"{n}.png", picture(n))
         (scores,) = checked(rain12).scores.values()
-        assert (scores.identical, scores.psnr, scores.ssim) == (3, float("inf"), 1)
+        assert scores.identical["psnr"] == 3
+        assert scores.means == {"psnr": float("inf"), "ssim": 1}
 
     def test_a_picture_that_is_too_small_is_named(self, tmp_path):
         for kind, level in (("clean", 0), ("light", 1)):
