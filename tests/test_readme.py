@@ -18,6 +18,8 @@ from manas.data.dataset.config import DataConfig
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs
 from manas.data.weather import degrade
+from manas.evaluation import protocols
+from manas.evaluation.scenes import DegradedScene
 from search_spaces.multi_scale_attentive import MultiScaleAttentive, gates
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
@@ -67,6 +69,17 @@ def test_a_gate_is_entered_in_one_place(monkeypatch):
     )
     assert space.choices()["cell0/branch1/node0/input"] == ("contrast", "skip_connect")
     space.supernet()
+
+
+def test_a_measure_is_entered_in_one_place(monkeypatch):
+    monkeypatch.setattr(protocols, "PROTOCOLS", protocols.PROTOCOLS.copy())
+    exec(compile(block("from dataclasses import replace\n\nfrom manas.evaluation"), "README.md", "exec"), {})
+    clean = np.random.default_rng(0).integers(20, 180, (16, 24, 3), dtype=np.uint8)
+    scenes = [DegradedScene("rain", "", "a", clean + np.uint8(20), clean)]
+    evaluation = manas.evaluate(lambda image: image - np.uint8(10), scenes, protocol="mine")
+    (said,) = re.findall(r"`manas\.evaluate\(model, data, protocol=\"mine\"\)(.*?)`", README)
+    assert eval(f"evaluation{said}") == pytest.approx(10 * 219 / 255)
+    assert "MAE degraded" in evaluation.table().headings
 
 
 def test_the_genotype_has_the_shape_that_is_shown():

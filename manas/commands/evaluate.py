@@ -139,7 +139,7 @@ def show(table: Table) -> None:
 
 
 class _Work(NamedTuple):
-    """What is to be scored, on what, and where the scores are taken."""
+    """The candidates to score, the scenes to score them on, and where the scores are taken."""
 
     candidates: dict[str, Candidate]
     scenes: Scenes
@@ -147,7 +147,7 @@ class _Work(NamedTuple):
 
 
 def _names(models: list[Path] | None, folders: list[Path] | None, csv: list[Path] | None) -> list[str]:
-    """What the models, or the folders in their place, are called: as they were given."""
+    """The names of the models, or of the folders in their place: as they were given."""
     if bool(models) == bool(folders):
         raise ManasError("say what to score: --model MODEL, or --restored FOLDER, either of them once or more")
     names = [str(path) for path in models or folders or ()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +16,10 @@ from manas.evaluation.protocols import Protocol, protocol_named
 from manas.evaluation.results import Evaluation
 from manas.evaluation.scenes import DegradedScene, Scenes, scenes_for
 from manas.evaluation.scores import ImageScores, Key
-
-if TYPE_CHECKING:
-    from manas.inference.restorer import Restorer
+from manas.inference.restorer import Restorer
 
 Candidate = Callable[[DegradedScene], np.ndarray]
-"""What is evaluated: a scene -> its restored image, (H, W, 3) uint8."""
+"""A candidate maps a scene to its restored image, (H, W, 3) uint8; evaluations are of candidates."""
 
 
 class Judged(NamedTuple):
@@ -35,7 +33,7 @@ class Judged(NamedTuple):
 
     @property
     def key(self) -> Key:
-        """What tells it from the others."""
+        """The scene's group, level and name, which no other scene has."""
         return Key(*self.scene[:3])
 
 
@@ -100,7 +98,11 @@ def evaluate_all(
 
 
 def candidate(restore: Callable[[np.ndarray], np.ndarray]) -> Candidate:
-    """What restores images as what restores scenes."""
+    """The candidate that restores the degraded image of a scene by a function of images.
+
+    Raises:
+        ManasError: when it is called, for a scene whose degraded image is not there.
+    """
 
     def of_scene(scene: DegradedScene) -> np.ndarray:
         if scene.degraded is None:
@@ -118,13 +120,11 @@ def scoring_restorer(path: str | Path, **options: Any) -> Restorer:
     Args:
         options: any others of `manas.Restorer.load`.
     """
-    from manas.inference.restorer import Restorer
-
     return Restorer.load(path, precision="float32", statistics="exact", **options)
 
 
 def scoring_device(restore: Any) -> torch.device:
-    """That of a `Restorer`, unless it computes in no float64; else the CPU."""
+    """The device of a `Restorer`, unless it computes in no float64; else the CPU."""
     device = getattr(restore, "device", torch.device("cpu"))
     return torch.device("cpu") if device.type == "mps" else device
 

@@ -56,7 +56,7 @@ def originals_of(originals: Path, restored: Path) -> Scenes:
 
 
 def reader_of(restored: Path, originals: Path) -> Callable[[DegradedScene], np.ndarray]:
-    """What stands for a model where its pictures are there already: the restored picture of each scene.
+    """The candidate that stands for a model whose pictures are there already: it reads that of each scene.
 
     Raises:
         ManasError: as `pairs_by_name`.

@@ -1,4 +1,4 @@
-"""What an evaluation found: the scores of every image, by parts of the data, and as a table."""
+"""An evaluation: the scores of every image, by parts of the data, and as a table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Evaluation:
         return tuple(m for m in measures if all(m.name in image.restored for image in self.images))
 
     def summary(self, group: str | None = None, level: str | None = None) -> Summary:
-        """Of all images, of those of a group, or of one level of it.
+        """The summary of all images, of those of a group, or of one level of it.
 
         Raises:
             ManasError: if there is none.
@@ -70,7 +70,7 @@ class Evaluation:
 
     @property
     def parts(self) -> list[Part]:
-        """What tables have rows for: every level of every group, then a group that has several."""
+        """The rows of a table: every level of every group, then a group that has several."""
         parts = []
         for group in self.groups:
             own = tuple(image for image in self.images if image.group == group)
@@ -104,7 +104,7 @@ class Evaluation:
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Evaluation:
-        """What `to_csv` wrote into a file.
+        """The evaluation that `to_csv` wrote into a file.
 
         Raises:
             ManasError: if it is no such file, or is of several protocols or models, or of an unknown protocol.

@@ -1,4 +1,4 @@
-"""What is evaluated: degraded photographs with their clean originals, as 8-bit images."""
+"""Scenes to evaluate on: degraded photographs with their clean originals, as 8-bit images."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ _NUMBERS = {1: "a number", 2: "two numbers"}
 
 
 class ScoreFile(NamedTuple):
-    """What a file says; see `manas.evaluation.results.Evaluation`."""
+    """The content of a file; its fields are those of `manas.evaluation.results.Evaluation`."""
 
     protocol: str
     images: tuple[ImageScores, ...]
@@ -28,7 +28,11 @@ class ScoreFile(NamedTuple):
 
 
 def text_of(scored: ScoreFile, measures: Sequence[str]) -> str:
-    """See `Evaluation.to_csv`; two columns a measure, by the names of these, before and after."""
+    """One line an image; the columns are two a measure, the value before restoring and after it.
+
+    Args:
+        measures: their names.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*NAMES, *(column for measure in measures for column in _columns(measure)), *ORIGIN])
@@ -40,7 +44,11 @@ def text_of(scored: ScoreFile, measures: Sequence[str]) -> str:
 
 
 def read(path: Path) -> ScoreFile:
-    """See `Evaluation.from_csv`."""
+    """The scores that `text_of` wrote into a file.
+
+    Raises:
+        ManasError: if it is no such file, or is of several protocols or models, or of an unknown protocol.
+    """
     rows = _rows(path)
     protocol, data, model = (_only(path, rows, column) for column in ("protocol", *ORIGIN))
     measures = _measures(path, rows[0], protocol)

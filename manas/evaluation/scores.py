@@ -39,7 +39,7 @@ class ImageScores:
 
     @property
     def key(self) -> Key:
-        """What tells it from the others."""
+        """The group, level and name, which no other image has."""
         return Key(self.group, self.level, self.name)
 
 

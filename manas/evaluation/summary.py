@@ -12,7 +12,7 @@ from manas.evaluation.scores import ImageScores
 
 
 class Spread(NamedTuple):
-    """What a measure does over several images: mean and population standard deviation of per-image values.
+    """The values of a measure over several images: their mean, population standard deviation and range.
 
     `left_out` counts the images without a finite value, those identical to their original: they are in none
     of the other numbers, unless there are no others.
@@ -26,7 +26,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
-        """Of at least one value."""
+        """The spread of at least one value."""
         values = list(values)
         finite = [value for value in values if math.isfinite(value)]
         if not finite:
@@ -39,7 +39,7 @@ Spreads = Mapping[str, Spread]
 
 
 class Summary(NamedTuple):
-    """What is said of several images: ``summary.restored["psnr"].mean``, in the unit of the measure."""
+    """The scores of several images in brief: ``summary.restored["psnr"].mean``, in the unit of the measure."""
 
     images: int
     degraded: Spreads | None  # None where the degraded images are unknown

@@ -1,11 +1,14 @@
 """The model card says what the file says, derives limits from it, and calls the rest unknown."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from training.tiny_runs import RAIN, SNOW, tower
 
 from manas.errors import ManasError
+from manas.evaluation.measures import PSNR, SSIM
+from manas.evaluation.protocols import PROTOCOLS
 from manas.exporting.card import write_card
 from manas.restoration.model_file import ModelDescription, save_model
 from manas.restoration.network import RestorationSpace
@@ -128,6 +131,14 @@ def test_scores(card):
     assert "It makes `snow, light` worse: 25.00 dB become 23.50 dB." in limits
     assert "It makes `rain" not in limits
     assert "No score" not in limits
+
+
+def test_the_first_measure_says_what_it_makes_worse(card, monkeypatch):
+    error = replace(PSNR, name="mae", label="MAE", unit="levels", higher_is_better=False)
+    monkeypatch.setitem(PROTOCOLS, "derain", replace(PROTOCOLS["derain"], measures=(error, SSIM)))
+    limits = section(card(SCORES.replace("psnr", "mae")), "Limits")
+    assert "It makes `rain, light` worse: 26.00 levels become 30.00 levels." in limits
+    assert "It makes `snow" not in limits
 
 
 def of_model(name):
