@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pydantic import Field
 from torch import Tensor, cat, nn
 
-from manas.architecture.choice import Decide
+from manas.architecture.decide import Decide
 from manas.architecture.space import SearchSpace
 from manas.restoration.tower import Features, Stage, Tower
 from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled

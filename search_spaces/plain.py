@@ -8,7 +8,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor, nn
 
-from manas.architecture.choice import Decide
+from manas.architecture.decide import Decide
 from manas.architecture.space import SearchSpace
 from manas.restoration.tower import Features, Stage, Tower
 from search_spaces.layers import Norm, convolution

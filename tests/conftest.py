@@ -108,7 +108,7 @@ def small_network(small_tower) -> RestorationSpace:
 @pytest.fixture(scope="session")
 def small_genotype(small_network) -> Genotype:
     """Of `small_network`, with another architecture for each task."""
-    genotype = small_network.sample(seed=3)
+    genotype = Genotype.sample(small_network, seed=3)
     derain, desnow = (
         [name for label, name in genotype.choices.items() if label.startswith(task)]
         for task in ("derain/", "desnow/")

@@ -12,6 +12,7 @@ import yaml
 from data.archives.layouts import did_mdn, folders, one_folder, picture
 
 import manas
+from manas.architecture.genotype import Genotype
 from manas.commands.main import main
 from manas.data.dataset.backgrounds import Backgrounds
 from manas.data.dataset.config import DataConfig
@@ -84,7 +85,9 @@ def test_a_measure_is_entered_in_one_place(monkeypatch):
 
 def test_the_genotype_has_the_shape_that_is_shown():
     shown = json.loads(re.search(r"```json\n(.*?)```", README, re.S).group(1))
-    written = json.loads(MultiScaleAttentive(channels=(16, 24, 32), columns=(1, 1)).sample(seed=0).to_json())
+    written = json.loads(
+        Genotype.sample(MultiScaleAttentive(channels=(16, 24, 32), columns=(1, 1)), seed=0).to_json()
+    )
     assert list(shown) == list(written)
     assert shown["format"] == written["format"]
     for label in shown["choices"].keys() - {"..."}:
@@ -103,7 +106,7 @@ def test_the_api_that_is_shown_runs():
 def test_towers_are_searched_together_and_one_is_given(tmp_path, monkeypatch):
     """The commands of "The systems it contains", with as few steps as there can be."""
     monkeypatch.chdir(tmp_path)
-    manas.load_space("manas_small").sample(seed=0).write(Path("runs/desnow/genotype.json"))
+    Genotype.sample(manas.load_space("manas_small"), seed=0).write(Path("runs/desnow/genotype.json"))
     (shown,) = (code for code in re.findall(r"```yaml\n(.*?)```", README, re.S) if code.startswith("space:"))
     Path("given.yaml").write_text(shown)
     sources = re.search(r"--set space=joint \\\n +--set '(data.sources=.*?)'", README)[1]

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 import manas
-from manas.cost.table import cost_table, thop_macs
+from manas.cost.counting import cost_table, thop_macs
 
 SHARES = (0.25, 0.5, 0.75)
 

@@ -36,7 +36,10 @@ def searched(folder: Path, seed: int) -> Path:
 
 def drawn(folder: Path, seed: int) -> Path:
     space = manas.load_space("manas_tiny")
-    files = [space.sample(2 * seed + place).write(folder / f"{task}.json") for place, task in enumerate(TASKS)]
+    files = [
+        manas.Genotype.sample(space, 2 * seed + place).write(folder / f"{task}.json")
+        for place, task in enumerate(TASKS)
+    ]
     return retrained(folder, seed, [f"genotype.{task}={file}" for task, file in zip(TASKS, files, strict=True)])
 
 

@@ -64,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.runs.mkdir(parents=True, exist_ok=True)
-    manas.load_space("manas_small").sample(seed=1).write(arguments.runs / "genotype.json")
+    manas.Genotype.sample(manas.load_space("manas_small"), seed=1).write(arguments.runs / "genotype.json")
     for family in FAMILIES:
         restorer = manas.Restorer.load(trained(family, arguments))
         evaluation = manas.evaluate(restorer, arguments.pairs)

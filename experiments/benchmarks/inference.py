@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import manas
 from manas.architecture.genotype import Genotype
-from manas.cost.table import costs
+from manas.cost.counting import costs
 from manas.inference.restorer import Restorer
 from manas.inference.tiling import crop_to, pad_to_multiple
 from manas.restoration.model_file import ModelDescription
@@ -38,7 +38,7 @@ SIZES = {"480x320": (320, 480), "1920x1080": (1080, 1920)}
 
 def genotype_of(preset: str) -> Genotype:
     """A drawn architecture of a preset as a whole network."""
-    genotype = manas.load_space(preset).sample(seed=0)
+    genotype = Genotype.sample(manas.load_space(preset), seed=0)
     if isinstance(genotype.space, RestorationSpace):
         return genotype
     return assemble({"derain": genotype}, stitch="none", fusion="mean")

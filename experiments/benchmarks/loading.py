@@ -127,7 +127,7 @@ def weather_table(crops: int = 60) -> None:
 
 def waiting_share(root: Path, name: str, steps: int, **source: str) -> float:
     space = manas.load_space(name)
-    network = place(space.network(space.sample(seed=0)), PROCESS.device).train()
+    network = place(space.network(manas.Genotype.sample(space, seed=0)), PROCESS.device).train()
     optimiser = torch.optim.Adam(network.parameters(), 1e-3)
     objective = Objective(LossWeights(), PROCESS, "float32")
     stream = batches(root, 1, **source)

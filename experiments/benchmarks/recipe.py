@@ -80,7 +80,7 @@ def configuration(name: str, seed: int, train: Path, run: Path, steps: int, epoc
     change = dict(change)
     space = manas.load_space(preset)
     space = space.model_copy(update=change.pop("space", {}))
-    genotype = space.sample(seed).write(run.parent / f"{run.name}.json")
+    genotype = manas.Genotype.sample(space, seed).write(run.parent / f"{run.name}.json")
     source = {"task": "derain", "pairs": str(train), "augment": change.pop("augment", "mirror")}
     data = {"sources": [source], **change.pop("data", {})}
     common = {"run": str(run), "seed": seed, "precision": "bf16", "epochs": epochs, "steps": steps}

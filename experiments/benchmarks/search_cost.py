@@ -24,8 +24,14 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 import manas
-from manas.architecture.choice import Choice, architecture_parameters, choices_of, relax, weight_parameters
-from manas.architecture.weighting import Moment
+from manas.architecture.choice import (
+    Choice,
+    Moment,
+    architecture_parameters,
+    choices_of,
+    relax,
+    weight_parameters,
+)
 from manas.data.dataset.crops import Batch
 from manas.device import place
 from manas.relaxations.gumbel import Gumbel

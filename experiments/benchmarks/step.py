@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import manas
-from manas.cost.table import costs
+from manas.cost.counting import costs
 from manas.device import place
 from manas.training.distributed import Process
 from manas.training.numerics import make_sound
@@ -52,8 +52,11 @@ class Step:
 def networks(space: str, genotypes: int) -> dict[str, nn.Module]:
     """Plain, and towers that are drawn."""
     plain, searched = manas.load_space("plain"), manas.load_space(space)
-    towers = {f"{space}, drawn {seed}": searched.network(searched.sample(seed)) for seed in range(genotypes)}
-    return {"plain": plain.network(plain.sample(0)), **towers}
+    towers = {
+        f"{space}, drawn {seed}": searched.network(manas.Genotype.sample(searched, seed))
+        for seed in range(genotypes)
+    }
+    return {"plain": plain.network(manas.Genotype.sample(plain, 0)), **towers}
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from folds import cpu_seconds, parted
 
 import manas
 from manas.config import read_config
-from manas.cost.table import costs
+from manas.cost.counting import costs
 from manas.data.images import read_image
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError, nearest
@@ -83,7 +83,8 @@ class Bench:
     def drawn(self, space: str, task: str, seed: int) -> str:
         """The file of a random genotype, another for each task and seed."""
         file = self.runs / "drawn" / f"{space}_{task}_seed{seed}.json"
-        return str(manas.load_space(space).sample(len(TASKS) * seed + list(TASKS).index(task)).write(file))
+        other = len(TASKS) * seed + list(TASKS).index(task)
+        return str(manas.Genotype.sample(manas.load_space(space), other).write(file))
 
     def trained(
         self, system: dict[str, Any], genotype: Any, tasks: tuple[str, ...], run: Path, seed: int

@@ -1,30 +1,49 @@
-"""A fork in a network, and what `decide` may answer when a space asks at one.
-
-A space builds its network by calling ``decide(label, candidates)`` at every fork, where `candidates` maps the
-name of each candidate to a function without arguments that builds it. The answer makes the same program a
-supernet (`Relaxed`), a derived network (`Fixed`), a walk over one path (`Replayed`), or a list of what can be
-chosen (`Recorded`).
-"""
+"""A fork in a supernet: its candidates, mixed by the weights that a relaxation makes of its alphas."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from manas.architecture.forks import Fork
 from manas.architecture.recomputation import recomputed
-from manas.architecture.weighting import Weighting
-from manas.errors import ManasError, nearest
-
-Candidates = Mapping[str, Callable[[], nn.Module]]
-Decide = Callable[[str, Candidates], nn.Module]
 
 INITIAL_ALPHA_SCALE = 1e-3  # as DARTS and the released MANAS code: almost uniform, ties broken
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a search stands.
+
+    Attributes:
+        progress: share of the search that is done, in [0, 1].
+        seed: of the search.
+        draw: number of the draw; the noise of a choice is a function of (seed, draw, label).
+    """
+
+    progress: float = 0.0
+    seed: int = 0
+    draw: int = 0
+
+
+class Weighting(Protocol):
+    """What a choice asks of the relaxation that it holds."""
+
+    def at(self, moment: Moment, choices: Sequence[Choice]) -> Weighting:
+        """The weighting at a moment of a search; itself, unless it has a schedule or draws samples."""
+
+    def weights(self, choice: Choice) -> dict[str, Tensor]:
+        """Scalar weights by candidate name; a name left out is not run."""
+
+    def probabilities(self, choice: Choice) -> Tensor:
+        """(K,) probabilities in the order of `choice.names`; they sum to 1."""
+
+    def log_probabilities(self, choice: Choice) -> tuple[Tensor, Tensor]:
+        """(K,) log p and (K,) log(1 - p), finite where the logits are, however saturated."""
 
 
 class Choice(nn.Module):
@@ -94,109 +113,6 @@ def _weighted_sum(weights: Sequence[Tensor], outputs: Sequence[Tensor]) -> Tenso
     for other in others:
         total = total + other
     return total
-
-
-NAME = re.compile(r"[a-z0-9_]+")
-RESERVED = frozenset(dir(nn.ModuleDict()))
-
-
-def is_name(name: str) -> bool:
-    """Whether candidates and tasks may be called so: lower case, digits and _, no attribute of ModuleDict."""
-    return bool(NAME.fullmatch(name)) and name not in RESERVED
-
-
-class Relaxed:
-    """Answers every fork with a `Choice`: the supernet."""
-
-    def __init__(self, relaxation: Weighting, *, recompute: bool = False):
-        self.relaxation, self.recompute = relaxation, recompute
-
-    def __call__(self, label: str, candidates: Candidates) -> nn.Module:
-        built = {name: build() for name, build in candidates.items()}
-        return Choice(label, built, self.relaxation, recompute=self.recompute)
-
-
-class Replayed:
-    """Answers every fork with the candidate that `pick(label, names)` names, and remembers the path.
-
-    Attributes:
-        choices: label -> name of every fork that was reached.
-    """
-
-    def __init__(self, pick: Callable[[str, tuple[str, ...]], str]):
-        self.pick = pick
-        self.choices: dict[str, str] = {}
-
-    def __call__(self, label: str, candidates: Candidates) -> nn.Module:
-        if label in self.choices:
-            raise ManasError(f"the space asks for the label {label!r} twice; a label is one decision")
-        name = self.pick(label, tuple(candidates))
-        self.choices[label] = name
-        return candidates[name]()
-
-
-class Fixed(Replayed):
-    """Answers every fork with the one chosen candidate: the derived network.
-
-    Raises:
-        ManasError: at a fork without a choice, or whose choice is not among its candidates.
-    """
-
-    def __init__(self, choices: Mapping[str, str]):
-        def pick(label: str, names: tuple[str, ...]) -> str:
-            if label not in choices:
-                raise ManasError(f"no choice for {label!r}; add one of: {', '.join(names)}")
-            if choices[label] not in names:
-                hint = nearest(str(choices[label]), names)
-                raise ManasError(f"{label!r} has no candidate {choices[label]!r}; {hint}")
-            return choices[label]
-
-        super().__init__(pick)
-        self._given = choices
-
-    def require_all_used(self) -> None:
-        """Raises a `ManasError` that names a choice which no fork asked for."""
-        for label in self._given:
-            if label not in self.choices:
-                raise ManasError(f"no fork {label!r} is reached in this space; {nearest(label, self.choices)}")
-
-
-@dataclass
-class Recorded:
-    """Builds every candidate only to find the forks inside it; remembers them as a tree.
-
-    Attributes:
-        forks: the outermost forks in the order in which they were asked for.
-    """
-
-    forks: list[Fork] = field(default_factory=list)
-    _seen: set[str] = field(default_factory=set)
-
-    def __call__(self, label: str, candidates: Candidates) -> nn.Module:
-        if label in self._seen:
-            raise ManasError(f"the space asks for the label {label!r} twice; a label is one decision")
-        if not candidates:
-            raise ManasError(f"the fork {label!r} has no candidates; give it at least one")
-        for name in candidates:
-            if not is_name(name):
-                raise ManasError(
-                    f"the fork {label!r} has a candidate {name!r}; use lower-case letters, digits and _, and "
-                    "no name of an attribute of torch's ModuleDict"
-                )
-        self._seen.add(label)
-        self.forks.append(Fork(label, {name: self._inside(build) for name, build in candidates.items()}))
-        return nn.Module()
-
-    def _inside(self, build: Callable[[], nn.Module]) -> list[Fork]:
-        outer, self.forks = self.forks, []
-        build()
-        inner, self.forks = self.forks, outer
-        return inner
-
-
-def prefixed(decide: Decide, prefix: str) -> Decide:
-    """The same answers for a space inside a space: its labels begin with ``prefix/``."""
-    return lambda label, candidates: decide(f"{prefix}/{label}", candidates)
 
 
 def choices_of(network: nn.Module) -> list[Choice]:

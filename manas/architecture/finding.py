@@ -35,7 +35,8 @@ def parse_space(
     kind = description["kind"]
     is_given = given is not None and kind == kind_of(given)
     model = given if given is not None and is_given else space_class(kind, trusted=trusted)
-    fields = {key: value for key, value in description.items() if key != "kind"}
+    rest = {key: value for key, value in description.items() if key != "kind"}
+    fields = model.fields_from(rest, trusted=trusted)
     try:
         return model.model_validate(fields, context={"trusted": trusted, "given": given})
     except ValidationError as error:
@@ -82,16 +83,10 @@ def _nested(value: Any, info: ValidationInfo) -> Any:
     context = info.context or {}
     trusted = bool(context.get("trusted"))
     if isinstance(value, str) and trusted:
-        return _decided(value) if value.endswith(".json") else load_space(value)
+        if not value.endswith(".json"):
+            return load_space(value)
+        value = {"kind": "decided", "genotype": value}
     return parse_space(value, trusted=trusted, given=context.get("given"))
-
-
-def _decided(path: str) -> SearchSpace:
-    from manas.architecture.decided import Decided  # they import this file
-    from manas.architecture.genotype import Genotype
-
-    genotype = Genotype.read(path)
-    return Decided(space=genotype.space, chosen=dict(genotype.choices))
 
 
 _DESCRIPTION = {"type": "object", "properties": {"kind": {"type": "string"}}, "required": ["kind"]}

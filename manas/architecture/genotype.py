@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import nn
 
 from manas.architecture.finding import AnySpace
+from manas.architecture.forks import random_choices
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, explain
 from manas.files import replacing
@@ -38,6 +40,12 @@ class Genotype(BaseModel):
     def _is_one_path(self) -> Genotype:
         self.space.check(self.choices)
         return self
+
+    @classmethod
+    def sample(cls, space: SearchSpace, seed: int) -> Genotype:
+        """A genotype of a space whose every reached fork is drawn uniformly, a function of the seed."""
+        choices = random_choices(space.forks(), random.Random(seed))
+        return cls(space=space, choices=choices, provenance={"sampled_with_seed": seed})
 
     def network(self) -> nn.Module:
         """The derived network, with fresh weights."""

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    model_serializer,
-)
+from pydantic import BaseModel, ConfigDict, model_serializer
 from torch import nn
 
-from manas.architecture.choice import (
-    Choice,
-    Decide,
-    Fixed,
-    Recorded,
-    Relaxed,
-    Replayed,
-    choices_of,
-    relax,
-)
-from manas.architecture.forks import Fork, drawn, every_fork
+from manas.architecture.choice import Choice, Moment, Weighting, choices_of, relax
+from manas.architecture.decide import Decide, Fixed, Recorded, Relaxed, Replayed
+from manas.architecture.forks import Fork, every_fork
 from manas.architecture.registry import kind_of
-from manas.architecture.weighting import Moment, Weighting
+from manas.architecture.weighting import SoftmaxWeighting
 from manas.errors import ManasError
 
-if TYPE_CHECKING:
-    from manas.architecture.genotype import Genotype
-
 Reading = Literal["searched", "released"]
+
+
+class Architecture(Protocol):
+    """One path through a space, such as a `Genotype`."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space that the path leads through."""
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """Label -> name of the candidate, for every fork that is reached."""
 
 
 class SearchSpace(BaseModel):
@@ -46,7 +42,7 @@ class SearchSpace(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def build(self, decide: Decide) -> nn.Module:
-        """The network, with `decide(label, candidates)` asked at every fork."""
+        """The network, with `decide(label, candidates)` asked at every fork; see `decide.Decide`."""
         raise NotImplementedError(f"{type(self).__name__} does not define build(decide)")
 
     def forks(self) -> list[Fork]:
@@ -68,21 +64,18 @@ class SearchSpace(BaseModel):
         """The network with a `Choice` at every fork.
 
         Args:
-            relaxation: of all choices, at the beginning of its schedule; softmax unless given.
+            relaxation: of all choices, at the beginning of its schedule; the softmax of alpha unless given.
             recompute: the choices keep only their inputs for the backward pass.
         """
         self.forks()  # labels and names are checked before anything is allocated
-        if relaxation is None:
-            from manas.relaxations.softmax import Softmax  # relaxations are built upon this package
-
-            relaxation = Softmax()
+        relaxation = relaxation or SoftmaxWeighting()
         supernet = self.build(Relaxed(relaxation, recompute=recompute))
         choices = choices_of(supernet)
         if choices:
             relax(supernet, relaxation.at(Moment(), choices))
         return supernet
 
-    def network(self, genotype: Genotype | Mapping[str, str] | None = None) -> nn.Module:
+    def network(self, genotype: Architecture | Mapping[str, str] | None = None) -> nn.Module:
         """The derived network, a plain module; a space without forks needs no genotype.
 
         Raises:
@@ -106,12 +99,14 @@ class SearchSpace(BaseModel):
         self.walk(fixed)
         fixed.require_all_used()
 
-    def sample(self, seed: int) -> Genotype:
-        """A genotype whose every reached fork is drawn uniformly, a function of the seed."""
-        from manas.architecture.genotype import Genotype
+    @classmethod
+    def fields_from(cls, description: Mapping[str, Any], *, trusted: bool) -> Mapping[str, Any]:
+        """The fields for which a description without its kind stands: itself, unless a space overrides this.
 
-        choices = drawn(self.forks(), random.Random(seed))
-        return Genotype(space=self, choices=choices, provenance={"sampled_with_seed": seed})
+        Args:
+            trusted: whether the description may name files and code; not in a received file.
+        """
+        return description
 
     def imported(self, checkpoint: Mapping[str, Any], reading: Reading) -> dict[str, dict[str, float]]:
         """Probabilities, label -> candidate -> p, that another program's search of this space left.
@@ -133,7 +128,7 @@ class SearchSpace(BaseModel):
         """
         return dict(state)
 
-    def inherit(self, supernet: nn.Module, genotype: Genotype | Mapping[str, str]) -> nn.Module:
+    def inherit(self, supernet: nn.Module, genotype: Architecture | Mapping[str, str]) -> nn.Module:
         """The derived network with the supernet's weights and buffers, of its type and on its device."""
         choices = self._choices_in(genotype)
         like = next(supernet.parameters(), torch.empty(0))
@@ -141,7 +136,7 @@ class SearchSpace(BaseModel):
         network.load_state_dict(_inherited(supernet, choices), strict=True)
         return network
 
-    def _choices_in(self, genotype: Genotype | Mapping[str, str] | None) -> Mapping[str, str]:
+    def _choices_in(self, genotype: Architecture | Mapping[str, str] | None) -> Mapping[str, str]:
         if genotype is None or isinstance(genotype, Mapping):
             return genotype or {}
         if genotype.space != self:

@@ -4,47 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import log_softmax, one_hot
 
-if TYPE_CHECKING:
-    from manas.architecture.choice import Choice
+from manas.architecture.choice import Choice, Moment, Weighting
 
 NONE = "none"  # the name of the candidate that is identically zero
 
 
-@dataclass(frozen=True)
-class Moment:
-    """Where a search stands.
-
-    Attributes:
-        progress: share of the search that is done, in [0, 1].
-        seed: of the search.
-        draw: number of the draw; the noise of a choice is a function of (seed, draw, label).
-    """
-
-    progress: float = 0.0
-    seed: int = 0
-    draw: int = 0
-
-
-class Weighting(Protocol):
-    """What a choice asks of the relaxation that it holds."""
+class SoftmaxWeighting:
+    """The weights are the softmax of the logits, and the logits are the alphas; a subclass has others."""
 
     def at(self, moment: Moment, choices: Sequence[Choice]) -> Weighting:
-        """The weighting at a moment of a search; itself, unless it has a schedule or draws samples."""
+        return self
+
+    def logits(self, choice: Choice) -> Tensor:
+        """(K,) log p, up to a constant."""
+        return choice.alpha
 
     def weights(self, choice: Choice) -> dict[str, Tensor]:
-        """Scalar weights by candidate name; a name left out is not run."""
+        return named(choice, self.probabilities(choice))
 
     def probabilities(self, choice: Choice) -> Tensor:
-        """(K,) probabilities in the order of `choice.names`; they sum to 1."""
+        return torch.softmax(self.logits(choice), 0)
 
     def log_probabilities(self, choice: Choice) -> tuple[Tensor, Tensor]:
-        """(K,) log p and (K,) log(1 - p), finite where the logits are, however saturated."""
+        log_p = log_softmax(self.logits(choice), 0)  # (K,)
+        itself = torch.eye(len(log_p), dtype=torch.bool, device=log_p.device)
+        others = log_p.expand(len(log_p), -1).masked_fill(itself, float("-inf"))  # (K, K)
+        return log_p, others.logsumexp(1)
+
+
+def named(choice: Choice, weights: Tensor) -> dict[str, Tensor]:
+    """(K,) weights by the names of the candidates."""
+    return dict(zip(choice.names, weights.unbind(), strict=True))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from manas.reporting.size import size
 if TYPE_CHECKING:
     from manas.architecture.difference import Difference
     from manas.architecture.genotype import Genotype
-    from manas.cost.table import InputShape
+    from manas.cost.counting import InputShape
 
 genotypes = typer.Typer(no_args_is_help=True, help="Tools for genotype files.")
 
@@ -84,8 +84,9 @@ def sample(
 ) -> None:
     """Write a genotype that is drawn from a space at random."""
     from manas.architecture.finding import load_space
+    from manas.architecture.genotype import Genotype
 
-    say(str(load_space(space).sample(seed).write(out)))
+    say(str(Genotype.sample(load_space(space), seed).write(out)))
 
 
 @genotypes.command("import")
@@ -142,7 +143,7 @@ def _recorded_input(value: Any) -> InputShape | None:
 
 def _measured(genotype: Genotype, shape: InputShape) -> dict[str, Any]:
     """Parameters and MACs as a provenance has them."""
-    from manas.cost.table import costs
+    from manas.cost.counting import costs
 
     try:
         return costs(genotype.network(), shape)

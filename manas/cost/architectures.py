@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from manas.architecture.forks import drawn
+from manas.architecture.forks import random_choices
 from manas.architecture.space import SearchSpace
 from manas.cost.budget import BudgetConfig, amount
+from manas.cost.counting import InputShape
 from manas.cost.knapsack import ROUNDING, Probabilities, cheapest_derived
 from manas.cost.latency import measured_latency
 from manas.cost.selection import Allowance, argmax, starved_nodes
-from manas.cost.table import CostTable, InputShape
+from manas.cost.table import CostTable
 from manas.errors import ManasError
 
 DRAWS = 100  # before a random architecture within the budget is made and not met by chance
@@ -42,13 +43,14 @@ class Architectures:
 
     def sample(self, rng: random.Random) -> dict[str, str]:
         """A random one, uniform fork by fork."""
-        return self.fitting(lambda: drawn(self.forks, rng), rng)
+        return self.fitting(lambda: random_choices(self.forks, rng), rng)
 
     def fitting(self, draw: Callable[[], dict[str, str]], rng: random.Random) -> dict[str, str]:
         """The first draw that may be chosen; where `draw` rarely makes one, the argmax of random numbers."""
         for _ in range(DRAWS):
             choices = draw()
-            if not starved_nodes(choices) and (self.allowance is None or self.allowance.holds(choices)):
+            fits = self.allowance is None or self.allowance.holds(choices)
+            if fits and not starved_nodes(self.forks, choices):
                 return choices
         forks = self.table.forks.items()
         return self.argmax({label: {n: rng.random() for n in fork.names} for label, fork in forks})

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -60,16 +58,6 @@ def cheapest_derived(table: CostTable) -> float:
     return table.exact(found or {})
 
 
-def nodes_of(labels: Iterable[str]) -> list[list[str]]:
-    """The labels under each node, which are ``.../node<i>/<input>``."""
-    nodes = defaultdict(list)
-    for label in labels:
-        node = re.fullmatch(r"(.*\bnode\d+)/[^/]+", label)
-        if node:
-            nodes[node.group(1)].append(label)
-    return list(nodes.values())
-
-
 class _Knapsack:
     """The architectures of a table as 0/1 variables, one a candidate.
 
@@ -86,9 +74,7 @@ class _Knapsack:
         }
         self.place = {candidate: n for n, candidate in enumerate(self.costs)}
         self.open = [given.get(label, name) == name for label, name in self.costs]
-        self.rows: list[
-            tuple[dict[Candidate, float], float, float]
-        ] = []  # coefficients, least and greatest sum
+        self.rows: list[Row] = []
         self._forks(table.outermost, None)
         for label, fork in table.forks.items():
             for name, inside in zip(fork.names, fork.inside, strict=True):
@@ -134,8 +120,12 @@ class _Knapsack:
             self.rows.append(
                 (one | ({inside: -1.0} if inside else {}), *((0.0, 0.0) if inside else (1.0, 1.0)))
             )
-        for node in nodes_of(labels):
-            names = {label: self.table.forks[label].names for label in node}
-            if any(set(each) != {NONE} for each in names.values()):
-                starving = {(label, NONE): 1.0 for label in node if NONE in names[label]}
-                self.rows.append((starving, -math.inf, len(node) - 1.0))
+        for inputs in self.table.nodes.values():
+            self._node([label for label in inputs if label in labels])
+
+    def _node(self, inputs: Sequence[str]) -> None:
+        """The row of a node's inputs that stand side by side, if one of them can be other than `none`."""
+        names = {label: self.table.forks[label].names for label in inputs}
+        if any(set(each) != {NONE} for each in names.values()):
+            starving = {(label, NONE): 1.0 for label in inputs if NONE in names[label]}
+            self.rows.append((starving, -math.inf, len(inputs) - 1.0))

@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manas.architecture.choice import Candidates
-from manas.architecture.forks import Fork, every_fork
+from manas.architecture.decide import Candidates
+from manas.architecture.forks import Fork, every_fork, nodes_of
 from manas.architecture.space import SearchSpace
-from manas.cost.table import CostTable, ForkCost, InputShape
+from manas.cost.counting import InputShape
+from manas.cost.table import CostTable, ForkCost
 from manas.device import place
 
 
@@ -58,7 +59,7 @@ def latency_table(
                     samples[label, name].append(seconds[label])
     labels = tuple(fork.label for fork in forks)
     costs = {fork.label: _costs(fork, samples) for fork in every_fork(forks)}
-    return CostTable(max(0.0, median(beyond)), labels, costs, _origin(shape, device, repeats))
+    return CostTable(max(0.0, median(beyond)), labels, costs, _origin(shape, device, repeats), nodes_of(forks))
 
 
 def measured_latency(
@@ -125,7 +126,7 @@ class _Bench:
         _seconds(self.network, self.image)
         return whole, self.stopwatch.seconds
 
-    def _decide(self, label: str, candidates: Candidates) -> nn.Module:
+    def _decide(self, label: str, candidates: Candidates, node: str | None = None) -> nn.Module:
         return _Switch(label, {name: build() for name, build in candidates.items()}, self.stopwatch)
 
 

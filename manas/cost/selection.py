@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from manas.architecture.choice import Replayed
+from manas.architecture.decide import Replayed
+from manas.architecture.forks import Fork, nodes_of
 from manas.architecture.space import SearchSpace
 from manas.architecture.weighting import NONE
-from manas.cost.knapsack import ROUNDING, Probabilities, nodes_of, within
+from manas.cost.knapsack import ROUNDING, Probabilities, within
 from manas.cost.table import CostTable
 from manas.errors import ManasError
 
@@ -31,9 +32,8 @@ def argmax(
 ) -> dict[str, str]:
     """The most probable candidate of every fork on the path, but no node loses its last input.
 
-    Where all inputs of a node (the labels ``.../node<i>/<input>``) would be `none`, the most probable other
-    candidate among them is taken instead. Under an allowance it is the architecture closest to that within
-    it (`knapsack.within`).
+    Where all inputs of a node (`Fork.node`) would be `none`, the most probable other candidate among them is
+    taken instead. Under an allowance it is the architecture closest to that within it (`knapsack.within`).
 
     Args:
         space: whose program is walked.
@@ -69,12 +69,12 @@ def most_probable(
 
 def _fed(space: SearchSpace, probabilities: Probabilities) -> dict[str, str]:
     """The most probable architecture in which no node is starved."""
-    barred: set[tuple[str, str]] = set()
+    forks, barred = space.forks(), set[tuple[str, str]]()
     while True:
         choices = most_probable(space, probabilities, barred)
         alive = {
             (label, name): p
-            for labels in starved_nodes(choices)
+            for labels in starved_nodes(forks, choices)
             for label in labels
             for name, p in probabilities[label].items()
             if name != NONE
@@ -90,6 +90,12 @@ def comparable(score: float) -> float:
     return -math.inf if math.isnan(score) else score
 
 
-def starved_nodes(choices: Mapping[str, str]) -> list[list[str]]:
-    """The labels of every node all of whose inputs are `none`."""
-    return [labels for labels in nodes_of(choices) if all(choices[label] == NONE for label in labels)]
+def starved_nodes(forks: Iterable[Fork], choices: Mapping[str, str]) -> list[list[str]]:
+    """The reached inputs of every node that is reached, and all of whose inputs are `none`.
+
+    Args:
+        forks: of the space, the outermost ones.
+        choices: one path through it.
+    """
+    reached = [[label for label in inputs if label in choices] for inputs in nodes_of(forks).values()]
+    return [inputs for inputs in reached if inputs and all(choices[label] == NONE for label in inputs)]

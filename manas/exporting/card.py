@@ -16,7 +16,7 @@ from torch import nn
 from manas.architecture.decided import Decided
 from manas.architecture.registry import kind_of
 from manas.architecture.space import SearchSpace
-from manas.cost.table import costs
+from manas.cost.counting import costs
 from manas.errors import ManasError
 from manas.evaluation.results import Evaluation
 from manas.evaluation.summary import summarised

@@ -12,21 +12,15 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
+from manas.architecture.choice import Choice, Moment
 from manas.architecture.registry import kind_of
-from manas.architecture.weighting import Around, Moment
-
-if TYPE_CHECKING:
-    from typing import Self
-
-    from manas.architecture.choice import Choice
+from manas.architecture.weighting import Around, SoftmaxWeighting, named
 
 RELAXATIONS = "manas.relaxations"  # the group of entry points
 
@@ -42,7 +36,7 @@ def scheduled(value: float | tuple[float, float], progress: float) -> float:
     return first + (last - first) * progress
 
 
-class Relaxation(BaseModel):
+class Relaxation(SoftmaxWeighting, BaseModel):
     """Base class of the relaxations that a search is configured with; its fields are the configuration.
 
     Attributes:
@@ -79,23 +73,9 @@ class Relaxation(BaseModel):
         """The weights without noise, by which a relaxed network is judged."""
         return named(choice, self.probabilities(choice))
 
-    def probabilities(self, choice: Choice) -> Tensor:
-        return torch.softmax(self.logits(choice), 0)
-
-    def log_probabilities(self, choice: Choice) -> tuple[Tensor, Tensor]:
-        log_p = log_softmax(self.logits(choice), 0)  # (K,)
-        itself = torch.eye(len(log_p), dtype=torch.bool, device=log_p.device)
-        others = log_p.expand(len(log_p), -1).masked_fill(itself, float("-inf"))  # (K, K)
-        return log_p, others.logsumexp(1)
-
     def losses(self, choices: Sequence[Choice]) -> dict[str, Tensor]:
         """What the relaxation adds to the loss of the alphas, by name."""
         return {}
-
-
-def named(choice: Choice, weights: Tensor) -> dict[str, Tensor]:
-    """(K,) weights by the names of the candidates."""
-    return dict(zip(choice.names, weights.unbind(), strict=True))
 
 
 @dataclass(frozen=True)

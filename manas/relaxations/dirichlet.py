@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from pydantic import PrivateAttr
@@ -13,11 +13,9 @@ from torch.distributions import Dirichlet as DirichletDistribution
 from torch.distributions import kl_divergence
 from torch.nn.functional import elu, relu
 
-from manas.architecture.weighting import Moment
-from manas.relaxations.base import Relaxation, Weight, named, noise_of
-
-if TYPE_CHECKING:
-    from manas.architecture.choice import Choice
+from manas.architecture.choice import Choice, Moment
+from manas.architecture.weighting import named
+from manas.relaxations.base import Relaxation, Weight, noise_of
 
 LOWEST_CONCENTRATION = 1e-3
 

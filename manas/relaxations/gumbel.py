@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from pydantic import PrivateAttr
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from manas.architecture.weighting import NONE, Moment
-from manas.relaxations.base import Relaxation, Scheduled, named, noise_of, scheduled
-
-if TYPE_CHECKING:
-    from manas.architecture.choice import Choice
+from manas.architecture.choice import Choice, Moment
+from manas.architecture.weighting import NONE, named
+from manas.relaxations.base import Relaxation, Scheduled, noise_of, scheduled
 
 
 class Gumbel(Relaxation):

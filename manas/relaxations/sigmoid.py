@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from manas.architecture.weighting import NONE
-from manas.relaxations.base import Relaxation, Weight, named
-
-if TYPE_CHECKING:
-    from manas.architecture.choice import Choice
+from manas.architecture.choice import Choice
+from manas.architecture.weighting import NONE, named
+from manas.relaxations.base import Relaxation, Weight
 
 
 class Sigmoid(Relaxation):

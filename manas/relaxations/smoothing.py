@@ -13,11 +13,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from manas.architecture.choice import Choice, choices_of, relax
+from manas.architecture.choice import Choice, Moment, choices_of, relax
 from manas.architecture.recomputation import RestingBuffers
-from manas.architecture.weighting import Around, Moment
+from manas.architecture.weighting import Around, named
 from manas.errors import ManasError
-from manas.relaxations.base import Relaxation, ScheduledWeight, named, noise_of, scheduled
+from manas.relaxations.base import Relaxation, ScheduledWeight, noise_of, scheduled
 
 Gradients = Sequence[Tensor | None]
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
-from manas.architecture.weighting import Moment
+from manas.architecture.choice import Choice, Moment
 from manas.relaxations.base import Relaxation, Scheduled, scheduled
-
-if TYPE_CHECKING:
-    from manas.architecture.choice import Choice
 
 
 class Softmax(Relaxation):

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, cast
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from manas.architecture.choice import Decide, is_name, prefixed
+from manas.architecture.decide import Decide, is_name, prefixed
 from manas.architecture.finding import AnySpace
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace

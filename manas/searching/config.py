@@ -9,7 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from manas.architecture.finding import GivenSpace
 from manas.config import Configuration
 from manas.cost.budget import BudgetConfig
-from manas.cost.table import InputShape, Metric
+from manas.cost.counting import InputShape
+from manas.cost.table import Metric
 from manas.data.dataset.config import DataConfig
 from manas.device import DeviceName
 from manas.errors import ManasError

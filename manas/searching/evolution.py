@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from manas.architecture.forks import Fork, drawn
+from manas.architecture.forks import Fork, random_choices
 from manas.cost.selection import comparable
 from manas.errors import ManasError
 
@@ -90,7 +90,7 @@ def mutated(forks: Sequence[Fork], choices: Mapping[str, str], rng: random.Rando
         return dict(choices)
     label = rng.choice(open_labels)
     other = rng.choice([name for name in reached[label].names if name != choices[label]])
-    return drawn(forks, rng, {**choices, label: other})
+    return random_choices(forks, rng, {**choices, label: other})
 
 
 def _on_path(forks: Sequence[Fork], choices: Mapping[str, str]) -> list[Fork]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from manas.architecture.genotype import Genotype
-from manas.cost.table import costs
+from manas.cost.counting import costs
 from manas.reporting.progress import Progress
 from manas.reporting.report.page import write_report
 from manas.searching.config import SearchConfig

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manas.architecture.choice import architecture_parameters, relax, relaxed_by
+from manas.architecture.choice import Moment, architecture_parameters, relax, relaxed_by
 from manas.architecture.genotype import Genotype
 from manas.architecture.recomputation import RestingBuffers
-from manas.architecture.weighting import Moment
 from manas.cost.budget import Pressure
 from manas.data.dataset.crops import Batch
 from manas.relaxations.base import Mean, Relaxation, scheduled

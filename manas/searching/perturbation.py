@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from manas.architecture.choice import Choice
-from manas.architecture.forks import Fork, every_fork
+from manas.architecture.forks import Fork, nodes_of
 from manas.architecture.weighting import NONE, Around
-from manas.cost.knapsack import nodes_of, within
+from manas.cost.knapsack import within
 from manas.cost.selection import Allowance, comparable
 
 
@@ -72,8 +72,7 @@ def select_by_perturbation(
     """
     kept: dict[str, str] = {}
     order = random.Random(seed)
-    nodes = nodes_of(fork.label for fork in every_fork(forks))
-    siblings = {label: labels for labels in nodes for label in labels}
+    siblings = {label: inputs for inputs in nodes_of(forks).values() for label in inputs}
     pending = list(forks)
     while pending:
         fork = pending.pop(order.randrange(len(pending)))

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from manas.architecture.genotype import Genotype
+from manas.cost.counting import measure
 from manas.cost.selection import comparable
-from manas.cost.table import measure
 from manas.device import place
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker

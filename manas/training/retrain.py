@@ -11,7 +11,7 @@ import torch
 from manas.architecture.finding import space_class
 from manas.architecture.genotype import Genotype
 from manas.config import read_config
-from manas.cost.table import costs
+from manas.cost.counting import costs
 from manas.data.dataset.backgrounds import Backgrounds
 from manas.data.dataset.config import SourceConfig
 from manas.device import place

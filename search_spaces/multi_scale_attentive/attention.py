@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from manas.architecture.choice import Decide
+from manas.architecture.decide import Decide
 from manas.restoration.unit_start import BRANCH
 from search_spaces.layers import Norm, convolution
 from search_spaces.multi_scale_attentive.gates import GATES, ChannelGate, Constant, Pooled
@@ -34,7 +34,7 @@ class Attention(nn.Module):
         self.groups = groups
         self.nodes = nn.ModuleList(
             nn.ModuleList(
-                decide(f"{label}/node{k}/{source}", candidates)
+                decide(f"{label}/node{k}/{source}", candidates, node=f"{label}/node{k}")
                 for source in ("input", *(f"node{j}" for j in range(k)))
             )
             for k in range(groups)

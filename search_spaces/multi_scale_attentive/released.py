@@ -11,8 +11,9 @@ three, and all branches of a cell share them, so that 18 of 27 rows are never re
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,54 +23,54 @@ from manas.errors import ManasError
 from search_spaces.multi_scale_attentive.columns import PUBLISHED_COLUMNS
 from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 
-if TYPE_CHECKING:
-    from search_spaces.multi_scale_attentive.tower import MultiScaleAttentive
-
 COLUMNS = tuple(PUBLISHED_COLUMNS)
 PRIMITIVES = tuple(PUBLISHED_GATES)
 MOST_KEYS_NAMED = 8
 
 
 def probabilities(
-    space: MultiScaleAttentive, checkpoint: Mapping[str, Any], reading: Reading
+    choices: Mapping[str, tuple[str, ...]], checkpoint: Mapping[str, Any], reading: Reading
 ) -> dict[str, dict[str, float]]:
     """The softmax of the row of every fork: label -> candidate -> p.
+
+    Args:
+        choices: of the space, label -> candidates.
+        checkpoint: the content of the file.
+        reading: as of `SearchSpace.imported`.
 
     Raises:
         ManasError: for a space with other gates or columns than the released code, and for a checkpoint in
             which a table is missing, of another shape than the forks of the space, or not finite.
     """
-    if space.attention:
-        _require_released("gates", space.attention.gates, PRIMITIVES)
-    _require_released("columns", space.column_candidates, COLUMNS)
-    labels = list(space.choices())
-    columns = [label for label in labels if "/column" in label]
-    edges = [label for label in labels if "/branch" in label]
+    columns = [label for label in choices if "/column" in label]
+    edges = [label for label in choices if "/branch" in label]
+    _require_released("gates", edges, choices, PRIMITIVES)
+    _require_released("columns", columns, choices, COLUMNS)
     of_columns = _softmax(checkpoint, "arch_param", len(columns), COLUMNS)
     of_edges = _softmax(checkpoint, "auto_param", len(edges), PRIMITIVES)
     if reading == "released":
-        of_edges = [of_edges[row] for row in _rows_read(space)]
+        of_edges = [of_edges[row] for row in _rows_read(edges)]
     return dict(zip(columns, of_columns, strict=True)) | dict(zip(edges, of_edges, strict=True))
 
 
-def _require_released(what: str, names: tuple[str, ...], released: tuple[str, ...]) -> None:
-    if set(names) != set(released):
-        raise ManasError(
-            f"the space has the {what} {', '.join(names)}, and the released search has "
-            f"{', '.join(released)}; give a space with those"
-        )
+def _require_released(
+    what: str, labels: Sequence[str], choices: Mapping[str, tuple[str, ...]], released: tuple[str, ...]
+) -> None:
+    for names in {choices[label] for label in labels}:
+        if set(names) != set(released):
+            raise ManasError(
+                f"the space has the {what} {', '.join(names)}, and the released search has "
+                f"{', '.join(released)}; give a space with those"
+            )
 
 
-def _rows_read(space: MultiScaleAttentive) -> list[int]:
-    """The row of `auto_param` that the released code takes for each edge, in the order of the edges."""
-    groups = space.attention.groups if space.attention else 0
-    module = range(groups * (groups + 1) // 2)
-    return [
-        cell * len(module) + edge
-        for cell in range(len(space.columns))
-        for _branch in range(cell + 2)
-        for edge in module
-    ]
+def _rows_read(edges: Sequence[str]) -> list[int]:
+    """The row of `auto_param` that the released code takes for each edge; branches of a cell share theirs."""
+    rows: list[int] = []
+    for (cell, _branch), labels in groupby(edges, lambda label: label.split("/")[:2]):
+        module = len(list(labels))
+        rows += [int(cell.removeprefix("cell")) * module + edge for edge in range(module)]
+    return rows
 
 
 def _softmax(

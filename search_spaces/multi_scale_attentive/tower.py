@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from manas.architecture.choice import Candidates, Decide
+from manas.architecture.decide import Candidates, Decide
 from manas.architecture.space import Reading, SearchSpace
 from manas.errors import ManasError, nearest
 from manas.restoration.tower import Features, Stage, Tower
@@ -126,7 +126,7 @@ class MultiScaleAttentive(SearchSpace):
 
     def imported(self, checkpoint: Mapping[str, Any], reading: Reading) -> dict[str, dict[str, float]]:
         """Those of a checkpoint of the released MANAS code; see `SearchSpace.imported`."""
-        return probabilities(self, checkpoint, reading)
+        return probabilities(self.choices(), checkpoint, reading)
 
 
 class Cell(nn.Module):

@@ -18,7 +18,7 @@ from manas.restoration.network import RestorationSpace, tasks_of
 
 @pytest.fixture
 def genotype(small_tower):
-    return small_tower.sample(seed=5)
+    return Genotype.sample(small_tower, seed=5)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_it_has_no_forks(decided):
     assert decided.choices() == {}
     assert decided.size() == 1
     assert choices_of(decided.supernet()) == []
-    assert decided.sample(seed=0).choices == {}
+    assert Genotype.sample(decided, seed=0).choices == {}
 
 
 def test_it_builds_the_network_of_the_genotype(decided, genotype, randomised):
@@ -74,7 +74,7 @@ def test_only_the_other_tower_is_searched(network, small_tower):
 
 def test_the_supernet_is_the_derived_network(network, randomised):
     supernet = randomised(network.supernet()).eval()
-    genotype = network.sample(seed=2)
+    genotype = Genotype.sample(network, seed=2)
     derived = network.inherit(supernet, genotype).eval()
     image = torch.rand(2, 3, 8, 8)
     with torch.no_grad(), relaxed_by(supernet, OneHot(genotype.choices)):
@@ -82,7 +82,7 @@ def test_the_supernet_is_the_derived_network(network, randomised):
 
 
 def test_a_genotype_with_a_given_tower_survives_json(network, tmp_path):
-    genotype = network.sample(seed=0)
+    genotype = Genotype.sample(network, seed=0)
     read = Genotype.read(genotype.write(tmp_path / "genotype.json"))
     assert read == genotype
     assert isinstance(read.space.towers["desnow"], Decided)
@@ -92,7 +92,7 @@ def test_a_genotype_with_a_given_tower_survives_json(network, tmp_path):
 
 
 def test_a_received_file_with_other_choices_is_refused(network, tmp_path):
-    path = network.sample(seed=0).write(tmp_path / "genotype.json")
+    path = Genotype.sample(network, seed=0).write(tmp_path / "genotype.json")
     content = json.loads(path.read_text())
     chosen = content["space"]["towers"]["desnow"]["chosen"]
     chosen[next(iter(chosen))] = "nothing"
@@ -109,6 +109,21 @@ def test_a_path_stands_for_it_in_a_file_that_a_user_wrote(small_tower, decided, 
     space = load_space(file)
     assert space.towers == {"derain": small_tower, "desnow": decided}
     assert load_space(read_yaml(file, "file")) == space
+
+
+def test_its_file_may_be_named(small_tower, decided, genotype, tmp_path):
+    path = str(genotype.write(tmp_path / "snow.json"))
+    assert load_space({"kind": "decided", "genotype": path}) == decided
+    for more in ({"genotype": 3}, {"genotype": path, "chosen": genotype.choices}):
+        with pytest.raises(ManasError, match="'space' is missing"):
+            load_space({"kind": "decided", **more})
+
+
+@pytest.mark.parametrize("wrap", [lambda of: of, lambda of: {"kind": "restoration", "towers": {"desnow": of}}])
+def test_a_received_file_does_not_name_another(wrap, genotype, tmp_path):
+    path = str(genotype.write(tmp_path / "snow.json"))
+    with pytest.raises(ManasError, match="may not name another to read"):
+        parse_space(wrap({"kind": "decided", "genotype": path}), trusted=False)
 
 
 def test_a_received_file_reads_no_other(genotype, tmp_path):

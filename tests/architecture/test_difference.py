@@ -16,7 +16,7 @@ def with_choice(genotype, **choices):
 
 
 def test_equal_genotypes_do_not_differ():
-    a, b = tower().sample(seed=1), tower().sample(seed=1)
+    a, b = Genotype.sample(tower(), seed=1), Genotype.sample(tower(), seed=1)
     found = difference(a, b.model_copy(update={"provenance": {"seed": 7}}))
     assert not found
     assert (found.choices, found.fields) == ({}, {})
@@ -24,7 +24,7 @@ def test_equal_genotypes_do_not_differ():
 
 
 def test_a_choice_that_differs_is_named_with_both_candidates():
-    a = with_choice(tower().sample(seed=1), cell0__column0="parallel")
+    a = with_choice(Genotype.sample(tower(), seed=1), cell0__column0="parallel")
     b = with_choice(a, cell0__column0="fusion")
     assert difference(a, b).choices == {COLUMN: ("parallel", "fusion")}
     assert difference(b, a).choices == {COLUMN: ("fusion", "parallel")}
@@ -43,7 +43,7 @@ def test_a_label_that_one_has_alone():
 
 
 def test_fields_of_the_space_differ_without_a_choice():
-    a = tower().sample(seed=1)
+    a = Genotype.sample(tower(), seed=1)
     b = Genotype(space=tower(norm="layer", channels=[4, 12]), choices=a.choices)
     found = difference(a, b)
     assert found.choices == {}
@@ -59,7 +59,7 @@ def test_fields_are_those_of_spaces_inside_too():
 
 
 def test_a_part_that_only_one_space_has():
-    a, b = tower().sample(seed=1), tower(attention=None).sample(seed=1)
+    a, b = Genotype.sample(tower(), seed=1), Genotype.sample(tower(attention=None), seed=1)
     fields = difference(a, b).fields
     assert fields["attention"] == (None, "null")
     assert fields["attention.groups"] == ("2", None)

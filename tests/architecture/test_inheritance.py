@@ -9,6 +9,7 @@ from toy_spaces import NESTED, FirstIsFork, Plain, architectures, trees
 
 from manas.architecture.choice import relaxed_by
 from manas.architecture.finding import load_space, presets
+from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
 from manas.errors import ManasError
 from manas.restoration.network import Restoration, RestorationSpace
@@ -40,7 +41,7 @@ def test_presets_in_float32(preset, randomised):
     space = load_space(preset)
     supernet = randomised(space.supernet())
     for seed in range(2):
-        assert difference(space, space.sample(seed), supernet, shape=(1, 3, 16, 16)) <= 1e-6
+        assert difference(space, Genotype.sample(space, seed), supernet, shape=(1, 3, 16, 16)) <= 1e-6
 
 
 @pytest.mark.parametrize("preset", ["manas_tiny", "manas_small"])
@@ -48,20 +49,20 @@ def test_presets_in_float64(preset, randomised):
     space = load_space(preset)
     supernet = randomised(space.supernet())
     for seed in range(2):
-        assert difference(space, space.sample(seed), supernet, dtype=torch.float64) <= 1e-12
+        assert difference(space, Genotype.sample(space, seed), supernet, dtype=torch.float64) <= 1e-12
 
 
 @pytest.mark.parametrize("norm", ["layer", "none"])
 def test_other_normalisations(norm, small_tower, randomised):
     space = small_tower.model_copy(update={"norm": norm})
     supernet = randomised(space.supernet())
-    assert difference(space, space.sample(seed=0), supernet, dtype=torch.float64) <= 1e-12
+    assert difference(space, Genotype.sample(space, seed=0), supernet, dtype=torch.float64) <= 1e-12
 
 
 def test_towers_on_the_image_unshuffled(small_shuffled, randomised):
     supernet = randomised(small_shuffled.supernet())
     for seed in range(2):
-        genotype = small_shuffled.sample(seed)
+        genotype = Genotype.sample(small_shuffled, seed)
         assert difference(small_shuffled, genotype, supernet) <= 1e-6
         assert difference(small_shuffled, genotype, supernet, dtype=torch.float64) <= 1e-12
 
@@ -95,13 +96,13 @@ def test_two_towers(stitch, small_tower, randomised):
     towers = {"derain": small_tower, "desnow": small_tower}
     space = RestorationSpace(towers=towers, stitch=stitch, fusion="searched")
     supernet = randomised(space.supernet())
-    assert difference(space, space.sample(seed=0), supernet, dtype=torch.float64) <= 1e-12
+    assert difference(space, Genotype.sample(space, seed=0), supernet, dtype=torch.float64) <= 1e-12
 
 
 def test_inheriting_copies(randomised):
     supernet = randomised(NESTED.supernet())
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
-    network = NESTED.inherit(supernet, NESTED.sample(seed=0))
+    network = NESTED.inherit(supernet, Genotype.sample(NESTED, seed=0))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
@@ -110,7 +111,7 @@ def test_inheriting_copies(randomised):
 
 def test_running_statistics_are_inherited(small_tower, randomised):
     supernet = randomised(small_tower.supernet())
-    network = small_tower.inherit(supernet, small_tower.sample(seed=0))
+    network = small_tower.inherit(supernet, Genotype.sample(small_tower, seed=0))
     inherited, theirs = network.state_dict(), supernet.state_dict()
     name = "bottlenecks.0.layers.0.1.running_mean"
     assert torch.equal(inherited[name], theirs[name])

@@ -9,10 +9,11 @@ from torch import nn
 from torch.func import functional_call
 from toy_spaces import NESTED
 
-from manas.architecture.choice import Choice, architecture_parameters, choices_of, relax, relaxed_by
+from manas.architecture.choice import Choice, Moment, architecture_parameters, choices_of, relax, relaxed_by
+from manas.architecture.genotype import Genotype
 from manas.architecture.recomputation import RestingBuffers
 from manas.architecture.space import SearchSpace
-from manas.architecture.weighting import Moment, OneHot
+from manas.architecture.weighting import OneHot
 from manas.relaxations.dirichlet import Dirichlet
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
@@ -145,7 +146,7 @@ class TestSameAsWithout:
 def test_other_weightings(space, randomised):
     plain, again = pair(space, Softmax(), randomised)
     offsets = {choice.label: torch.linspace(-0.1, 0.2, len(choice.names)) for choice in choices_of(plain)}
-    for weighting in (OneHot(space.sample(1).choices), Perturbed(Softmax(), offsets)):
+    for weighting in (OneHot(Genotype.sample(space, 1).choices), Perturbed(Softmax(), offsets)):
         found = []
         for network in (plain, again):
             with relaxed_by(network, weighting):

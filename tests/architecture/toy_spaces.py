@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Literal
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from manas.architecture.choice import Decide
+from manas.architecture.decide import Decide
 from manas.architecture.space import SearchSpace
 from search_spaces.multi_scale_attentive.tower import MultiScaleAttentive
 
@@ -134,6 +135,12 @@ class OwnTower(MultiScaleAttentive):
 
     channels: tuple[int, ...] = (8, 12)
     columns: tuple[int, ...] = (1,)
+
+
+def node_in(label: str) -> str | None:
+    """The node that the label of a toy names: ``.../node1`` of ``.../node1/input``."""
+    named = re.fullmatch(r"(.*\bnode\d+)/[^/]+", label)
+    return named and named[1]
 
 
 class Plain(SearchSpace):

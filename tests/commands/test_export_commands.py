@@ -14,7 +14,7 @@ from search_spaces.dual_recursive import DualRecursive
 def model(tmp_path, randomised):
     """A model file, alone in a run directory."""
     towers = {task: DualRecursive(channels=4, stages=1, recursions=1) for task in ("derain", "desnow")}
-    genotype = RestorationSpace(towers=towers, stitch="none", fusion="mean").sample(seed=0)
+    genotype = Genotype.sample(RestorationSpace(towers=towers, stitch="none", fusion="mean"), seed=0)
     network = randomised(genotype.network())
     return save_model(tmp_path / "run" / "model.safetensors", network, ModelDescription(genotype=genotype))
 

@@ -14,7 +14,7 @@ from training.tiny_runs import GATES, tower, write_yaml
 
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
-from manas.cost.table import measure
+from manas.cost.counting import measure
 from manas.errors import ManasError
 from manas.restoration.model_file import ModelDescription, save_model
 from manas.restoration.network import RestorationSpace
@@ -44,7 +44,7 @@ def succeeds(run):
 
 
 def written(path, genotype=None, **provenance):
-    genotype = genotype or tower().sample(seed=1)
+    genotype = genotype or Genotype.sample(tower(), seed=1)
     return genotype.model_copy(update={"provenance": provenance}).write(path)
 
 
@@ -63,7 +63,7 @@ class TestShow:
     """manas genotype show"""
 
     def test_space_provenance_and_choices(self, succeeds, tmp_path):
-        genotype = tower(columns=[2]).sample(seed=1)
+        genotype = Genotype.sample(tower(columns=[2]), seed=1)
         out = succeeds("show", written(tmp_path / "g.json", genotype, seed=7, psnr=31.25, data={"a": [1]}))
         sections = cells_of(out)
         assert list(sections) == ["multi_scale_attentive", "provenance", "cell0", "measured"]
@@ -81,7 +81,7 @@ class TestShow:
 
     @pytest.mark.parametrize("columns", ["1", "200"])
     def test_nothing_is_cut_on_a_narrow_terminal(self, columns, succeeds, tmp_path, monkeypatch):
-        genotype = load_space("manas_small").sample(seed=1)
+        genotype = Genotype.sample(load_space("manas_small"), seed=1)
         path = written(tmp_path / "g.json", genotype, note="word " * 30)
         monkeypatch.setenv("COLUMNS", "100")
         expected = [line.rstrip() for line in succeeds("show", path).splitlines()]
@@ -93,7 +93,7 @@ class TestShow:
         assert len([line for line in out if line.startswith("  branch")]) == 2  # one a scale
 
     def test_measured_now(self, succeeds, tmp_path):
-        network = tower().sample(seed=1).network()
+        network = Genotype.sample(tower(), seed=1).network()
         parameters = f"{sum(p.numel() for p in network.parameters()):,} parameters, "
         for provenance, given, side in [
             ({"input": [3, 8, 16], "parameters": 1, "macs": 2}, [], (8, 16)),
@@ -119,7 +119,7 @@ class TestShow:
     def test_a_whole_network(self, succeeds, tmp_path):
         towers = {"derain": tower(), "desnow": tower()}
         space = RestorationSpace(towers=towers, stitch="searched", fusion="searched")
-        genotype = space.sample(seed=2)
+        genotype = Genotype.sample(space, seed=2)
         sections = cells_of(succeeds("show", written(tmp_path / "g.json", genotype, derain={"seed": 0})))
         own = ["derain/cell0", "desnow/cell0", "choices", "measured"]
         assert list(sections) == ["restoration", "provenance", *own]
@@ -135,12 +135,12 @@ class TestShow:
         assert sections["choices"] == [[label, name] for label, name in genotype.choices.items()]
 
     def test_a_space_without_forks(self, succeeds, tmp_path):
-        path = written(tmp_path / "g.json", Plain().sample(seed=0))
+        path = written(tmp_path / "g.json", Genotype.sample(Plain(), seed=0))
         sections = cells_of(succeeds("show", path, "--space", "architecture.toy_spaces:Plain"))
         assert list(sections) == ["architecture.toy_spaces:Plain", "measured"]
 
     def test_run_directory_checkpoint_and_model_file(self, succeeds, tmp_path):
-        genotype = RestorationSpace(towers={"derain": tower()}).sample(seed=1)
+        genotype = Genotype.sample(RestorationSpace(towers={"derain": tower()}), seed=1)
         expected = succeeds("show", written(tmp_path / "run" / "genotype.json", genotype))
         assert succeeds("show", tmp_path / "run") == expected
         model = tmp_path / "model.safetensors"
@@ -177,7 +177,7 @@ class TestDiff:
         assert run("diff", a, b) == (0, "0 of 7 choices differ\n", "")
 
     def test_different(self, run, tmp_path):
-        one = tower().sample(seed=1)
+        one = Genotype.sample(tower(), seed=1)
         name = {"fusion": "parallel", "parallel": "fusion"}[one.choices["cell0/column0"]]
         other = one.model_copy(update={"choices": one.choices | {"cell0/column0": name}})
         code, out, _ = run("diff", written(tmp_path / "a.json", one), written(tmp_path / "b.json", other))
@@ -191,7 +191,7 @@ class TestDiff:
 
     def test_labels_that_one_has_alone_and_fields(self, run, tmp_path, monkeypatch):
         monkeypatch.setenv("COLUMNS", "20")
-        one, other = tower().sample(seed=1), tower(columns=[2], norm="layer").sample(seed=1)
+        one, other = Genotype.sample(tower(), seed=1), Genotype.sample(tower(columns=[2], norm="layer"), seed=1)
         other = Genotype(space=other.space, choices=one.choices | {"cell0/column1": "fusion"})
         code, out, _ = run("diff", written(tmp_path / "a.json", one), written(tmp_path / "b.json", other))
         lines = [line.split() for line in out.splitlines()]
@@ -202,7 +202,7 @@ class TestDiff:
         assert out.endswith("\n1 of 8 choices differ\n")
 
     def test_fields_alone_are_a_difference(self, run, tmp_path):
-        one = tower().sample(seed=1)
+        one = Genotype.sample(tower(), seed=1)
         other = Genotype(space=tower(channels=[8, 8]), choices=one.choices)
         code, out, _ = run("diff", written(tmp_path / "a.json", one), written(tmp_path / "b.json", other))
         assert code == 1
@@ -214,7 +214,7 @@ class TestDiff:
         fails("diff", path, tmp_path / "b.json", says=["b.json", "cannot be read"])
 
     def test_a_space_that_is_not_installed(self, fails, run, tmp_path):
-        path = written(tmp_path / "a.json", OwnTower().sample(seed=0))
+        path = written(tmp_path / "a.json", Genotype.sample(OwnTower(), seed=0))
         fails("diff", path, path, says=["may not name code"])
         assert run("diff", path, path, "--space", "architecture.toy_spaces:OwnTower")[0] == 0
 
@@ -253,8 +253,8 @@ class TestSample:
         out = tmp_path / "new" / "g.json"
         for seed in (0, 5):
             assert succeeds("sample", "manas_tiny", out, "--seed", seed) == f"{out}\n"
-            assert Genotype.read(out) == space.sample(seed)
-        assert space.sample(0).choices != space.sample(5).choices
+            assert Genotype.read(out) == Genotype.sample(space, seed)
+        assert Genotype.sample(space, 0).choices != Genotype.sample(space, 5).choices
 
     def test_any_reference_of_a_space(self, succeeds, tmp_path):
         out = tmp_path / "g.json"

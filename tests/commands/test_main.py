@@ -375,7 +375,7 @@ def without_json(path):
 
 
 def with_other_weights(path):
-    genotype = tower().sample(seed=0)
+    genotype = Genotype.sample(tower(), seed=0)
     content = {"format": "manas.model/1", "genotype": genotype.model_dump(mode="json")}
     save_file({"weight": torch.zeros(1)}, path, metadata={"manas": json.dumps(content)})
 

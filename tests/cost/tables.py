@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from manas.architecture.forks import every_fork
+from manas.architecture.forks import every_fork, nodes_of
 from manas.architecture.space import SearchSpace
 from manas.cost.table import CostTable, ForkCost
 
@@ -26,7 +26,8 @@ def table_of(space: SearchSpace, cost: Callable[[str, str], float], fixed: float
         inside = tuple(tuple(inner.label for inner in inner_forks) for inner_forks in fork.inside.values())
         own = torch.tensor([cost(fork.label, name) for name in fork.names], dtype=torch.float64)
         forks[fork.label] = ForkCost(fork.names, own, inside)
-    return CostTable(fixed, tuple(fork.label for fork in space.forks()), forks)
+    outermost = space.forks()
+    return CostTable(fixed, tuple(fork.label for fork in outermost), forks, nodes=nodes_of(outermost))
 
 
 def random_probabilities(space: SearchSpace, rng: random.Random) -> dict[str, dict[str, float]]:

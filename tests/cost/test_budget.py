@@ -14,16 +14,23 @@ from training.tiny_runs import genotype_of, search_config, tower
 
 import manas
 from manas.architecture.choice import Choice, architecture_parameters, choices_of, probabilities_of
+from manas.architecture.forks import nodes_of
+from manas.architecture.genotype import Genotype
 from manas.config import read_config
-from manas.cost.budget import BudgetConfig, Pressure
+from manas.cost.budget import BudgetConfig, Pressure, amount
+from manas.cost.counting import cost_table, measure, thop_macs
 from manas.cost.selection import starved_nodes
-from manas.cost.table import CostTable, cost_table, measure, thop_macs
+from manas.cost.table import CostTable
 from manas.errors import ManasError
 from manas.relaxations.softmax import Softmax
-from manas.searching import setting
+from manas.searching import method as search_method
 from manas.searching.config import SearchConfig
+from manas.searching.search import METHODS
+from manas.training.distributed import Process
+from manas.training.run import RunDirectory
 
 CPU = torch.device("cpu")
+ALONE = Process(0, 1, CPU)
 
 
 @pytest.fixture(autouse=True)
@@ -233,7 +240,7 @@ class TestPressure:
         space = tower()
         table = cost_table(space, "macs", (3, 16, 16))
         network = space.supernet()
-        genotype = space.sample(1)
+        genotype = Genotype.sample(space, 1)
         for choice in choices_of(network):
             place = choice.names.index(genotype.choices[choice.label])
             choice.alpha.data = 80.0 * one_hot(torch.tensor(place), len(choice.names)).float()
@@ -257,11 +264,12 @@ def searched(path, metric, limit, **changes):
 
 def limits_of(metric, **space):
     """A table, all costs that a derived network can have, and three budgets between them."""
-    table = cost_table(tower(**(space or SPACE)), metric, SHAPE)
+    searched = tower(**(space or SPACE))
+    table, forks = cost_table(searched, metric, SHAPE), searched.forks()
     names = [fork.names for fork in table.forks.values()]
     assert len(table.outermost) == len(names)  # nothing stands inside anything
     every = (dict(zip(table.forks, chosen, strict=True)) for chosen in itertools.product(*names))
-    costs = sorted({table.exact(choices) for choices in every if not starved_nodes(choices)})
+    costs = sorted({table.exact(choices) for choices in every if not starved_nodes(forks, choices)})
     return table, costs, [1.03 * costs[len(costs) * n // 6] for n in (1, 3, 5)]
 
 
@@ -281,7 +289,7 @@ class TestSearchUnderABudget:
                 assert thop_macs(network, SHAPE) == counted
             assert counted >= 0.9 * limit
             (said,) = [line for line in genotype.provenance["verdict"] if line.startswith("budget: ")]
-            shown = [setting.amount(cost, metric) for cost in (counted, limit)]
+            shown = [amount(cost, metric) for cost in (counted, limit)]
             assert said == f"budget: {shown[0]} of {shown[1]}, {counted / limit:.1%}"
 
     def test_epochs_keep_to_it_too_and_the_multiplier_is_logged(self, tmp_path):
@@ -307,7 +315,7 @@ class TestSearchUnderABudget:
 
     def test_of_the_size_that_is_asked_for(self, tmp_path):
         space = tower(**SPACE)
-        limit = measure(space.network(space.sample(4)), "macs", (3, 32, 24))
+        limit = measure(space.network(Genotype.sample(space, 4)), "macs", (3, 32, 24))
         budget = {"macs": limit, "size": [32, 24]}
         manas.search(search_config(run=str(tmp_path), space=SPACE, epochs=1, steps=1, budget=budget))
         counted = measure(genotype_of(tmp_path).network(), "macs", (3, 32, 24))
@@ -340,7 +348,7 @@ class TestSearchUnderABudget:
         with pytest.raises(ManasError) as error:
             manas.search(config)
         for cost in (table.cheapest() - 1, table.cheapest(), table.dearest()):
-            assert setting.amount(cost, metric) in str(error.value)
+            assert amount(cost, metric) in str(error.value)
         assert "the cheapest architecture of the space" in str(error.value)
         assert "raise the budget or take a smaller space" in str(error.value)
         assert list(tmp_path.iterdir()) == []
@@ -373,13 +381,13 @@ class TestSearchUnderABudget:
 class TestLatency:
     def test_a_latency_budget(self, tmp_path, monkeypatch):
         """Measured once; a run that is resumed reads the table that it wrote."""
-        measured, table_of = [], setting.latency_table
+        measured, table_of = [], search_method.latency_table
 
         def watched(space, shape, device):
             measured.append(shape)
             return table_of(space, shape, device, repeats=1, warmup=0)
 
-        monkeypatch.setattr(setting, "latency_table", watched)
+        monkeypatch.setattr(search_method, "latency_table", watched)
         config = search_config(
             run=str(tmp_path),
             space=SPACE,
@@ -397,14 +405,25 @@ class TestLatency:
         assert {"device", "date", "torch", "threads"} <= table.origin.keys()
         assert 0 < table.exact(genotype.choices) < 10
         (said,) = [line for line in genotype.provenance["verdict"] if line.startswith("budget: ")]
-        assert said.startswith(
-            f"budget: {setting.amount(table.exact(genotype.choices), 'latency')} of 1e+04 ms"
-        )
+        assert said.startswith(f"budget: {amount(table.exact(genotype.choices), 'latency')} of 1e+04 ms")
         assert said.endswith("measured as a whole")
         again = manas.search(config, resume=True)
         assert measured == [(3, 16, 16)]
         assert (tmp_path / "cost.json").read_text() == text
         assert again.choices == genotype.choices
+
+    def test_a_run_of_an_earlier_version_is_resumed_though_its_table_names_no_nodes(self, tmp_path):
+        config = search_config(
+            run=str(tmp_path), space=SPACE, epochs=1, steps=1, budget={"latency": "10s", "spend": 0}
+        )
+        genotype = manas.search(config)
+        text = json.loads((tmp_path / "cost.json").read_text())
+        del text["nodes"]
+        (tmp_path / "cost.json").write_text(json.dumps(text))
+        directory = RunDirectory(config, config.run, ALONE, resume=True, overwrite=False)
+        again = METHODS[config.method.kind](config, ALONE, directory)
+        assert again.architectures.table.nodes == nodes_of(config.space.forks()) != {}
+        assert manas.search(config, resume=True).choices == genotype.choices
 
     def test_one_that_cannot_be_met(self, tmp_path):
         config = search_config(run=str(tmp_path / "run"), space=SPACE, budget={"latency": "1us"})
@@ -448,4 +467,4 @@ class TestLatency:
     ],
 )
 def test_amounts(cost, metric, text):
-    assert setting.amount(cost, metric) == text
+    assert amount(cost, metric) == text

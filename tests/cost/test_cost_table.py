@@ -2,6 +2,7 @@
 
 import functools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,9 +13,12 @@ from toy_spaces import NESTED, FirstIsFork, Plain, architectures, trees
 
 from manas.architecture.choice import choices_of
 from manas.architecture.finding import load_space, presets
+from manas.architecture.forks import nodes_of
+from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.architecture.weighting import OneHot
-from manas.cost.table import CostTable, ForkCost, cost_table, measure, thop_macs
+from manas.cost.counting import cost_table, measure, thop_macs
+from manas.cost.table import CostTable, ForkCost
 from manas.errors import ManasError
 from manas.restoration.network import RestorationSpace
 from search_spaces.dual_recursive import DualRecursive
@@ -84,7 +88,7 @@ def test_expected_at_one_hot_exact_and_measured_agree(name, metric):
     space, table = SPACES[name], table_of(name, metric)
     assert table.dearest() > 0
     for seed in range(1 if len(table.forks) > 10 else 3):
-        choices = space.sample(seed).choices
+        choices = Genotype.sample(space, seed).choices
         measured = measure(derived(space, choices), metric, SHAPE)
         assert table.exact(choices) == measured
         assert table.expected(one_hot(table, choices)).item() == measured
@@ -93,7 +97,7 @@ def test_expected_at_one_hot_exact_and_measured_agree(name, metric):
 @pytest.mark.parametrize("name", ["manas_tiny", "nested"])
 def test_expected_with_the_probabilities_of_a_one_hot_supernet(name):
     space, table = SPACES[name], table_of(name, "macs")
-    choices = space.sample(seed=2).choices
+    choices = Genotype.sample(space, seed=2).choices
     supernet = space.supernet(OneHot(choices))
     probabilities = {choice.label: choice.probabilities() for choice in choices_of(supernet)}
     assert table.expected(probabilities).item() == pytest.approx(table.exact(choices), rel=1e-6)
@@ -115,12 +119,12 @@ def test_expected_with_the_probabilities_of_a_one_hot_supernet(name):
 def test_thop_agrees(name, seeds):
     space, table = SPACES[name], table_of(name, "macs")
     for seed in range(seeds):
-        genotype = space.sample(seed)
+        genotype = Genotype.sample(space, seed)
         assert thop_macs(genotype.network(), SHAPE) == table.exact(genotype.choices)
 
 
 def test_thop_leaves_the_network_as_it_was():
-    network = NESTED.sample(seed=0).network()
+    network = Genotype.sample(NESTED, seed=0).network()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     thop_macs(network, SHAPE)
     after = network.state_dict()
@@ -130,7 +134,7 @@ def test_thop_leaves_the_network_as_it_was():
 
 
 def test_measuring_leaves_the_network_as_it_was():
-    network = NESTED.sample(seed=0).network()
+    network = Genotype.sample(NESTED, seed=0).network()
     measure(network, "macs", SHAPE)
     assert network.training
     assert not any(parameter.is_meta for parameter in network.parameters())
@@ -212,7 +216,7 @@ def test_given_choices_that_are_not_reached_change_nothing():
 
 def test_complete_choices_have_one_cost():
     table = table_of("manas_small", "macs")
-    choices = SPACES["manas_small"].sample(seed=1).choices
+    choices = Genotype.sample(SPACES["manas_small"], seed=1).choices
     assert table.cheapest(choices) == table.exact(choices) == table.dearest(choices)
 
 
@@ -250,7 +254,7 @@ def same(table, other):
 
     def parts(table):
         forks = [(label, f.names, f.own.dtype, f.own.tolist(), f.inside) for label, f in table.forks.items()]
-        return repr((table.fixed, table.outermost, forks, dict(table.origin)))
+        return repr((table.fixed, table.outermost, forks, dict(table.origin), dict(table.nodes)))
 
     return parts(table) == parts(other)
 
@@ -273,8 +277,26 @@ def test_json_keeps_every_bit(fixed, own, inner):
         "inner": ForkCost(("only",), torch.tensor([inner], dtype=torch.float64), ((),)),
         "outer": ForkCost(names, torch.tensor(own, dtype=torch.float64), inside),
     }
-    table = CostTable(fixed, ("outer",), forks, {"metric": "latency", "input": [3, 8, 8], "clock": inner})
+    origin = {"metric": "latency", "input": [3, 8, 8], "clock": inner}
+    table = CostTable(fixed, ("outer",), forks, origin, {"sum": ("outer", "inner")})
     assert same(CostTable.from_json(table.to_json()), table)
+
+
+def test_a_table_knows_what_its_forks_feed():
+    space = SPACES["stitches and fusion searched"]
+    table = table_of("stitches and fusion searched", "macs")
+    assert table.nodes == nodes_of(space.forks())
+    node = "desnow/cell0/branch1/node1"
+    assert table.nodes[node] == (f"{node}/input", f"{node}/node0")
+    assert "stitch/stage0" not in {label for inputs in table.nodes.values() for label in inputs}
+    assert table.to(torch.device("cpu")).nodes == table.nodes
+
+
+def test_a_table_of_an_earlier_version_names_no_nodes():
+    table = table_of("manas_tiny", "parameters")
+    text = json.loads(table.to_json())
+    assert text.pop("nodes")
+    assert same(CostTable.from_json(json.dumps(text)), replace(table, nodes={}))
 
 
 def edited(*path, value):
@@ -307,6 +329,9 @@ def edited(*path, value):
         edited("outermost", value=["fork0"]),  # leaves a fork out
         edited("forks", "fork1", "c0", value=[1.0, ["fork0"]]),  # has a fork in two places
         edited("forks", "fork0", "c0", value=[1.0, ["fork0"]]),  # has a fork inside itself
+        edited("nodes", value={"sum": ["fork7"]}),  # has an input that is no fork
+        edited("nodes", value={"a": ["fork0"], "b": ["fork0"]}),  # has a fork that enters two sums
+        edited("nodes", value=[["fork0"]]),
         edited("colour", value="blue"),
     ],
 )

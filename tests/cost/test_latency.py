@@ -12,6 +12,7 @@ from toy_spaces import NESTED, FirstIsFork, Plain, architectures, labels_of, tre
 
 from manas.architecture.choice import choices_of
 from manas.architecture.finding import load_space
+from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.architecture.weighting import OneHot
 from manas.cost import latency
@@ -151,7 +152,7 @@ def test_the_table_predicts_every_derived_network(clock):
     space = Programme(program=partial(nested, clock))
     table = latency_table(space, SHAPE, CPU, repeats=1)
     for seed in range(12):
-        choices = space.sample(seed).choices
+        choices = Genotype.sample(space, seed).choices
         before = clock.seconds
         space.network(choices)(torch.zeros(1, *SHAPE))
         assert table.exact(choices) == clock.seconds - before
@@ -363,7 +364,7 @@ def test_a_real_table(tiny_table):
     assert math.isfinite(tiny_table.fixed)
     assert tiny_table.fixed >= 0
     for seed in range(3):
-        choices = space.sample(seed).choices
+        choices = Genotype.sample(space, seed).choices
         assert one_hot(space, tiny_table, choices).item() == pytest.approx(tiny_table.exact(choices), rel=1e-12)
 
 
@@ -391,7 +392,7 @@ def test_a_measured_table_survives_json(tiny_table):
 def test_every_kind_of_space(space):
     table = latency_table(space, SHAPE, CPU, repeats=1, warmup=0)
     assert {label: fork.names for label, fork in table.forks.items()} == space.choices()
-    choices = space.sample(seed=0).choices
+    choices = Genotype.sample(space, seed=0).choices
     assert table.exact(choices) > 0
     assert one_hot(space, table, choices).item() == pytest.approx(table.exact(choices), rel=1e-12)
 
@@ -434,7 +435,7 @@ def test_measuring_draws_nothing_from_the_global_generator():
 
 
 def test_measuring_leaves_the_network_as_it_was():
-    network = NESTED.sample(seed=0).network()
+    network = Genotype.sample(NESTED, seed=0).network()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     assert measured_latency(network, SHAPE, CPU, repeats=1, warmup=0) > 0
     assert network.training

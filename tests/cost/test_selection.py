@@ -7,13 +7,14 @@ from typing import Literal
 
 import pytest
 import torch
-from architecture.toy_spaces import NESTED, architectures, trees
+from architecture.toy_spaces import NESTED, architectures, node_in, trees
 from cost.tables import random_probabilities, regret, table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from training.tiny_runs import tower
 
+from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.cost.selection import Allowance, argmax, starved_nodes
 from manas.errors import ManasError
@@ -29,12 +30,15 @@ class Nodes(SearchSpace):
 
     def build(self, decide):
         def deep(label):
-            return decide(f"{label}/inner/node0/input", dict.fromkeys(("none", "c"), nn.Identity))
+            inner = f"{label}/inner/node0"
+            return decide(f"{inner}/input", dict.fromkeys(("none", "c"), nn.Identity), node=inner)
 
         candidates = dict.fromkeys(self.names, nn.Identity)
         return nn.ModuleList(
             decide(
-                label, candidates | ({"deep": partial(deep, label)} if self.inside in label.split("/") else {})
+                label,
+                candidates | ({"deep": partial(deep, label)} if self.inside in label.split("/") else {}),
+                node=node_in(label),
             )
             for label in self.labels
         )
@@ -77,6 +81,36 @@ def test_none_elsewhere_is_an_answer_like_others():
     space = Nodes(labels=("stitch/stage0", "fusion", "nodes/input", "mynode0/input"))
     given = {label: {"none": 0.9, "a": 0.05, "b": 0.05} for label in space.labels}
     assert set(argmax(space, given).values()) == {"none"}
+
+
+def test_a_label_alone_makes_no_node():
+    """A space says what a fork feeds; how it calls its forks is its own affair."""
+
+    class Unsaid(Nodes):
+        def build(self, decide):
+            return nn.ModuleList(decide(label, dict.fromkeys(self.names, nn.Identity)) for label in self.labels)
+
+    labels = ("node0/input", "node1/input")
+    given = {label: {"none": 0.9, "a": 0.04, "b": 0.06} for label in labels}
+    assert argmax(Unsaid(labels=labels), given) == dict.fromkeys(labels, "none")
+    assert argmax(Nodes(labels=labels), given) == dict.fromkeys(labels, "b")
+
+
+def test_nodes_may_be_called_anything():
+    class Sums(Nodes):
+        def build(self, decide):
+            candidates = dict.fromkeys(self.names, nn.Identity)
+            return nn.ModuleList(decide(label, candidates, node=label[0]) for label in self.labels)
+
+    space = Sums(labels=("ax", "ay", "bx"))
+    given = {label: {"none": 0.9, "a": 0.04, "b": 0.06} for label in space.labels}
+    given["ay"] = {"none": 0.8, "a": 0.15, "b": 0.05}
+    chosen = argmax(space, given)
+    assert chosen == {"ax": "none", "ay": "a", "bx": "b"}
+    assert starved_nodes(space.forks(), chosen) == []
+    assert starved_nodes(space.forks(), dict.fromkeys(chosen, "none")) == [["ax", "ay"], ["bx"]]
+    assert starved_nodes(space.forks(), {"ax": "none", "bx": "a"}) == [["ax"]]
+    assert starved_nodes(space.forks(), {}) == []
 
 
 def test_a_space_of_none_alone_is_no_endless_search():
@@ -139,7 +173,7 @@ def test_no_node_is_ever_starved(seed, bias):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_it_is_what_the_genotype_of_one_hot_alphas_says(seed):
-    genotype = WHOLE.sample(seed=seed)
+    genotype = Genotype.sample(WHOLE, seed=seed)
     given = {
         label: {name: float(genotype.choices[label] == name) for name in names}
         for label, names in WHOLE.choices().items()
@@ -208,7 +242,7 @@ class TestAllowance:
             dict(zip(space.labels, names, strict=True))
             for names in itertools.product(space.names, repeat=len(space.labels))
         )
-        whole = [choices for choices in every if not starved_nodes(choices)]
+        whole = [choices for choices in every if not starved_nodes(space.forks(), choices)]
         costs = sorted(map(table.exact, whole))
         return space, table, random_probabilities(space, rng), whole, rng.choice(costs)
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from training.tiny_runs import RAIN, SNOW, tower
 
+from manas.architecture.genotype import Genotype
 from manas.errors import ManasError
 from manas.evaluation.measures import PSNR, SSIM
 from manas.evaluation.protocols import PROTOCOLS
@@ -28,7 +29,7 @@ def card(tmp_path):
 
     def card(scores=None, **said):
         space = RestorationSpace(towers={"derain": tower(), "desnow": tower()}, fusion="mask")
-        genotype = space.sample(seed=1)
+        genotype = Genotype.sample(space, seed=1)
         description = ModelDescription(genotype=genotype, **said)
         model = save_model(tmp_path / "model.safetensors", genotype.network(), description)
         if scores:
@@ -48,7 +49,7 @@ def test_the_architecture(card):
     text = card()
     assert text.startswith("# Restoration network: derain, desnow\n")
     architecture = section(text, "Architecture")
-    genotype = RestorationSpace(towers={"derain": tower(), "desnow": tower()}).sample(seed=1)
+    genotype = Genotype.sample(RestorationSpace(towers={"derain": tower(), "desnow": tower()}), seed=1)
     network = genotype.network()
     whole, alone = (sum(p.numel() for p in n.parameters()) for n in (network, network.towers["derain"]))
     assert f"{whole:,} parameters" in architecture
@@ -180,9 +181,9 @@ def test_scores_of_another_file_of_the_same_name_are_refused(card, tmp_path):
 
 
 def test_a_tower_that_was_given_is_named_by_what_it_is(tmp_path):
-    given = tower().sample(seed=2)
+    given = Genotype.sample(tower(), seed=2)
     towers = {"derain": tower(), "desnow": {"kind": "decided", "space": given.space, "chosen": given.choices}}
-    genotype = RestorationSpace(towers=towers, fusion="searched").sample(seed=1)
+    genotype = Genotype.sample(RestorationSpace(towers=towers, fusion="searched"), seed=1)
     model = save_model(tmp_path / "model.safetensors", genotype.network(), ModelDescription(genotype=genotype))
     text = write_card(model, tmp_path / "card.md").read_text()
     assert "decided" not in text

@@ -42,7 +42,7 @@ def recursive(shuffle=1, **options):
     """The genotype of two towers that are traced in a second."""
     tower = DualRecursive(channels=4, stages=1, recursions=1, shuffle=shuffle)
     towers = {"derain": tower, "desnow": tower}
-    return RestorationSpace(towers=towers, **options).sample(seed=0)
+    return Genotype.sample(RestorationSpace(towers=towers, **options), seed=0)
 
 
 def of_every_candidate():
@@ -109,7 +109,7 @@ def test_stitches_and_fusions(stitch, fusion, task, tmp_path, randomised):
 def on_the_image_unshuffled(kind, small_shuffled):
     if kind == "drn":
         return recursive(shuffle=4, stitch="layer", fusion="mean")
-    return RestorationSpace(towers={"derain": small_shuffled}).sample(seed=0)
+    return Genotype.sample(RestorationSpace(towers={"derain": small_shuffled}), seed=0)
 
 
 @pytest.mark.parametrize("kind", ["drn", "manas"])

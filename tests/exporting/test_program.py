@@ -9,6 +9,7 @@ import pytest
 import torch
 from training.tiny_runs import tower
 
+from manas.architecture.genotype import Genotype
 from manas.errors import ManasError
 from manas.exporting import program
 from manas.exporting.program import export_program, quietly, require_equal, traced
@@ -22,7 +23,7 @@ SIZES = [(1, 1, 1), (3, 1, 2), (1, 5, 3), (2, 17, 24), (1, 64, 64)]  # images, h
 
 def write_model(path, space, randomised):
     torch.manual_seed(0)
-    genotype = space.sample(seed=1)
+    genotype = Genotype.sample(space, seed=1)
     described = ModelDescription(genotype=genotype, training={"steps": 7}, degradations={"derain": ["rain"]})
     return save_model(path / "model.safetensors", randomised(genotype.network()), described)
 

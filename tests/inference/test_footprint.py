@@ -6,6 +6,7 @@ from inference.tiny_networks import Squashed, restoration
 from torch import nn
 from training.tiny_runs import tower
 
+from manas.architecture.genotype import Genotype
 from manas.inference import footprint
 from manas.inference.footprint import CPU_MEMORY, GPU_SHARE, bytes_a_pixel, memory_for
 
@@ -96,7 +97,7 @@ class TestByHand:
 class TestNetworks:
     def test_wider_ones_need_more(self):
         narrow, wide = (
-            bytes_a_pixel(tower(channels=[n, 2 * n]).sample(0).network().eval(), 2) for n in (8, 32)
+            bytes_a_pixel(Genotype.sample(tower(channels=[n, 2 * n]), 0).network().eval(), 2) for n in (8, 32)
         )
         assert 2 * narrow < wide < 4 * narrow
 

@@ -48,7 +48,7 @@ def sees_all_it_can(network):
 
 @pytest.mark.parametrize(("preset", "radius"), [("drn", 210), ("cmudrn", 212), ("plain", 29)])
 def test_hand_made_networks(preset, radius):
-    network = load_space(preset).sample(seed=0).network().eval()
+    network = Genotype.sample(load_space(preset), seed=0).network().eval()
     # Seven stages of a convolution, 7 x 2 blocks of two, and one more; the mask of cmudrn has two. Of plain, 14
     # convolutions of pixels that are two wide, and one more to the other side of such a pixel.
     assert receptive_radius(_fused(network), network.size_multiple) == radius
@@ -62,7 +62,7 @@ class TestGradients:
     @pytest.mark.parametrize("gate", GATES)
     def test_of_every_gate(self, gate, randomised):
         space = tower(attention={"groups": 2, "gates": [gate]})
-        network = randomised(space.sample(0).network()).eval()
+        network = randomised(Genotype.sample(space, 0).network()).eval()
         radius = receptive_radius(network, 2)
         assert 0 < radius < 20
         assert reach_by_gradient(network, 2, radius) <= radius
@@ -77,7 +77,7 @@ class TestGradients:
 
     def test_of_three_scales(self, randomised):
         space = tower(channels=[4, 4, 4], columns=[0, 0], attention={"groups": 2, "gates": ["skip_connect"]})
-        network = sees_all_it_can(randomised(space.sample(0).network()))
+        network = sees_all_it_can(randomised(Genotype.sample(space, 0).network()))
         radius = receptive_radius(network, 4)
         assert reach_by_gradient(network, 4, radius) == radius
 
@@ -97,7 +97,7 @@ class TestGradients:
 
     def test_of_recursions(self, randomised):
         network = sees_all_it_can(
-            randomised(DualRecursive(channels=2, stages=2, recursions=1).sample(0).network())
+            randomised(Genotype.sample(DualRecursive(channels=2, stages=2, recursions=1), 0).network())
         )
         assert receptive_radius(network, 1) == 2 * (1 + 2 * 2 + 1)
         assert reach_by_gradient(network, 1, 12) == 12

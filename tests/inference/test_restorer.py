@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 from training.tiny_runs import environment, tower
 
+from manas.architecture.genotype import Genotype
 from manas.errors import ManasError
 from manas.inference import restorer as restore
 from manas.inference import sharing
@@ -30,7 +31,7 @@ def model(tmp_path_factory):
     """A model file of two towers whose outputs differ, without global pooling."""
     torch.manual_seed(0)
     towers = {task: tower(attention=None, residual=False) for task in ("derain", "desnow")}
-    genotype = RestorationSpace(towers=towers, fusion="conv").sample(seed=1)
+    genotype = Genotype.sample(RestorationSpace(towers=towers, fusion="conv"), seed=1)
     network = genotype.network()
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -49,7 +50,7 @@ def pooling(randomised, tmp_path_factory):
     torch.manual_seed(0)
     attention = {"groups": 1, "gates": ["cbam", "channel_attention"]}
     towers = {task: tower(attention=attention, residual=True) for task in ("derain", "desnow")}
-    genotype = RestorationSpace(towers=towers, fusion="mean").sample(seed=0)
+    genotype = Genotype.sample(RestorationSpace(towers=towers, fusion="mean"), seed=0)
     network = randomised(genotype.network()).eval()
     with torch.no_grad():
         for each in network.towers.values():
@@ -636,6 +637,7 @@ def test_a_network_can_be_given_without_a_file(randomised, model):
 
 MEASURED = """
 import numpy as np
+from manas.architecture.genotype import Genotype
 from manas.inference.restorer import Restorer
 from manas.restoration.model_file import ModelDescription
 from manas.restoration.network import RestorationSpace
@@ -646,7 +648,8 @@ def peak():
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return int(lines["VmHWM"].split()[0]) / 1024  # MiB
 
-genotype = RestorationSpace(towers={"derain": DualRecursive(channels=2, stages=1, recursions=1)}).sample(seed=0)
+space = RestorationSpace(towers={"derain": DualRecursive(channels=2, stages=1, recursions=1)})
+genotype = Genotype(space=space, choices={})
 restorer = Restorer(genotype.network(), ModelDescription(genotype=genotype), device="cpu", tile=512)
 restorer(np.zeros((600, 600, 3), np.uint8))
 before = peak()

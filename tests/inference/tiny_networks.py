@@ -82,7 +82,7 @@ def restoration(
     options = {"attention": {"groups": 1, "gates": list(GATES)}, "norm": norm, "shuffle": shuffle}
     options["stem"] = {"expansion": 2 * shuffle**2}
     tasks = ("derain", "desnow")[:towers]
-    genotype = RestorationSpace(towers={task: tower(**options) for task in tasks}).sample(seed)
+    genotype = Genotype.sample(RestorationSpace(towers={task: tower(**options) for task in tasks}), seed)
     if gate is not None:
         choices = {label: gate if "/node" in label else name for label, name in genotype.choices.items()}
         genotype = Genotype(space=genotype.space, choices=choices)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from manas.architecture.choice import Choice, architecture_parameters, choices_of, relax, relaxed_by
-from manas.architecture.weighting import Moment, OneHot
+from manas.architecture.choice import Choice, Moment, architecture_parameters, choices_of, relax, relaxed_by
+from manas.architecture.genotype import Genotype
+from manas.architecture.weighting import OneHot
 from manas.relaxations.base import Mean, scheduled
 from manas.relaxations.dirichlet import Dirichlet
 from manas.relaxations.gumbel import Gumbel
@@ -409,7 +410,7 @@ class TestInvariant:
     def test_a_tower(self, relaxation, small_tower, randomised):
         supernet = randomised(small_tower.supernet(relaxation))
         relax(supernet, relaxation.at(Moment(0.7, draw=3), choices_of(supernet)))
-        genotypes = [small_tower.sample(seed).choices for seed in range(3)]
+        genotypes = [Genotype.sample(small_tower, seed).choices for seed in range(3)]
         self.check(small_tower, supernet, genotypes, torch.rand(1, 3, 16, 16).double())
 
 

@@ -12,8 +12,8 @@ from scipy.special import gammaln, polygamma, psi
 from scipy.stats import chisquare
 from torch import nn
 
-from manas.architecture.choice import Choice, choices_of, relax
-from manas.architecture.weighting import NONE, Moment
+from manas.architecture.choice import Choice, Moment, choices_of, relax
+from manas.architecture.weighting import NONE
 from manas.relaxations.base import noise_of
 from manas.relaxations.dirichlet import LOWEST_CONCENTRATION, Dirichlet
 from manas.relaxations.gumbel import Gumbel

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from manas.architecture.choice import Choice, Decide, choices_of, relax, weight_parameters
+from manas.architecture.choice import Choice, Moment, choices_of, relax, weight_parameters
+from manas.architecture.decide import Decide
 from manas.architecture.space import SearchSpace
-from manas.architecture.weighting import Moment
 from manas.relaxations.smoothing import Perturbed, SmoothingConfig, perturb
 from manas.relaxations.softmax import Softmax
 from manas.training.distributed import Process

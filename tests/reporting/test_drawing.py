@@ -74,7 +74,9 @@ def free(choices, space=None, **provenance):
 
 @functools.cache
 def sampled(name, seed=0):
-    return manas.load_space(TOWERS.get(name, name)).sample(seed).model_copy(update={"provenance": COST})
+    return Genotype.sample(manas.load_space(TOWERS.get(name, name)), seed).model_copy(
+        update={"provenance": COST}
+    )
 
 
 @functools.cache
@@ -85,7 +87,7 @@ def joint(name, **joints):
 @functools.cache
 def searched_joint(seed, tasks=TASKS):
     towers = dict.fromkeys(tasks, manas.load_space(TOWERS["manas_tiny"]))
-    return RestorationSpace(towers=towers, stitch="searched", fusion="searched").sample(seed)
+    return Genotype.sample(RestorationSpace(towers=towers, stitch="searched", fusion="searched"), seed)
 
 
 def edges(groups):
@@ -130,7 +132,7 @@ GENOTYPES = {
         {label: LONG[n % len(LONG)] for n, label in enumerate(numbered(2).choices)}
         | {"cell0/column0": "dense_block", "cell1/column1": "y" * 200}
     ),
-    "narrow cells": RestorationSpace(towers=dict.fromkeys(TASKS, NARROW), stitch="channel").sample(0),
+    "narrow cells": Genotype.sample(RestorationSpace(towers=dict.fromkeys(TASKS, NARROW), stitch="channel"), 0),
     "many scales": free({f"cell{c}/column0": "fusion" for c in range(8)}),
     "layers": free({f"layer{n}": f"conv{n % 3}" for n in range(40)}, **COST),
     "nested": free(NESTED),
@@ -572,6 +574,6 @@ def test_no_window_is_opened(monkeypatch):
 
 def test_scales_are_named_by_their_part_of_the_image():
     space = MultiScaleAttentive(channels=(16, 16), columns=(1,), shuffle=2)
-    (tower,) = read_network(space.sample(seed=0)).towers
+    (tower,) = read_network(Genotype.sample(space, seed=0)).towers
     assert [scale_name(scale, tower.shuffle) for scale in range(2)] == ["1/2", "1/4"]
     assert [scale_name(scale) for scale in range(2)] == ["1", "1/2"]

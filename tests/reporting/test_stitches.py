@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training.tiny_runs import RAIN, SNOW, retrain_config, write_genotype
 
 import manas
+from manas.architecture.genotype import Genotype
 from manas.data.images import read_image
 from manas.errors import ManasError
 from manas.reporting.drawing import stitches as drawing
@@ -29,7 +30,7 @@ DRN = DualRecursive(channels=3, stages=4, recursions=1)
 
 def network(space=DRN, choices=None, tasks=TASKS, **options):
     made = RestorationSpace(towers=dict.fromkeys(tasks, space), **options)
-    return made.network(choices or made.sample(0).choices)
+    return made.network(choices or Genotype.sample(made, 0).choices)
 
 
 def numbered(made):

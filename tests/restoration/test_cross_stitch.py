@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from manas.architecture.choice import choices_of, relaxed_by
+from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
 from manas.restoration.cross_stitch import StitchMatrices, stitch
 from manas.restoration.network import RestorationSpace
@@ -123,14 +124,14 @@ def tower_alone(network, genotype, task, image):
 def test_identity_stitches_leave_the_towers_alone(stitching, tasks, small_tower, randomised):
     spaces = dict.fromkeys(tasks, small_tower) | {"desnow": small_tower.model_copy(update={"attention": None})}
     space = RestorationSpace(towers=spaces, stitch=stitching)
-    choices = space.sample(seed=1).choices
+    choices = Genotype.sample(space, seed=1).choices
     choices |= {label: "none" for label in choices if label.startswith("stitch/")}
     network = randomised(space.network(choices)).eval()
     set_to_identity(network)
     image = torch.rand(2, 3, 8, 12)
     with torch.no_grad():
         restored = network(image).tasks
-        genotype = space.sample(seed=1).model_copy(update={"choices": choices})
+        genotype = Genotype.sample(space, seed=1).model_copy(update={"choices": choices})
         for task in tasks:
             assert torch.equal(restored[task], tower_alone(network, genotype, task, image))
     assert not torch.allclose(restored["derain"], restored["desnow"])
@@ -165,7 +166,7 @@ def test_stitches_that_start_at_one_leave_the_towers_alone(
     """As they start, and not because a test has set them."""
     spaces = towers(kind, tasks, small_shuffled if "unshuffled" in kind else small_tower)
     space = RestorationSpace(towers=spaces, stitch=stitching, stitches={"start": 1.0, **options})
-    genotype = space.sample(seed=1)
+    genotype = Genotype.sample(space, seed=1)
     network = space.network(genotype).eval()
     randomised(network.towers)
     image = torch.rand(2, 3, 8, 16)
@@ -180,7 +181,7 @@ def test_stitches_that_start_at_one_leave_the_towers_alone(
 @pytest.mark.parametrize("stitching", ["layer", "channel"])
 def test_stitches_that_are_no_identity_change_every_tower(stitching, small_tower, randomised):
     space = RestorationSpace(towers={"derain": small_tower, "desnow": small_tower}, stitch=stitching)
-    genotype = space.sample(seed=1)
+    genotype = Genotype.sample(space, seed=1)
     network = randomised(space.network(genotype)).eval()
     image = torch.rand(2, 3, 8, 12)
     with torch.no_grad():
@@ -190,7 +191,7 @@ def test_stitches_that_are_no_identity_change_every_tower(stitching, small_tower
 
 def test_searched_stitches_with_none_chosen_leave_the_towers_of_the_supernet_alone(small_tower, randomised):
     space = RestorationSpace(towers={"derain": small_tower, "desnow": small_tower}, stitch="searched")
-    genotype = space.sample(seed=2)
+    genotype = Genotype.sample(space, seed=2)
     choices = genotype.choices | {f"stitch/stage{s}": "none" for s in range(2)}
     supernet = randomised(space.supernet()).eval()
     image = torch.rand(2, 3, 8, 12)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from manas.architecture.genotype import Genotype
 from manas.errors import ManasError
 from manas.restoration.model_file import ModelDescription, load_model, read_description, save_model
 from manas.restoration.network import RestorationSpace
@@ -106,7 +107,7 @@ def test_a_save_that_fails_leaves_what_was_there(network, description, tmp_path)
 
 
 def test_a_lone_tower(small_tower, tmp_path):
-    genotype = RestorationSpace(towers={"derain": small_tower}).sample(seed=0)
+    genotype = Genotype.sample(RestorationSpace(towers={"derain": small_tower}), seed=0)
     path = save_model(tmp_path / "m.safetensors", genotype.network(), ModelDescription(genotype=genotype))
     network, description = load_model(path)
     assert description.genotype == genotype
@@ -170,7 +171,7 @@ def test_a_description_with_unknown_parts(saved, description):
 
 
 def test_weights_of_another_architecture(saved, description, small_network):
-    other = small_network.sample(seed=11)
+    other = Genotype.sample(small_network, seed=11)
     assert other.choices != description.genotype.choices
     text = described(description, genotype=json.loads(other.to_json()))
     with pytest.raises(ManasError, match="model.safetensors: the weights do not fit the genotype"):
@@ -208,7 +209,7 @@ def test_a_genotype_that_names_code_is_refused(where, saved, description, tmp_pa
 
 
 def test_a_tower_of_ones_own_is_loaded_when_it_is_given(tmp_path):
-    genotype = RestorationSpace(towers={"derain": OwnTower()}).sample(seed=0)
+    genotype = Genotype.sample(RestorationSpace(towers={"derain": OwnTower()}), seed=0)
     path = save_model(tmp_path / "m.safetensors", genotype.network(), ModelDescription(genotype=genotype))
     with pytest.raises(ManasError, match="may not name code to import"):
         load_model(path)

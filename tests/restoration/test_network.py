@@ -68,7 +68,7 @@ def space_of(tower, tasks=2, **options):
 def test_any_number_of_tasks(tasks, stitch, small_tower):
     space = space_of(small_tower, tasks, stitch=stitch, fusion="searched")
     image = torch.rand(2, 3, 8, 12)
-    for network in (space.supernet(), space.network(space.sample(seed=0))):
+    for network in (space.supernet(), space.network(Genotype.sample(space, seed=0))):
         restoration = network.eval()(image)
         assert isinstance(restoration, Restoration)
         assert tuple(restoration.tasks) == TASKS[:tasks]
@@ -81,7 +81,7 @@ def test_any_number_of_tasks(tasks, stitch, small_tower):
 def test_the_output_of_a_lone_tower_is_the_fused_one(stitch, fusion, small_tower):
     space = space_of(small_tower, 1, stitch=stitch, fusion=fusion)
     assert list(space.choices()) == [f"derain/{label}" for label in small_tower.choices()]
-    genotype = space.sample(seed=0)
+    genotype = Genotype.sample(space, seed=0)
     network = genotype.network().eval()
     image = torch.rand(2, 3, 8, 8)
     restoration = network(image)
@@ -106,7 +106,7 @@ def test_the_size_multiple_serves_every_tower(small_tower):
     deeper = small_tower.model_copy(update={"channels": (8, 12, 16, 20), "columns": (0, 0, 0)})
     towers = {"derain": small_tower, "desnow": deeper, "dehaze": Recursive()}
     space = RestorationSpace(towers=towers, stitch="none", fusion="mean")
-    assert space.network(space.sample(seed=0)).size_multiple == 8
+    assert space.network(Genotype.sample(space, seed=0)).size_multiple == 8
 
 
 # Names and shapes
@@ -139,7 +139,7 @@ def test_names_that_no_task_can_have(task, small_tower):
 @pytest.mark.parametrize("task", ["rain", "rain_100", "0", "towers", "stitches"])
 def test_names_that_a_task_can_have(task, small_tower):
     space = RestorationSpace(towers={task: small_tower, "other": small_tower})
-    assert set(space.sample(seed=0).network()(torch.rand(2, 3, 8, 8)).tasks) == {task, "other"}
+    assert set(Genotype.sample(space, seed=0).network()(torch.rand(2, 3, 8, 8)).tasks) == {task, "other"}
 
 
 @pytest.mark.parametrize("fields", [{"towers": {}}, {"stitch": "all"}, {"fusion": "sum"}, {"gates": 3}])
@@ -160,13 +160,13 @@ def test_towers_that_do_not_match_are_named_with_both_shapes(other, shapes, stit
     towers = {"derain": small_tower, "desnow": small_tower.model_copy(update=other)}
     space = RestorationSpace(towers=towers, stitch=stitch)
     with pytest.raises(ManasError, match=f"'derain' and 'desnow' cannot be stitched.*{shapes}.*'none'"):
-        space.sample(seed=0)
+        Genotype.sample(space, seed=0)
 
 
 def test_towers_that_do_not_match_are_fine_without_stitches(small_tower):
     towers = {"derain": small_tower, "desnow": Recursive()}
     space = RestorationSpace(towers=towers, stitch="none")
-    assert space.sample(seed=0).network()(torch.rand(2, 3, 8, 8)).fused.shape == (2, 3, 8, 8)
+    assert Genotype.sample(space, seed=0).network()(torch.rand(2, 3, 8, 8)).fused.shape == (2, 3, 8, 8)
 
 
 RECURSIVE = DualRecursive(channels=4, stages=3, recursions=1)
@@ -180,7 +180,7 @@ def test_towers_whose_features_differ_in_size_are_named_with_both_shuffles(other
     towers = {"derain": Plain(width=4, blocks=3, shuffle=2), "desnow": other}
     message = f"'derain' and 'desnow' cannot be stitched.* shuffle is {shuffles}; .*'none'"
     with pytest.raises(ManasError, match=message):
-        RestorationSpace(towers=towers, stitch=stitch).sample(seed=0)
+        Genotype.sample(RestorationSpace(towers=towers, stitch=stitch), seed=0)
     unstitched = RestorationSpace(towers=towers, stitch="none").network()
     image = torch.rand(1, 3, 8, 12)
     assert all(restored.shape == image.shape for restored in unstitched(image).tasks.values())
@@ -231,7 +231,7 @@ def test_towers_exchange_features_after_every_stage(small_network, small_genotyp
 
 def test_a_recursive_tower_has_a_stitch_for_every_pass():
     space = space_of(Recursive(), stitch="layer")
-    network = space.sample(seed=0).network()
+    network = Genotype.sample(space, seed=0).network()
     assert len(network.stitches) == 3
     names = network.state_dict()
     assert len([name for name in names if name.startswith("towers.derain.again")]) == 2  # registered once
@@ -314,7 +314,7 @@ def test_a_stage_that_no_tower_has(shared):
 def test_sharing_needs_stages_of_the_same_channels(stitch, small_tower):
     space = space_of(small_tower, stitch=stitch, stitches={"shared": True})
     with pytest.raises(ManasError, match=r"needs stages of the same channels.*\[8, 12\], \[8, 12, 16\]"):
-        space.sample(seed=0)
+        Genotype.sample(space, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_the_global_loss_alone_reaches_every_weight(tasks, options, fusion, rand
 
 def test_the_global_loss_alone_reaches_every_stitch_of_searched_towers(small_tower, randomised):
     space = RestorationSpace(towers={"derain": small_tower, "desnow": small_tower}, stitch="channel")
-    network = space.network(space.sample(seed=3))
+    network = space.network(Genotype.sample(space, seed=3))
     randomised(network)
     clean, image = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
     terms = restoration_terms(network(image), clean, torch.tensor([0, 1]), LossWeights(local=0), 1.0)
@@ -390,7 +390,7 @@ def test_the_head_runs_once_on_the_features_of_a_stage(wanted):
 @pytest.mark.parametrize("stitch", ["none", "channel"])
 def test_the_last_restoration_on_the_way_is_the_towers(stitch, small_tower, randomised):
     space = RestorationSpace(towers={"derain": small_tower, "desnow": small_tower}, stitch=stitch)
-    network = randomised(space.sample(seed=0).network()).eval()
+    network = randomised(Genotype.sample(space, seed=0).network()).eval()
     with torch.no_grad():
         restoration = network(torch.rand(1, 3, 8, 8), stages=True)
     for task, images in restoration.stages.items():
@@ -398,7 +398,7 @@ def test_the_last_restoration_on_the_way_is_the_towers(stitch, small_tower, rand
 
 
 def test_a_tower_restores_once_its_features_have_their_last_widths(small_tower):
-    tower = small_tower.sample(seed=0).network()
+    tower = Genotype.sample(small_tower, seed=0).network()
     assert list(tower.restoring) == [1]  # (8, 12), then (8, 12, 16)
     assert list(DualRecursive(stages=4).network().restoring) == [0, 1, 2, 3]
 
@@ -439,7 +439,7 @@ def test_what_is_not_searched_is_no_decision(small_network, small_tower):
 
 def test_a_derived_network_inherits_towers_stitches_and_fusion(small_tower, randomised):
     space = space_of(small_tower, stitch="searched", fusion="searched")
-    choices = space.sample(seed=4).choices | {
+    choices = Genotype.sample(space, seed=4).choices | {
         "stitch/stage0": "channel",
         "stitch/stage1": "layer",
         "fusion": "mask",
@@ -465,7 +465,7 @@ def test_every_alpha_learns_from_the_fused_output(small_tower, randomised):
 
 
 def test_assembling_prefixes_the_labels(small_tower):
-    genotypes = {"derain": small_tower.sample(seed=0), "desnow": small_tower.sample(seed=1)}
+    genotypes = {"derain": Genotype.sample(small_tower, seed=0), "desnow": Genotype.sample(small_tower, seed=1)}
     whole = assemble(genotypes, stitch="channel", fusion="conv")
     assert isinstance(whole.space, RestorationSpace)
     assert (whole.space.stitch, whole.space.fusion) == ("channel", "conv")
@@ -480,13 +480,13 @@ def test_assembling_prefixes_the_labels(small_tower):
 
 def test_an_assembled_genotype_survives_json(small_tower):
     towers = {"derain": small_tower, "desnow": small_tower.model_copy(update={"attention": None})}
-    whole = assemble({task: tower.sample(seed=2) for task, tower in towers.items()})
+    whole = assemble({task: Genotype.sample(tower, seed=2) for task, tower in towers.items()})
     assert whole.space.towers == towers
     assert Genotype.from_json(whole.to_json()) == whole
 
 
 def test_a_lone_genotype_is_assembled_too(small_tower):
-    genotype = small_tower.sample(seed=0)
+    genotype = Genotype.sample(small_tower, seed=0)
     whole = assemble({"derain": genotype})
     assert list(whole.choices.values()) == list(genotype.choices.values())
 
@@ -499,7 +499,7 @@ def test_a_whole_network_is_no_tower(small_genotype):
 def test_towers_that_do_not_match_are_not_assembled(small_tower):
     other = small_tower.model_copy(update={"channels": (8, 12, 20)})
     with pytest.raises(ValueError, match="cannot be stitched"):
-        assemble({"derain": small_tower.sample(seed=0), "desnow": other.sample(seed=0)})
+        assemble({"derain": Genotype.sample(small_tower, seed=0), "desnow": Genotype.sample(other, seed=0)})
 
 
 @pytest.mark.parametrize(

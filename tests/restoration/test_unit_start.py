@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import manas
+from manas.architecture.genotype import Genotype
 from manas.restoration.unit_start import BRANCH, UnitConvolution, unit_start
 from search_spaces.multi_scale_attentive import MultiScaleAttentive
 
@@ -41,7 +42,7 @@ def seen(network, images):
 
 
 def test_every_channel_has_mean_0_and_its_deviation(space, images):
-    network = space.sample(0).network()
+    network = Genotype.sample(space, 0).network()
     unit_start(network, images)
     outputs = seen(network, images)
     assert len(outputs) > 10
@@ -55,7 +56,7 @@ def test_every_channel_has_mean_0_and_its_deviation(space, images):
 
 
 def test_a_random_start_is_far_from_it(space, images):
-    outputs = seen(space.sample(0).network(), images)
+    outputs = seen(Genotype.sample(space, 0).network(), images)
     assert max(y.mean((0, 2, 3)).abs().max().item() / y.std().item() for _, y in outputs.values()) > 1
 
 
@@ -91,7 +92,7 @@ def test_what_the_images_do_not_pass_stays_as_it_is(images):
 
 
 def test_a_network_with_normalisation_is_not_run(images):
-    network = manas.load_space("manas_tiny").sample(0).network()
+    network = Genotype.sample(manas.load_space("manas_tiny"), 0).network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     unit_start(network, images)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from manas.architecture.choice import Choice, Fixed, Recorded, Relaxed, choices_of
+from manas.architecture.choice import Choice, choices_of
+from manas.architecture.decide import Fixed, Recorded, Relaxed
 from manas.relaxations.softmax import Softmax
 from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.gates import GATES, Pooled

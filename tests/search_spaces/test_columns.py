@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate, relu
 
-from manas.architecture.choice import Relaxed
+from manas.architecture.decide import Relaxed
 from manas.relaxations.softmax import Softmax
 from search_spaces.multi_scale_attentive.columns import (
     Bottleneck,

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from manas.architecture.finding import load_space, presets
+from manas.architecture.genotype import Genotype
 from search_spaces.layers import ChannelLayerNorm, normalised
 from search_spaces.multi_scale_attentive import columns, gates
 from search_spaces.multi_scale_attentive.attention import Attention
@@ -166,7 +167,7 @@ def test_a_gate_entered_in_the_table_is_searchable_at_once(monkeypatch):
 def test_entering_a_gate_or_a_column_changes_no_space_that_does_not_name_it(monkeypatch):
     def said():
         spaces = {name: load_space(name) for name in presets()}
-        genotypes = {name: space.sample(seed=0).choices for name, space in spaces.items()}
+        genotypes = {name: Genotype.sample(space, seed=0).choices for name, space in spaces.items()}
         return {name: space.choices() for name, space in spaces.items()}, genotypes
 
     before = said()
@@ -198,7 +199,9 @@ def test_columns_are_known_and_named_once(names, said):
 def test_the_reduction_never_leaves_nothing():
     gate = GATES["channel_attention"](2, 4, "batch")
     assert [layer.weight.shape for layer in layers_of(gate, nn.Linear)] == [(1, 2), (2, 1)]
-    attention = Attention(8, 2, ("cbam",), "batch", lambda label, candidates: candidates["cbam"](), "label")
+    attention = Attention(
+        8, 2, ("cbam",), "batch", lambda label, candidates, node: candidates["cbam"](), "label"
+    )
     assert attention(torch.rand(2, 8, 4, 4)).shape == (2, 8, 4, 4)
 
 

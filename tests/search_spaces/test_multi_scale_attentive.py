@@ -7,6 +7,7 @@ from torch import nn
 
 from manas.architecture.choice import choices_of
 from manas.architecture.finding import load_space
+from manas.architecture.genotype import Genotype
 from search_spaces.multi_scale_attentive.gates import (
     BlockAttentionGate,
     ChannelGate,
@@ -30,7 +31,7 @@ def with_gates(space, default, **gates):
 @pytest.mark.parametrize("size", [(4, 4), (8, 12)])
 def test_images_keep_their_shape(norm, size, small_tower):
     space = small_tower.model_copy(update={"norm": norm})
-    for network in (space.supernet(), space.sample(seed=0).network()):
+    for network in (space.supernet(), Genotype.sample(space, seed=0).network()):
         image = torch.rand(2, 3, *size)
         assert network.eval()(image).shape == image.shape
         assert network.size_multiple == 4
@@ -67,19 +68,19 @@ def test_residual_towers_start_as_the_identity(small_tower):
     space = small_tower.model_copy(update={"residual": True})
     image = torch.rand(2, 3, 8, 8)
     assert torch.equal(space.supernet()(image), image)
-    assert torch.equal(space.sample(seed=0).network()(image), image)
+    assert torch.equal(Genotype.sample(space, seed=0).network()(image), image)
     assert not torch.allclose(small_tower.supernet()(image), image, atol=1e-2)
 
 
 def test_a_residual_tower_can_learn(small_tower):
-    network = small_tower.model_copy(update={"residual": True}).sample(seed=0).network()
+    network = Genotype.sample(small_tower.model_copy(update={"residual": True}), seed=0).network()
     network(torch.rand(2, 3, 8, 8)).square().sum().backward()
     assert network.output.weight.grad.any()
 
 
 @pytest.mark.parametrize(("norm", "depends"), [("batch", True), ("layer", False), ("none", False)])
 def test_only_batch_norm_mixes_the_images_of_a_batch(norm, depends, small_tower):
-    network = small_tower.model_copy(update={"norm": norm}).sample(seed=0).network().train()
+    network = Genotype.sample(small_tower.model_copy(update={"norm": norm}), seed=0).network().train()
     images = torch.rand(3, 3, 8, 8)
     together, alone = network(images)[:1], network(images[:1])
     assert torch.allclose(together, alone, atol=1e-5) != depends
@@ -201,7 +202,7 @@ def test_any_width_fits_where_there_is_no_attention():
 @pytest.mark.parametrize("shuffle", [1, 2])
 def test_torch_compile_sees_one_graph(shuffle):
     space = MultiScaleAttentive(channels=(4, 8), columns=(1,), attention={"groups": 2}, shuffle=shuffle)
-    network = space.network(space.sample(seed=0)).eval()
+    network = space.network(Genotype.sample(space, seed=0)).eval()
     with torch.no_grad():
         explained = torch._dynamo.explain(network)(torch.rand(1, 3, 16, 16))
     assert (explained.graph_count, explained.graph_break_count) == (1, 0)

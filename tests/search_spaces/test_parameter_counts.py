@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from manas.architecture.choice import Relaxed, architecture_parameters, weight_parameters
+from manas.architecture.choice import architecture_parameters, weight_parameters
+from manas.architecture.decide import Relaxed
 from manas.architecture.finding import load_space
 from manas.relaxations.softmax import Softmax
 from manas.restoration.network import RestorationSpace

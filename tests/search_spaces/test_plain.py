@@ -11,7 +11,7 @@ from training.tiny_runs import RAIN, SNOW, retrain_config, search_config
 import manas
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
-from manas.cost.table import measure, thop_macs
+from manas.cost.counting import measure, thop_macs
 from manas.errors import ManasError
 from manas.exporting.onnx import export_onnx
 from manas.exporting.program import export_program

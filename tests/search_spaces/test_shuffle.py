@@ -87,7 +87,7 @@ class TestContract:
     @kinds
     @factors
     def test_scale_i_of_the_features_is_at_one_over_factor_times_two_to_the_i(self, kind, factor, randomised):
-        tower = randomised(SPACES[kind](shuffle=factor).sample(seed=0).network()).eval()
+        tower = randomised(Genotype.sample(SPACES[kind](shuffle=factor), seed=0).network()).eval()
         assert tower.shuffle == factor
         assert tower.size_multiple == factor * {"manas": 4, "drn": 1}[kind]
         image = smallest(tower)
@@ -104,14 +104,14 @@ class TestContract:
     @kinds
     @factors
     def test_every_pixel_is_seen(self, kind, factor, randomised):
-        tower = randomised(SPACES[kind](shuffle=factor).sample(seed=0).network()).eval().double()
+        tower = randomised(Genotype.sample(SPACES[kind](shuffle=factor), seed=0).network()).eval().double()
         image = smallest(tower).double().requires_grad_()
         tower(image).square().sum().backward()
         assert image.grad.ne(0).all()
 
     @factors
     def test_a_residual_tower_starts_as_the_identity_and_learns(self, factor):
-        tower = manas(shuffle=factor, residual=True).sample(seed=0).network()
+        tower = Genotype.sample(manas(shuffle=factor, residual=True), seed=0).network()
         image = smallest(tower)
         restored = tower(image)
         assert torch.equal(restored, image)
@@ -120,9 +120,13 @@ class TestContract:
 
     def test_the_stem_needs_no_more_planes_than_before(self):
         """The shortcut takes all channels around the bottleneck, or is the identity where there are as many."""
-        narrow = manas(shuffle=2, stem={"blocks": 1, "planes": 4, "expansion": 4}).sample(seed=0).network()
+        narrow = Genotype.sample(
+            manas(shuffle=2, stem={"blocks": 1, "planes": 4, "expansion": 4}), seed=0
+        ).network()
         assert narrow.bottlenecks[0].shortcut[0].weight.shape == (16, 12, 1, 1)
-        equal = manas(shuffle=2, stem={"blocks": 1, "planes": 3, "expansion": 4}).sample(seed=0).network()
+        equal = Genotype.sample(
+            manas(shuffle=2, stem={"blocks": 1, "planes": 3, "expansion": 4}), seed=0
+        ).network()
         assert not list(equal.bottlenecks[0].shortcut.parameters())
 
     @pytest.mark.parametrize("factor", [2, 4])
@@ -143,7 +147,7 @@ class TestContract:
         space = SPACES[kind](shuffle=factor)
         labels = {choice.label: choice.names for choice in choices_of(space.supernet())}
         assert space.choices() == labels == SPACES[kind]().choices()
-        assert list(space.sample(seed=0).choices) == list(labels)
+        assert list(Genotype.sample(space, seed=0).choices) == list(labels)
 
     @pytest.mark.parametrize("factor", [0, 3, 8, "2", None])
     @pytest.mark.parametrize("space", [MultiScaleAttentive, DualRecursive])
@@ -153,7 +157,9 @@ class TestContract:
 
     def test_a_network_needs_what_all_of_its_towers_need(self):
         towers = {"derain": drn(shuffle=4), "desnow": manas(shuffle=2)}
-        network = RestorationSpace(towers=towers, stitch="none", fusion="mean").sample(seed=0).network()
+        network = Genotype.sample(
+            RestorationSpace(towers=towers, stitch="none", fusion="mean"), seed=0
+        ).network()
         assert network.size_multiple == 8
         assert network(torch.rand(1, 3, 8, 16)).fused.shape == (1, 3, 8, 16)
 
@@ -161,7 +167,7 @@ class TestContract:
     def test_memory_in_channels_last_is_restored(self, kind, randomised):
         """By the first convolution, and by the image that is added; and the values are the same."""
         options = {"residual": True} if kind == "manas" else {}
-        tower = randomised(SPACES[kind](shuffle=2, **options).sample(seed=0).network()).eval()
+        tower = randomised(Genotype.sample(SPACES[kind](shuffle=2, **options), seed=0).network()).eval()
         image, last = smallest(tower), place(copy.deepcopy(tower), torch.device("cpu"))
         given = image.contiguous(memory_format=torch.channels_last)
         restored, features = last(given), last.run_stages(last.stem(given), given)
@@ -174,18 +180,18 @@ class TestAsPublished:
 
     @kinds
     def test_a_genotype_without_the_option_is_read_as_one(self, kind):
-        genotype = SPACES[kind]().sample(seed=0)
+        genotype = Genotype.sample(SPACES[kind](), seed=0)
         written = json.loads(genotype.to_json())
         assert written["space"].pop("shuffle") == 1
         assert Genotype.from_json(json.dumps(written)) == genotype
 
     def test_a_genotype_with_the_option_survives_json(self):
-        genotype = manas(shuffle=4).sample(seed=0)
+        genotype = Genotype.sample(manas(shuffle=4), seed=0)
         assert Genotype.from_json(genotype.to_json()) == genotype
 
     @kinds
     def test_every_factor_has_the_same_parameters_but_at_both_ends(self, kind):
-        plain, other = (SPACES[kind](shuffle=n).sample(seed=0).network().state_dict() for n in (1, 2))
+        plain, other = (Genotype.sample(SPACES[kind](shuffle=n), seed=0).network().state_dict() for n in (1, 2))
         assert list(plain) == list(other)
         ends = {name for name in plain if plain[name].shape != other[name].shape}
         first = {f"bottlenecks.0.{part}.weight" for part in ("layers.0.0", "shortcut.0")}

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from training.tiny_runs import environment, identical, python, tower
 
-from manas.architecture.choice import architecture_parameters, choices_of, relax, weight_parameters
+from manas.architecture.choice import Moment, architecture_parameters, choices_of, relax, weight_parameters
 from manas.architecture.space import SearchSpace
-from manas.architecture.weighting import Moment
 from manas.relaxations.dirichlet import Dirichlet
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid

@@ -13,14 +13,15 @@ from training.tiny_runs import genotype_of, search_config, tower
 
 import manas
 from manas.architecture.choice import architecture_parameters, choices_of
-from manas.architecture.forks import every_fork
+from manas.architecture.forks import every_fork, random_choices
+from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
 from manas.config import read_config
 from manas.cost.selection import starved_nodes
 from manas.errors import ManasError
 from manas.exporting.from_run import genotype_from
 from manas.searching.config import SearchConfig
-from manas.searching.evolution import EvolutionConfig, drawn, evolve, mutated
+from manas.searching.evolution import EvolutionConfig, evolve, mutated
 from manas.searching.evolution_search import EvolutionSearch
 from manas.searching.search_data import SearchData
 from manas.training.checkpoint import load_checkpoint
@@ -33,16 +34,16 @@ class TestDrawn:
     @settings(max_examples=40)
     @given(space=st.one_of(st.just(NESTED), trees(60)), seed=st.integers(0, 10**6))
     def test_it_is_a_path(self, space, seed):
-        space.check(drawn(space.forks(), random.Random(seed)))
+        space.check(random_choices(space.forks(), random.Random(seed)))
 
     @settings(max_examples=30)
     @given(space=FORKED, seed=st.integers(0, 10**6))
     def test_what_is_given_is_kept(self, space, seed):
         rng = random.Random(seed)
         given = rng.choice(list(architectures(space.root)))
-        assert drawn(space.forks(), rng, given) == given
+        assert random_choices(space.forks(), rng, given) == given
         part = {label: name for label, name in given.items() if rng.random() < 0.5}
-        path = drawn(space.forks(), rng, part)
+        path = random_choices(space.forks(), rng, part)
         space.check(path)
         assert all(path[label] == name for label, name in part.items() if label in path)
 
@@ -50,7 +51,7 @@ class TestDrawn:
         """Each candidate equally often, given that its fork is on the path."""
         rng, seen, forks = random.Random(0), Counter(), NESTED.forks()
         for _ in range(6000):
-            seen.update(drawn(forks, rng).items())
+            seen.update(random_choices(forks, rng).items())
         for fork in every_fork(forks):
             counts = [seen[fork.label, name] for name in fork.names]
             for count in counts:
@@ -63,7 +64,7 @@ class TestMutated:
     @given(space=FORKED, seed=st.integers(0, 10**6))
     def test_one_reached_fork_changes_and_the_rest_follows(self, space, seed):
         rng = random.Random(seed)
-        parent = drawn(space.forks(), rng)
+        parent = random_choices(space.forks(), rng)
         child = mutated(space.forks(), parent, rng)
         space.check(child)
         changed = [label for label in parent if label in child and child[label] != parent[label]]
@@ -97,7 +98,7 @@ class TestMutated:
 
     def test_the_parent_is_not_written_to(self):
         rng = random.Random(0)
-        parent = drawn(NESTED.forks(), rng)
+        parent = random_choices(NESTED.forks(), rng)
         before = dict(parent)
         for _ in range(20):
             mutated(NESTED.forks(), parent, rng)
@@ -136,7 +137,7 @@ class TestEvolve:
 
     def known(self, seed=0, evaluations=120, **config):
         """Evolution where the score counts the places that agree with a target; all that were scored."""
-        target = self.SPACE.sample(4).choices
+        target = Genotype.sample(self.SPACE, 4).choices
         scored = []
 
         def score(choices):
@@ -146,7 +147,7 @@ class TestEvolve:
         forks = self.SPACE.forks()
         best = evolve(
             EvolutionConfig(evaluations=evaluations, population=10, tournament=4, **config),
-            lambda rng: drawn(forks, rng),
+            lambda rng: random_choices(forks, rng),
             lambda choices, rng: mutated(forks, choices, rng),
             score,
             seed=seed,
@@ -162,10 +163,10 @@ class TestEvolve:
     def test_it_finds_what_few_of_many_are(self):
         """1 of 3^9: by lot it would take some ten thousand draws."""
         space = Tree(root=Block(forks=((Block(),) * 3,) * 9))
-        target, forks = space.sample(1).choices, space.forks()
+        target, forks = Genotype.sample(space, 1).choices, space.forks()
         best = evolve(
             EvolutionConfig(evaluations=400, population=20, tournament=8),
-            lambda rng: drawn(forks, rng),
+            lambda rng: random_choices(forks, rng),
             lambda choices, rng: mutated(forks, choices, rng),
             lambda choices: float(sum(choices[label] == name for label, name in target.items())),
             seed=0,
@@ -267,7 +268,7 @@ class TestSearch:
         assert len({tuple(path.items()) for path in paths}) > 2
         for path in paths:
             tower(**SPACE).check(path)
-            assert not starved_nodes(path)
+            assert not starved_nodes(tower(**SPACE).forks(), path)
 
     def test_the_best_of_all_is_the_genotype(self, run):
         path, _, scored = run
@@ -280,7 +281,7 @@ class TestSearch:
         assert genotype.provenance["psnr_one_hot"] == best
         assert genotype.provenance["evaluations"] == 9
         assert genotype.provenance["method"] == "evolution"
-        assert not any(starved_nodes(choices) for choices, _ in lived)
+        assert not any(starved_nodes(genotype.space.forks(), choices) for choices, _ in lived)
 
     def test_what_it_says(self, run):
         path, _, scored = run

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from manas.architecture.choice import Choice, choices_of, relaxed_by
+from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
 from manas.relaxations.softmax import Softmax
 from manas.searching.health import (
@@ -111,7 +112,7 @@ class TestEntropy:
 
     def test_of_a_derived_network_is_zero(self):
         network = NESTED.supernet()
-        with relaxed_by(network, OneHot(NESTED.sample(seed=1).choices)):
+        with relaxed_by(network, OneHot(Genotype.sample(NESTED, seed=1).choices)):
             assert set(entropy_by_group(network).values()) == {0.0}
 
 
@@ -149,7 +150,7 @@ class TestTally:
 
     def test_chance_is_the_mean_share_of_random_architectures(self):
         candidates = NESTED.choices()
-        drawn = [tally("c1", NESTED.sample(seed).choices, candidates) for seed in range(400)]
+        drawn = [tally("c1", Genotype.sample(NESTED, seed).choices, candidates) for seed in range(400)]
         expected = sum(each.chance * each.offered for each in drawn)
         assert sum(each.chosen for each in drawn) == pytest.approx(expected, rel=0.1)
 

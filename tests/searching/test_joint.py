@@ -16,7 +16,7 @@ from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
 from manas.commands import main as cli
 from manas.config import read_config
-from manas.cost.table import cost_table, measure
+from manas.cost.counting import cost_table, measure
 from manas.errors import ManasError
 from manas.restoration.model_file import read_description
 from manas.restoration.network import RestorationSpace, tasks_of
@@ -133,7 +133,7 @@ def test_the_supernet_is_the_derived_network(space, randomised):
     supernet = randomised(space.supernet()).double().eval()
     image = torch.rand(2, 3, 8, 8, dtype=torch.float64)
     for seed in range(3):
-        genotype = space.sample(seed)
+        genotype = Genotype.sample(space, seed)
         network = space.inherit(supernet, genotype).eval()
         with torch.no_grad(), relaxed_by(supernet, OneHot(genotype.choices)):
             ours, theirs = supernet(image), network(image)
@@ -149,7 +149,7 @@ def test_the_expected_cost_at_one_hot_is_that_of_the_genotype(metric, tasks):
     space = load_space(joint(towers=dict.fromkeys(tasks, SMALL_TOWER)))
     table = cost_table(space, metric, (3, 16, 16))
     for seed in range(3):
-        choices = space.sample(seed).choices
+        choices = Genotype.sample(space, seed).choices
         one_hot = {
             label: torch.tensor([float(choices[label] == name) for name in fork.names]).double()
             for label, fork in table.forks.items()
@@ -163,7 +163,7 @@ def test_the_expected_cost_at_one_hot_is_that_of_the_genotype(metric, tasks):
 
 
 def test_one_task_is_searched_beside_the_tower_of_another(tmp_path):
-    snow = load_space(SMALL_TOWER).sample(seed=7)
+    snow = Genotype.sample(load_space(SMALL_TOWER), seed=7)
     space = two(towers={"derain": SMALL_TOWER, "desnow": str(snow.write(tmp_path / "snow.json"))})
     run = searched(tmp_path / "run", space)
     found = genotype_of(run)

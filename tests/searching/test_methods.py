@@ -15,8 +15,8 @@ from manas.architecture.choice import architecture_parameters, choices_of, weigh
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.cost.architectures import Architectures
+from manas.cost.counting import measure
 from manas.cost.selection import starved_nodes
-from manas.cost.table import measure
 from manas.data.dataset.backgrounds import Backgrounds
 from manas.restoration.tower import Tower
 from manas.searching import gradient
@@ -81,7 +81,7 @@ def test_every_relaxation_order_and_selection(relaxation, order, selection, tmp_
     genotype = genotype_of(tmp_path)
     assert genotype == found
     genotype.space.check(genotype.choices)
-    assert not starved_nodes(genotype.choices)
+    assert not starved_nodes(genotype.space.forks(), genotype.choices)
     assert genotype.network()(torch.zeros(1, 3, 8, 8)).isfinite().all()
     numbers = [value for line in lines(tmp_path) for value in line.values()]
     assert len(numbers) > 30
@@ -343,8 +343,12 @@ class Deep(nn.Module):
     def __init__(self, decide):
         super().__init__()
         self.nodes = nn.ModuleList(
-            decide(f"body/{node}", {"none": Nothing, "conv": partial(nn.Conv2d, 4, 4, 3, padding=1)})
-            for node in ("node0/input", "node0/side")
+            decide(
+                f"body/node0/{side}",
+                {"none": Nothing, "conv": partial(nn.Conv2d, 4, 4, 3, padding=1)},
+                node="body/node0",
+            )
+            for side in ("input", "side")
         )
 
     def forward(self, x):
@@ -386,7 +390,7 @@ class TestNested:
         config = search_config(**merged(base, NO_CLIP | changes), run=str(tmp_path))
         genotype = manas.search(config.model_copy(update={"space": Nested()}))
         Nested().check(genotype.choices)
-        assert not starved_nodes(genotype.choices)
+        assert not starved_nodes(genotype.space.forks(), genotype.choices)
         assert ("body/node0/side" in genotype.choices) == (genotype.choices["body"] == "deep")
         assert None not in [value for line in lines(tmp_path) for value in line.values()]
         if "budget" in changes:
@@ -600,7 +604,7 @@ class TestRandomSearch(TestRandom):
         for n, (genotype, each) in enumerate(zip(found, candidates, strict=True)):
             assert genotype.provenance["candidate"] == n
             assert genotype.provenance["parameters"] == measure(each["network"], "parameters")
-            assert not starved_nodes(genotype.choices)
+            assert not starved_nodes(genotype.space.forks(), genotype.choices)
             genotype.space.check(genotype.choices)
         scores = [genotype.provenance["psnr"] for genotype in found]
         best = found[scores.index(max(scores))]

@@ -9,8 +9,9 @@ from torch import nn
 from training.tiny_runs import tower
 
 from manas.architecture.choice import Choice, choices_of, probabilities_of, relaxed_by
+from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
-from manas.cost.table import cost_table
+from manas.cost.counting import cost_table
 from manas.relaxations.softmax import Softmax
 from manas.searching.objectives import (
     beta_decay,
@@ -126,7 +127,7 @@ class TestComplexity:
     def test_of_one_hot_weights_it_is_the_cost_of_the_genotype(self, metric):
         supernet, table = SPACE.supernet(), cost_table(SPACE, metric, (3, 16, 16))
         for seed in range(3):
-            choices = SPACE.sample(seed=seed).choices
+            choices = Genotype.sample(SPACE, seed=seed).choices
             with relaxed_by(supernet, OneHot(choices)):
                 expected = table.exact(choices) / table.dearest()
                 assert complexity(supernet, table, table.dearest()).item() == pytest.approx(expected, rel=1e-5)

@@ -5,7 +5,7 @@ import random
 
 import pytest
 import torch
-from architecture.toy_spaces import NESTED, architectures, trees
+from architecture.toy_spaces import NESTED, architectures, node_in, trees
 from cost.tables import table_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +16,7 @@ from training.tiny_runs import search_config, tower
 import manas
 from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.forks import every_fork
+from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.architecture.weighting import OneHot
 from manas.cost.selection import Allowance, starved_nodes
@@ -35,7 +36,9 @@ class Nodes(SearchSpace):
     names: tuple[str, ...] = ("none", "a", "b")
 
     def build(self, decide):
-        return nn.ModuleList(decide(label, dict.fromkeys(self.names, nn.Identity)) for label in self.labels)
+        return nn.ModuleList(
+            decide(label, dict.fromkeys(self.names, nn.Identity), node=node_in(label)) for label in self.labels
+        )
 
 
 SPACE = {"attention": {"groups": 1, "gates": ["none", "channel_attention"]}}
@@ -158,7 +161,7 @@ class TestNodes:
         questions = Questions(worth)
         kept = questions.select(space.forks(), seed)
         space.check(kept)
-        assert starved_nodes(kept) == []
+        assert starved_nodes(space.forks(), kept) == []
         for label, name in kept.items():
             others = [n for n in space.choices()[label] if n != "none"]
             if name != "none" and "/node" in label:
@@ -240,7 +243,7 @@ class TestAllowance:
                 for labels in (["node0/input"], ["node1/input", "node1/node0"])
             )
             kept = Questions(worth).select(space.forks(), seed, Allowance(table, needed, 0.0))
-            assert not starved_nodes(kept)
+            assert not starved_nodes(space.forks(), kept)
             assert table.exact(kept) <= needed, seed
 
 
@@ -286,7 +289,7 @@ class TestProjected:
     def test_with_everything_kept_it_is_the_derived_network(self, relaxation):
         space = tower()
         network = space.supernet(relaxation).eval()
-        genotype, image = space.sample(2), torch.rand(1, 3, 16, 16)
+        genotype, image = Genotype.sample(space, 2), torch.rand(1, 3, 16, 16)
         with relaxed_by(network, OneHot(genotype.choices)):
             expected = network(image)
         with relaxed_by(network, Projected(Mean(relaxation), genotype.choices)):

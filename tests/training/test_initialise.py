@@ -112,7 +112,7 @@ class TestTowers:
         assert changed(network, before) == set()
 
     def test_another_architecture_is_named(self, rain):
-        searched = RestorationSpace(towers={"derain": tower()}).sample(seed=0).network()
+        searched = Genotype.sample(RestorationSpace(towers={"derain": tower()}), seed=0).network()
         with pytest.raises(ManasError, match=r"rain\.safetensors: does not fit .* is in the network alone"):
             initialise(searched, {"derain": rain[1]})
 
@@ -159,7 +159,9 @@ def test_what_is_no_model(tmp_path):
 def separate(tmp_path_factory):
     """Genotypes of two towers, and the models of towers that were trained by themselves."""
     folder = tmp_path_factory.mktemp("separate")
-    genotypes = dict.fromkeys(("derain", "desnow"), str(DRN.sample(seed=0).write(folder / "drn.json")))
+    genotypes = dict.fromkeys(
+        ("derain", "desnow"), str(Genotype.sample(DRN, seed=0).write(folder / "drn.json"))
+    )
     models = {}
     for source in (RAIN, SNOW):
         task = source["task"]

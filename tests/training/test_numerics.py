@@ -12,8 +12,9 @@ from torch.nn.functional import conv2d
 from training.tiny_runs import retrain_config, search_config, write_genotype
 
 import manas
-from manas.architecture.choice import Relaxed
+from manas.architecture.decide import Relaxed
 from manas.architecture.finding import load_space, presets
+from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
 from manas.device import place
 from manas.relaxations.gumbel import Gumbel
@@ -301,7 +302,7 @@ def test_gradients_equal_those_in_float32_layer_by_layer(name, kind, randomised)
     if kind == "supernet" and not space.choices():
         pytest.skip("it has no forks")
     torch.manual_seed(0)
-    net = space.supernet(Softmax()) if kind == "supernet" else space.network(space.sample(seed=0))
+    net = space.supernet(Softmax()) if kind == "supernet" else space.network(Genotype.sample(space, seed=0))
     net = place(randomised(net), CPU)
     side = 32 * max((m.shuffle for m in net.modules() if isinstance(m, Tower)), default=1)
     notes = make_sound(net, (2, 3, side, side), ALONE, "bf16")

@@ -8,7 +8,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from manas.architecture.choice import Relaxed, architecture_parameters
+from manas.architecture.choice import architecture_parameters
+from manas.architecture.decide import Relaxed
 from manas.errors import ManasError
 from manas.relaxations.softmax import Softmax
 from manas.restoration.cross_stitch import StitchMatrices

@@ -183,7 +183,7 @@ class TestGenotypes:
         space = RestorationSpace(
             towers={"derain": tower(), "desnow": tower()}, stitch="searched", fusion="searched"
         )
-        whole = space.sample(seed=4)
+        whole = Genotype.sample(space, seed=4)
         trained = self.trained(str(whole.write(tmp_path / "whole.json")), tmp_path / "run", **TWO_TASKS)
         assert (trained.space, trained.choices) == (whole.space, whole.choices)
         written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
@@ -191,13 +191,15 @@ class TestGenotypes:
         assert read_description(again).genotype.choices == whole.choices
 
     def test_of_a_whole_network_nothing_is_left_to_choose(self, tmp_path):
-        whole = RestorationSpace(towers={"derain": tower(), "desnow": tower()}).sample(seed=0)
+        whole = Genotype.sample(RestorationSpace(towers={"derain": tower(), "desnow": tower()}), seed=0)
         path = str(whole.write(tmp_path / "whole.json"))
         with pytest.raises(ManasError, match=r"stitch and fusion cannot be set .* leave it out"):
             self.trained(path, tmp_path / "run", stitch="channel", fusion="conv", **TWO_TASKS)
 
     def test_a_whole_network_is_no_tower(self, tmp_path):
-        whole = RestorationSpace(towers={"derain": tower()}).sample(seed=0).write(tmp_path / "whole.json")
+        whole = Genotype.sample(RestorationSpace(towers={"derain": tower()}), seed=0).write(
+            tmp_path / "whole.json"
+        )
         with pytest.raises(ManasError, match="'derain' is of a whole network; give it without a task"):
             self.trained({"derain": str(whole)}, tmp_path / "run")
 
@@ -234,7 +236,7 @@ class TestLosses:
         space = RestorationSpace(towers=towers, fusion="searched")
         paths = {}
         for name in ("mean", "mask"):
-            whole = Genotype(space=space, choices=space.sample(seed=0).choices | {"fusion": name})
+            whole = Genotype(space=space, choices=Genotype.sample(space, seed=0).choices | {"fusion": name})
             paths[name] = str(whole.write(tmp_path / f"{name}.json"))
         self.names(paths["mean"], tmp_path / "run", loss={"fused": 0})
         with pytest.raises(ManasError, match="without a gradient"):
@@ -265,7 +267,9 @@ class TestLosses:
 
     def test_drn_alone_with_its_loss_and_clean_samples(self, tmp_path):
         path = str(
-            DualRecursive(channels=4, stages=2, recursions=1).sample(seed=0).write(tmp_path / "drn.json")
+            Genotype.sample(DualRecursive(channels=4, stages=2, recursions=1), seed=0).write(
+                tmp_path / "drn.json"
+            )
         )
         loss = {"mse": 0, "tv": 0, "internal": 0, "stages": 0.1, "local": 0}
         run, data = tmp_path / "run", {"clean_share": 0.5}
@@ -277,7 +281,9 @@ class TestLosses:
 def test_the_first_step_moves_stitches_by_their_factor_more(tmp_path):
     """And never decays them: with the decay of the weights they would move otherwise."""
     small = DualRecursive(channels=4, stages=2, recursions=1)
-    genotypes = dict.fromkeys(("derain", "desnow"), str(small.sample(seed=0).write(tmp_path / "drn.json")))
+    genotypes = dict.fromkeys(
+        ("derain", "desnow"), str(Genotype.sample(small, seed=0).write(tmp_path / "drn.json"))
+    )
     moved = {}
     for name, changes in {
         "once": {},
@@ -404,7 +410,7 @@ def test_bf16_runs_for_two_stitched_towers(kind, tmp_path):
     if kind == "search":
         manas.search(search_config(**options, warmup=0).model_copy(update={"space": space}))
     else:
-        manas.retrain(retrain_config(str(space.sample(seed=1).write(tmp_path / "g.json")), **options))
+        manas.retrain(retrain_config(str(Genotype.sample(space, seed=1).write(tmp_path / "g.json")), **options))
     assert all_finite(load_checkpoint(tmp_path / "run" / "checkpoint.pt")["network"])
 
 

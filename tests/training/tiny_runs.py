@@ -93,7 +93,7 @@ def write_yaml(path: Path, content: Mapping[str, Any]) -> Path:
 
 def write_genotype(path: Path, seed: int = 1, **changes: Any) -> str:
     """A genotype of the tiny tower as a file; returns its path as configurations hold it."""
-    return str(tower(**changes).sample(seed).write(path))
+    return str(Genotype.sample(tower(**changes), seed).write(path))
 
 
 def environment(**more: str) -> dict[str, str]:
