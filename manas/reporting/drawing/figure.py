@@ -11,16 +11,11 @@ from matplotlib.figure import Figure
 
 from manas.architecture.genotype import Genotype
 from manas.architecture.registry import kind_of
-from manas.reporting.drawing.forks import Block, blocks_of, draw_forks
-from manas.reporting.drawing.grid import MARGIN, grid_of
-from manas.reporting.drawing.key import draw_key
-from manas.reporting.drawing.labels import read_network
+from manas.reporting.drawing.contract import drawing_of
+from manas.reporting.drawing.forks import ForkDrawing
 from manas.reporting.drawing.output import rasterised, settings, suffix_of, write
-from manas.reporting.drawing.sheet import GREY, LARGEST, PAGE, Sheet, length, shortened
-from manas.reporting.drawing.tower import draw_network
-from manas.restoration.network import RestorationSpace, tasks_of
-
-FEW = 12  # forks that a column of boxes can hold without becoming long
+from manas.reporting.drawing.sheet import GREY, MARGIN, Sheet, length, shortened
+from manas.restoration.network import tasks_of
 
 _HEADLINE, _SUBTITLE, _LINE, _APART, _AIR = 6.4, 5.4, 9.0, 6.0, 5.0
 
@@ -29,18 +24,16 @@ def figure(genotype: Genotype) -> Figure:
     """The architecture as a figure; its text has at least five points in print.
 
     It is one column (3.4 in) wide where the architecture fits into that, else as wide as the text of a
-    two-column page (7.1 in). Genotypes whose labels are not those of towers become a box a fork.
+    two-column page (7.1 in). A space draws itself where a package has entered how (`contract.Drawing`);
+    elsewhere an architecture becomes a box a fork.
     """
     with settings():
-        network = read_network(genotype)
-        if network is None:
-            sheet = Sheet(0 if len(genotype.choices) <= FEW else PAGE / LARGEST)
-            bottom = draw_forks(sheet, _blocks(genotype), _draw_title(sheet, genotype))
-            return sheet.finish(bottom + MARGIN)
-        grid = grid_of(network)
-        sheet = Sheet(grid.width)
-        bottom = draw_network(sheet, network, grid, _draw_title(sheet, genotype))
-        return sheet.finish(draw_key(sheet, network, bottom + _AIR) + MARGIN)
+        drawing = drawing_of(genotype.space)
+        if drawing is None or not drawing.can_draw(genotype):
+            drawing = ForkDrawing()
+        sheet = Sheet(drawing.width(genotype))
+        bottom = drawing.draw(sheet, genotype, _draw_title(sheet, genotype))
+        return sheet.finish(bottom + MARGIN)
 
 
 def draw(genotype: Genotype, path: str | Path) -> Path:
@@ -60,14 +53,6 @@ def draw(genotype: Genotype, path: str | Path) -> Path:
 def raster(genotype: Genotype) -> np.ndarray:
     """The figure as (H, W, 3) uint8."""
     return rasterised(figure(genotype))
-
-
-def _blocks(genotype: Genotype) -> list[Block]:
-    space, choices = genotype.space, dict(genotype.choices)
-    if isinstance(space, RestorationSpace) and len(space.towers) > 1:
-        joints = {"stitch": space.stitch, "fusion": space.fusion}
-        choices |= {label: name for label, name in joints.items() if name != "searched"}
-    return blocks_of(choices.items(), tasks_of(space))
 
 
 def _draw_title(sheet: Sheet, genotype: Genotype) -> float:

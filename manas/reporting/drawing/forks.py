@@ -6,12 +6,41 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from manas.reporting.drawing.sheet import FAINT, GREY, SHADE, WHITE, WIRE, Sheet, length, shortened
+from manas.architecture.genotype import Genotype
+from manas.reporting.drawing.contract import Drawing
+from manas.reporting.drawing.sheet import (
+    FAINT,
+    GREY,
+    LARGEST,
+    MARGIN,
+    PAGE,
+    SHADE,
+    WHITE,
+    WIRE,
+    Sheet,
+    length,
+    shortened,
+)
+from manas.restoration.network import RestorationSpace, tasks_of
 
 CHOICE = 5.8
-MARGIN, PAD, GAP = 2.0, 4.0, 4.0
+PAD, GAP = 4.0, 4.0
 NARROWEST = 40.0
+FEW = 12  # forks that a column of boxes can hold without becoming long
 LINE = 8.0  # of text
+
+
+class ForkDrawing(Drawing):
+    """Boxes from left to right, in rows as wide as the sheet."""
+
+    def width(self, genotype: Genotype) -> float:
+        return 0 if len(genotype.choices) <= FEW else PAGE / LARGEST
+
+    def draw(self, sheet: Sheet, genotype: Genotype, top: float) -> float:
+        places, bottom = _arranged(_blocks(genotype), MARGIN, top, sheet.width - 2 * MARGIN)
+        for place in places:
+            _draw(sheet, place)
+        return bottom
 
 
 @dataclass
@@ -38,6 +67,15 @@ class Place(NamedTuple):
     height: float
 
 
+def _blocks(genotype: Genotype) -> list[Block]:
+    """The blocks of an architecture, with the joints of its towers that were not searched."""
+    space, choices = genotype.space, dict(genotype.choices)
+    if isinstance(space, RestorationSpace) and len(space.towers) > 1:
+        joints = {"stitch": space.stitch, "fusion": space.fusion}
+        choices |= {label: name for label, name in joints.items() if name != "searched"}
+    return blocks_of(choices.items(), tasks_of(space))
+
+
 def blocks_of(choices: Iterable[tuple[str, str]], groups: Sequence[str]) -> list[Block]:
     """The outermost forks and groups; a fork is inside the last one whose label its own begins with."""
     found: list[Block] = []
@@ -52,14 +90,6 @@ def blocks_of(choices: Iterable[tuple[str, str]], groups: Sequence[str]) -> list
         around = next((by_label[prefix] for prefix in outer if prefix in by_label), None)
         (around.inside if around else found).append(block)
     return found
-
-
-def draw_forks(sheet: Sheet, blocks: Sequence[Block], top: float) -> float:
-    """From left to right, in rows as wide as the sheet; returns where the last one ends."""
-    places, bottom = _arranged(blocks, MARGIN, top, sheet.width - 2 * MARGIN)
-    for place in places:
-        _draw(sheet, place)
-    return bottom
 
 
 def _arranged(blocks: Sequence[Block], left: float, top: float, width: float) -> tuple[list[Place], float]:

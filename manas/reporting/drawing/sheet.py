@@ -20,7 +20,9 @@ from matplotlib.textpath import text_to_path
 
 COLUMN, PAGE = 3.4 * 72, 7.1 * 72  # points: one column and the text width of a two-column paper
 LARGEST = 1.3  # points a unit, so that small drawings do not shout
+MARGIN = 2.0
 TEXT = 5.0
+SIGN = 27.1  # for the short name of a candidate
 CAPITAL = 0.73  # height of a capital letter in parts of the size of DejaVu Sans
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 

@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from manas.reporting.drawing.grid import MARGIN, scale_name
 from manas.reporting.drawing.output import rasterised, settings, suffix_of, write
 from manas.reporting.drawing.sheet import (
     BLUE,
     FAINT,
     GREY,
     INK,
+    MARGIN,
     PAGE,
     VERMILION,
     WHITE,
@@ -67,6 +67,12 @@ def draw_stitches(stitches: Stitches, path: str | Path) -> Path:
 def raster_of_stitches(stitches: Stitches) -> np.ndarray:
     """The figure as (H, W, 3) uint8."""
     return rasterised(figure(stitches))
+
+
+def scale_name(scale: int, shuffle: int = 1) -> str:
+    """The resolution of a scale in parts of that of the image, which is unshuffled by `shuffle`."""
+    part = shuffle * 2**scale
+    return f"1/{part}" if part > 1 else "1"
 
 
 class _Block:

@@ -16,9 +16,11 @@ import numpy as np
 import yaml
 from safetensors import SafetensorError, safe_open
 
+from manas.architecture.finding import parse_space
 from manas.architecture.genotype import Genotype
 from manas.cost.table import CostTable
 from manas.errors import ManasError
+from manas.reporting.drawing.contract import Drawing, drawing_of
 from manas.restoration.model_file import KEY
 
 CONFIG, ENVIRONMENT, METRICS = "config.yaml", "environment.json", "metrics.jsonl"
@@ -123,12 +125,20 @@ class Record:
         """The genotype, if its space can be found among what is installed or loaded already."""
         if not self.found:
             return None
-        loaded = all(kind.partition(":")[0] in sys.modules for kind in _kinds(self.found) if ":" in kind)
         content = {**self.found, "provenance": dict(self.summary)}
         try:
-            return Genotype.from_json(json.dumps(content), trusted=loaded)
+            return Genotype.from_json(json.dumps(content), trusted=_is_loaded(self.found))
         except ManasError:
             return None
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        """How the space draws itself; plainly, if it cannot be found."""
+        try:
+            space = parse_space(self.space, trusted=_is_loaded(self.space))
+        except ManasError:
+            return Drawing()
+        return drawing_of(space) or Drawing()
 
     def cost(self) -> CostTable | None:
         """What the architectures of the space cost."""
@@ -187,6 +197,11 @@ def mapping(value: Any) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _is_loaded(content: Any) -> bool:
+    """Whether all code that a description names is running already, so that nothing is imported for it."""
+    return all(kind.partition(":")[0] in sys.modules for kind in _kinds(content) if ":" in kind)
 
 
 def _kinds(content: Any) -> Iterator[str]:

@@ -8,13 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from manas.reporting.drawing.attention import gate_named
-from manas.reporting.drawing.sheet import BLUE, PALE_BLUE, PALE_VERMILION, SHADE, WIRE
+from manas.architecture.weighting import NONE
+from manas.reporting.drawing.sheet import BLUE, SHADE, WIRE
 from manas.reporting.report.panels import LINE, Name, name_ends, panels, room_for, scale
 from manas.reporting.report.record import Record, Series
 from manas.reporting.report.timeline import Curves, last, over_epochs, over_steps, places, unit
 
-BANDS = {"parallel": PALE_BLUE, "fusion": PALE_VERMILION, "none": SHADE}  # the rest as in drawings
 UNITS = {"macs": "MACs", "parameters": "parameters", "latency": "s"}
 
 
@@ -46,7 +45,8 @@ def shares(record: Record) -> Curves | None:
     if not groups:
         return None
     most = max(map(len, groups.values()))
-    right = room_for([gate_named(name).name for of in groups.values() for name in of])
+    sign = record.drawing.sign
+    right = room_for([sign(name).name for of in groups.values() for name in of])
     figure, made = panels(list(groups), unit(record), columns=2, height=max(104, most * LINE), right=right)
     for axes, of in zip(made, groups.values(), strict=True):
         _stack(axes, record, of, right)
@@ -106,17 +106,18 @@ def budget_of(record: Record) -> float | None:
 
 def _stack(axes: Axes, record: Record, of: Mapping[str, Series], right: float) -> None:
     """Bands from 0 to 1 in the colours of the drawing, with the names of the candidates at their ends."""
-    x = places(record, next(iter(of.values())))
+    x, sign = places(record, next(iter(of.values()))), record.drawing.sign
     values = np.nan_to_num(np.array([series.values for series in of.values()]))
     if len(x) == 1:  # a point would have no area
         x, values = x + np.array([-0.5, 0.5]), np.repeat(values, 2, axis=1)
     tops = np.cumsum(values, axis=0)
     for name, low, high in zip(of, [0 * tops[0], *tops], tops, strict=False):
-        axes.fill_between(x, low, high, color=BANDS.get(name) or gate_named(name).colour, linewidth=0)
+        colour = SHADE if name == NONE else sign(name).colour  # its sign is white, as the paper
+        axes.fill_between(x, low, high, color=colour, linewidth=0)
         axes.plot(x, high, color=WIRE, linewidth=0.5, clip_on=False)
     axes.set(xlim=(x[0], x[-1]), ylim=(0, max(1, tops[-1].max())))
     ends = tops[:, -1] - values[:, -1] / 2
-    name_ends(axes, [Name(gate_named(name).name, end) for name, end in zip(of, ends, strict=True)], right)
+    name_ends(axes, [Name(sign(name).name, end) for name, end in zip(of, ends, strict=True)], right)
 
 
 def _named(record: Record, names: Mapping[str, str]) -> dict[str, Series]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from manas.reporting.drawing.labels import Edge
-from manas.reporting.drawing.sheet import FAINT, GREY, INK, WIRE, Point, Sheet, shortened
+from manas.reporting.drawing.sheet import FAINT, GREY, INK, SIGN, WIRE, Point, Sheet, shortened
+from search_spaces.multi_scale_attentive.drawing.labels import Edge
 
 PILL, PILL_HEIGHT = 29.6, 7.6
 PITCH = 18.4  # from one channel group to the next; the edge between their nodes stands halfway
@@ -41,7 +41,7 @@ GATES = {
 
 def gate_named(name: str) -> Gate:
     """How a gate is shown; one that is not of MANAS by its name, which is also its meaning where it is cut."""
-    short = shortened(name, PILL - 2.5)
+    short = shortened(name, SIGN)
     return GATES.get(name) or Gate(short, name if short != name else "", _OTHER)
 
 

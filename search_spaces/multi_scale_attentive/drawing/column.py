@@ -10,6 +10,7 @@ COLUMN, COLUMN_PITCH = 8.8, 12.9
 BLOCK = 10.0  # height of one scale
 _BYPASS = 1.5
 
+COLOURS = {"parallel": PALE_BLUE, "fusion": PALE_VERMILION}  # pale enough for text to stand on
 LETTERS = {"parallel": ("P", BLUE), "fusion": ("F", VERMILION)}
 
 

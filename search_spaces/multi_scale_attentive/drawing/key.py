@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from manas.reporting.drawing.attention import (
+from manas.reporting.drawing.sheet import (
+    BLUE,
+    GREY,
+    MARGIN,
+    PALE_BLUE,
+    PALE_VERMILION,
+    VERMILION,
+    Sheet,
+    length,
+    shortened,
+)
+from search_spaces.multi_scale_attentive.drawing.attention import (
     GATES,
     GROUP,
     NODE,
@@ -17,19 +28,8 @@ from manas.reporting.drawing.attention import (
     draw_pill,
     gate_named,
 )
-from manas.reporting.drawing.column import COLUMN, draw_letter
-from manas.reporting.drawing.grid import MARGIN
-from manas.reporting.drawing.labels import Network
-from manas.reporting.drawing.sheet import (
-    BLUE,
-    GREY,
-    PALE_BLUE,
-    PALE_VERMILION,
-    VERMILION,
-    Sheet,
-    length,
-    shortened,
-)
+from search_spaces.multi_scale_attentive.drawing.column import COLUMN, draw_letter
+from search_spaces.multi_scale_attentive.drawing.labels import Network
 
 LINE, GAP = 10.0, 4.0
 MEANINGS = {"parallel": "parallel: scales apart", "fusion": "fusion: scales meet"}

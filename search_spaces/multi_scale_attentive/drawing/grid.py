@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from manas.reporting.drawing import attention
-from manas.reporting.drawing.column import BLOCK, COLUMN_PITCH
-from manas.reporting.drawing.labels import Cell, Network
-from manas.reporting.drawing.sheet import length
+from manas.reporting.drawing.sheet import MARGIN, length
+from manas.reporting.drawing.stitches import scale_name
+from search_spaces.multi_scale_attentive.drawing import attention
+from search_spaces.multi_scale_attentive.drawing.column import BLOCK, COLUMN_PITCH
+from search_spaces.multi_scale_attentive.drawing.labels import Cell, Network
 
-MARGIN = 2.0
 BESIDE = 1.2  # between the name of a scale and the line of the image
 BAR = 8.6  # width of stem, head and fusion
 TRANSITION = 10.0
@@ -66,12 +66,6 @@ class Grid:
     def width(self) -> float:
         last = self.fusion if self.joined else self.head
         return last + BAR + ARROW + MARGIN
-
-
-def scale_name(scale: int, shuffle: int = 1) -> str:
-    """The resolution of a scale in parts of that of the image, which is unshuffled by `shuffle`."""
-    part = shuffle * 2**scale
-    return f"1/{part}" if part > 1 else "1"
 
 
 def grid_of(network: Network) -> Grid:

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from manas.reporting.drawing.attention import draw_attention
-from manas.reporting.drawing.column import COLUMN_PITCH, draw_column, draw_letter
-from manas.reporting.drawing.grid import ARROW, BAR, BESIDE, HEADINGS, INSIDE, LANE, Grid, Span, scale_name
-from manas.reporting.drawing.labels import Cell, Network, Tower
 from manas.reporting.drawing.sheet import FAINT, GREY, INK, SHADE, TEXT, WIRE, Sheet, length, shortened
+from manas.reporting.drawing.stitches import scale_name
+from search_spaces.multi_scale_attentive.drawing.attention import draw_attention
+from search_spaces.multi_scale_attentive.drawing.column import COLUMN_PITCH, draw_column, draw_letter
+from search_spaces.multi_scale_attentive.drawing.grid import (
+    ARROW,
+    BAR,
+    BESIDE,
+    HEADINGS,
+    INSIDE,
+    LANE,
+    Grid,
+    Span,
+)
+from search_spaces.multi_scale_attentive.drawing.labels import Cell, Network, Tower
 
 HEADING = 5.6
 BETWEEN = 15.0  # from tower to tower, where the stitches have their names
