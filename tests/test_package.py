@@ -102,6 +102,7 @@ def test_the_wheel_says_what_it_brings(wheel):
         "multi_scale_attentive = search_spaces.multi_scale_attentive:MultiScaleAttentive",
         "restoration = manas.restoration.network:RestorationSpace",
         "search_spaces = search_spaces.presets",
+        "multi_scale_attentive = search_spaces.multi_scale_attentive.drawing:TowerDrawing",
     ):
         assert entry in entries
     assert f"Version: {manas.__version__}" in described

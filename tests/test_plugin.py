@@ -1,7 +1,8 @@
-"""A package of somebody else's brings a space and a preset, found by entry point once it is installed."""
+"""A package of somebody else's brings a space, its drawing and a preset, found by entry point."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 SPACE = Path("experiments/configs/denoiser.py")
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+DRAWING = re.search(r"```python\n(from manas.reporting.drawing.*?)```", README, re.S)[1]
 SETUP = """
 [metadata]
 name = their-spaces
@@ -20,6 +23,8 @@ their_spaces = *.yaml
 [options.entry_points]
 manas.spaces =
     their_denoiser = their_spaces.denoiser:Denoiser
+manas.drawings =
+    their_denoiser = their_spaces.drawing:DenoiserDrawing
 manas.presets =
     their_spaces = their_spaces
 """
@@ -34,6 +39,7 @@ def environment(tmp_path_factory):
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "denoiser.py").write_text(SPACE.read_text(encoding="utf-8"))
+    (package / "drawing.py").write_text(DRAWING)
     (package / "denoiser_tiny.yaml").write_text("{kind: their_denoiser, width: 4}")
     (package.parent / "setup.cfg").write_text(SETUP)
     (package.parent / "setup.py").write_text("from setuptools import setup\nsetup()\n")
@@ -65,6 +71,21 @@ def test_it_is_searched_and_retrained_like_ours(environment, tmp_path):
     retrained = manas(environment, tmp_path, *command)  # no --space: the kind is an entry point
     assert retrained.returncode == 0, retrained.stderr
     assert (tmp_path / "network" / "model.safetensors").exists()
+
+
+def test_it_draws_itself_and_networks_of_its_towers(environment, tmp_path):
+    tower = {"kind": "their_denoiser", "width": 4}
+    choices = {f"layer{n}": f"conv{size}" for n, size in enumerate((1, 3, 5))}
+    network = {"kind": "restoration", "towers": {"derain": tower}}
+    for name, space, prefix in (("tower", tower, ""), ("network", network, "derain/")):
+        chosen = {f"{prefix}{label}": choice for label, choice in choices.items()}
+        genotype = {"format": "manas.genotype/1", "space": space, "choices": chosen}
+        (tmp_path / f"{name}.json").write_text(json.dumps(genotype))
+        drawn = manas(environment, tmp_path, "genotype", "draw", f"{name}.json", f"{name}.svg")
+        assert drawn.returncode == 0, drawn.stderr
+        svg = (tmp_path / f"{name}.svg").read_text()
+        assert f">{prefix}layer2<" in svg
+        assert "conv" not in svg  # squares, not boxes with names
 
 
 def test_where_it_is_not_installed_the_kind_is_unknown(tmp_path):

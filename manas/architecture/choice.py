@@ -31,7 +31,7 @@ class Moment:
 
 
 class Weighting(Protocol):
-    """What a choice asks of the relaxation that it holds."""
+    """The questions that a choice asks of the relaxation that it holds."""
 
     def at(self, moment: Moment, choices: Sequence[Choice]) -> Weighting:
         """The weighting at a moment of a search; itself, unless it has a schedule or draws samples."""

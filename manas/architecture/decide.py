@@ -29,7 +29,7 @@ Candidates = Mapping[str, Callable[[], nn.Module]]
 
 
 class Decide(Protocol):
-    """What a space asks at every fork."""
+    """The question that a space asks at every fork."""
 
     def __call__(self, label: str, candidates: Candidates, node: str | None = None) -> nn.Module:
         """The module that stands at the fork.

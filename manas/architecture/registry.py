@@ -1,4 +1,8 @@
-"""What installed packages register as entry points: classes and functions by name, and packages of presets."""
+"""Entry points of installed packages: classes and functions by name, and packages of presets.
+
+This is the lowest module of the package: a space asks here by which kind it is written into files, and
+`finding`, which needs the entry points too, imports spaces. So they can stand in neither.
+"""
 
 from __future__ import annotations
 

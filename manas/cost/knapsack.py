@@ -124,7 +124,7 @@ class _Knapsack:
             self._node([label for label in inputs if label in labels])
 
     def _node(self, inputs: Sequence[str]) -> None:
-        """The row of a node's inputs that stand side by side, if one of them can be other than `none`."""
+        """The row of a node's inputs in one place of the tree, if one of them can be other than `none`."""
         names = {label: self.table.forks[label].names for label in inputs}
         if any(set(each) != {NONE} for each in names.values()):
             starving = {(label, NONE): 1.0 for label in inputs if NONE in names[label]}

@@ -1,10 +1,9 @@
-"""A genotype as text: its space, where it comes from, and its choices, cell by cell."""
+"""A genotype as text: its space, where it comes from, and its choices, part by part of the network."""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -13,16 +12,14 @@ from rich.text import Text
 
 from manas.architecture.difference import fields_of
 from manas.architecture.genotype import Genotype
-
-EDGE = re.compile(r"(?P<cell>(?:.*/)?cell\d+)/(?P<row>branch\d+)/(?P<column>.+)")
-COLUMN = re.compile(r"(?P<cell>(?:.*/)?cell\d+)/(?P<row>column\d+)")
+from manas.restoration.network import tasks_of
 
 
 def listing(genotype: Genotype) -> Iterator[RenderableType]:
     """The parts of the text, from top to bottom.
 
-    A cell has its columns as a list and the edges of its attention modules as a table, branches x edges.
-    Choices that stand in no cell, and all those of a space whose labels are built otherwise, are a plain list.
+    The choices whose labels begin with the same part have a section; see `sections`. The rest, the stitches and
+    the fusion are a plain list.
     """
     fields = fields_of(genotype.space)
     yield Text(printable(json.loads(fields.pop("kind"))), style="bold")
@@ -30,19 +27,27 @@ def listing(genotype: Genotype) -> Iterator[RenderableType]:
     if genotype.provenance:
         yield heading("provenance")
         yield from lines({key: printable(value) for key, value in genotype.provenance.items()})
-    yield from choices_by_cell(genotype.choices)
+    yield from sections(genotype.choices, tasks_of(genotype.space))
 
 
-def choices_by_cell(choices: Mapping[str, str]) -> Iterator[RenderableType]:
-    """The choices; see `listing`."""
-    in_cells = {label: EDGE.fullmatch(label) or COLUMN.fullmatch(label) for label in choices}
-    cells = dict.fromkeys(match["cell"] for match in in_cells.values() if match)
-    for cell in cells:
-        inside = {label: choices[label] for label, match in in_cells.items() if match and match["cell"] == cell}
-        yield heading(cell)
-        yield from _columns(inside)
-        yield from _edges(inside)
-    elsewhere = {label: name for label, name in choices.items() if not in_cells[label]}
+def sections(choices: Mapping[str, str], tasks: Sequence[str] = ()) -> Iterator[RenderableType]:
+    """The choices by the first part of their labels; in a network of several tasks, by task and first part.
+
+    Of the labels ``a/b`` and ``a/c/d`` in the section ``a``, the first is the line ``b``, and the second stands
+    in a table, in the row ``c`` and the column ``d``. Forks inside a fork have no section.
+    """
+    found: dict[str, dict[str, str]] = {}
+    elsewhere: dict[str, str] = {}
+    for label, name in choices.items():
+        section, rest = _divided(label, tasks)
+        if section and section not in choices:
+            found.setdefault(section, {})[rest] = name
+        else:
+            elsewhere[label] = name
+    for section, inside in found.items():
+        yield heading(section)
+        yield from lines({label: name for label, name in inside.items() if "/" not in label})
+        yield from _table({label: name for label, name in inside.items() if "/" in label})
     if elsewhere:
         yield heading("choices")
         yield from lines(elsewhere)
@@ -75,19 +80,26 @@ def printable(value: Any) -> str:
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value)
 
 
-def _columns(choices: Mapping[str, str]) -> Iterator[RenderableType]:
-    found = {match["row"]: name for label, name in choices.items() if (match := COLUMN.fullmatch(label))}
-    yield from lines(found)
+def _divided(label: str, tasks: Sequence[str]) -> tuple[str, str]:
+    """The section of a label and what is left of it; no section for labels of one part, and for joints."""
+    task, _, of_tower = label.partition("/")
+    if not tasks:
+        return _halves(label)
+    section, rest = _halves(of_tower) if task in tasks else ("", label)
+    return section and f"{task}/{section}", rest
 
 
-def _edges(choices: Mapping[str, str]) -> Iterator[RenderableType]:
-    found = {
-        (match["row"], match["column"]): name
-        for label, name in choices.items()
-        if (match := EDGE.fullmatch(label))
-    }
-    branches = dict.fromkeys(branch for branch, _ in found)
-    edges = dict.fromkeys(edge for _, edge in found)
-    if found:
-        rows = [[f"  {branch}", *(found.get((branch, edge), "") for edge in edges)] for branch in branches]
-        yield bare_table(["", *edges], rows)
+def _halves(label: str) -> tuple[str, str]:
+    """The first part, and the others; nothing, and the label, where there is one part."""
+    first, separator, others = label.partition("/")
+    return (first, others) if separator else ("", label)
+
+
+def _table(choices: Mapping[str, str]) -> Iterator[RenderableType]:
+    """The choices by the first part of their labels and by the others."""
+    cells = {_halves(label): name for label, name in choices.items()}
+    rows = dict.fromkeys(row for row, _ in cells)
+    columns = dict.fromkeys(column for _, column in cells)
+    if cells:
+        text = [[f"  {row}", *(cells.get((row, column), "") for column in columns)] for row in rows]
+        yield bare_table(["", *columns], text)

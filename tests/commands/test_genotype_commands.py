@@ -4,18 +4,21 @@ import json
 import sys
 import types
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from architecture.toy_spaces import NESTED, OwnTower, Plain
+from rich.console import Console
 from training.tiny_runs import GATES, tower, write_yaml
 
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import Genotype
 from manas.cost.counting import measure
 from manas.errors import ManasError
+from manas.reporting.listing import sections
 from manas.restoration.model_file import ModelDescription, save_model
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.released import PRIMITIVES
@@ -57,6 +60,15 @@ def cells_of(text):
         else:
             inside.append(line.split())
     return sections
+
+
+def shown(parts):
+    """The printed parts as `cells_of` reads them."""
+    with StringIO() as text:
+        console = Console(file=text, width=200)
+        for part in parts:
+            console.print(part)
+        return cells_of(text.getvalue())
 
 
 class TestShow:
@@ -127,6 +139,27 @@ class TestShow:
         assert sections["desnow/cell0"][0] == ["column0", genotype.choices["desnow/cell0/column0"]]
         labels = ("stitch/stage0", "fusion")
         assert sections["choices"] == [[label, genotype.choices[label]] for label in labels]
+
+    def test_labels_that_begin_alike_are_a_section_whatever_they_are_called(self):
+        choices = {
+            "body/depth": "4",
+            "body/left/x": "a",
+            "body/left/y/z": "b",
+            "body/right/x": "c",
+            "head": "d",
+        }
+        assert shown(sections(choices)) == {
+            "body": [["depth", "4"], ["x", "y/z"], ["left", "a", "b"], ["right", "c"]],
+            "choices": [["head", "d"]],
+        }
+        network = {f"derain/{label}": name for label, name in choices.items()} | {"stitch/stage0": "none"}
+        found = shown(sections(network, ["derain"]))
+        assert list(found) == ["derain/body", "choices"]
+        assert found["choices"] == [["derain/head", "d"], ["stitch/stage0", "none"]]
+
+    def test_forks_inside_a_fork_are_a_plain_list(self):
+        choices = {"body": "deep", "body/depth": "4", "body/left/x": "a"}
+        assert shown(sections(choices)) == {"choices": [[*item] for item in choices.items()]}
 
     def test_labels_of_any_space_are_a_plain_list(self, succeeds, tmp_path):
         genotype = Genotype(space=NESTED, choices=NESTED_CHOICES)

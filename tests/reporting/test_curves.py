@@ -43,7 +43,8 @@ NINE = [
 
 def record_of(folder, lines, *, epoch=None, method="gradient", **config):
     """A run directory with these numbers."""
-    config = {"steps": STEPS, "method": {"kind": method}, **config}
+    space = {"kind": "multi_scale_attentive"}
+    config = {"steps": STEPS, "method": {"kind": method}, "space": space, **config}
     (folder / "config.yaml").write_text(yaml.safe_dump({k: v for k, v in config.items() if v is not None}))
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if epoch is not None:
@@ -266,7 +267,13 @@ def test_bands_have_the_colours_of_the_drawing(searched):
     columns, gates = search_curves.shares(searched).figure.axes
     assert [to_hex(band.get_facecolor()[0]) for band in columns.collections] == ["#d9eaf6", "#fbe3d4"]
     drawn = [to_hex(band.get_facecolor()[0]) for band in gates.collections]
-    assert drawn[2:] == [search_curves.gate_named(name).colour for name in NINE[2:]]
+    assert drawn[2:] == [searched.drawing.sign(name).colour for name in NINE[2:]]
+
+
+@pytest.mark.parametrize("space", [{"kind": "not_installed"}, {"kind": "received.code:Space"}, "manas", None])
+def test_candidates_of_a_space_that_cannot_be_found_have_their_own_names(space, tmp_path):
+    _, gates = search_curves.shares(record_of(tmp_path, [an_epoch(0)], space=space)).figure.axes
+    assert "cbam" in {text.get_text() for text in gates.texts}
 
 
 def test_a_single_epoch_can_be_seen(tmp_path):

@@ -1,9 +1,9 @@
-"""Drawing of any genotype: a box for every fork in the order of the program, inside that of the outer one."""
+"""Drawing of any architecture: a box for every fork, and a frame around forks whose labels begin alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from manas.architecture.genotype import Genotype
@@ -14,6 +14,7 @@ from manas.reporting.drawing.sheet import (
     LARGEST,
     MARGIN,
     PAGE,
+    PALE,
     SHADE,
     WHITE,
     WIRE,
@@ -28,37 +29,51 @@ PAD, GAP = 4.0, 4.0
 NARROWEST = 40.0
 FEW = 12  # forks that a column of boxes can hold without becoming long
 LINE = 8.0  # of text
+ROUNDING = 1e-6
 
 
 class ForkDrawing(Drawing):
-    """Boxes from left to right, in rows as wide as the sheet."""
+    """Boxes and frames from left to right, in rows as wide as the sheet; equal choices have equal colours."""
 
     def width(self, genotype: Genotype) -> float:
         return 0 if len(genotype.choices) <= FEW else PAGE / LARGEST
 
     def draw(self, sheet: Sheet, genotype: Genotype, top: float) -> float:
-        places, bottom = _arranged(_blocks(genotype), MARGIN, top, sheet.width - 2 * MARGIN)
+        blocks = _blocks(genotype)
+        colours = _colours(genotype.choices.values())
+        places = [place.moved(MARGIN, top) for place in _arranged(blocks, sheet.width - 2 * MARGIN)]
         for place in places:
-            _draw(sheet, place)
-        return bottom
+            _draw(sheet, place, colours.get(place.block.choice, WHITE))
+        return max((place.y + place.height for place in places), default=top)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Block:
-    """A fork, or a group of forks without a choice of its own."""
+    """A fork, or a group of forks without a choice of its own.
+
+    Attributes:
+        label: without the labels of the blocks around it.
+        choice: the chosen candidate; empty for a group.
+        inside: the blocks in its frame.
+    """
 
     label: str
     choice: str = ""
-    inside: list[Block] = field(default_factory=list)
+    inside: Sequence[Block] = ()
 
     @property
     def heading(self) -> float:
         """Height of its own text."""
         return PAD + LINE * (2 if self.choice else 1)
 
+    @property
+    def width(self) -> float:
+        """Width that its own text needs."""
+        return max(length(self.label), length(self.choice, CHOICE, bold=True)) + 2 * PAD
+
 
 class Place(NamedTuple):
-    """Where a block stands, in units from its upper left corner."""
+    """Where a block stands: its upper left corner, and its size."""
 
     block: Block
     x: float
@@ -66,57 +81,81 @@ class Place(NamedTuple):
     width: float
     height: float
 
+    def moved(self, x: float, y: float) -> Place:
+        return self._replace(x=self.x + x, y=self.y + y)
+
 
 def _blocks(genotype: Genotype) -> list[Block]:
-    """The blocks of an architecture, with the joints of its towers that were not searched."""
-    space, choices = genotype.space, dict(genotype.choices)
-    if isinstance(space, RestorationSpace) and len(space.towers) > 1:
+    """A frame a task, and the joints of the towers, also those that were not searched."""
+    space, choices, tasks = genotype.space, dict(genotype.choices), tasks_of(genotype.space)
+    if isinstance(space, RestorationSpace) and len(tasks) > 1:
         joints = {"stitch": space.stitch, "fusion": space.fusion}
         choices |= {label: name for label, name in joints.items() if name != "searched"}
-    return blocks_of(choices.items(), tasks_of(space))
+    towers = []
+    for task in tasks:
+        own = [label for label in choices if label.startswith(f"{task}/")]
+        towers.append(Block(task, inside=blocks_of(own, choices, f"{task}/")))
+    elsewhere = [label for label in choices if label.partition("/")[0] not in tasks]
+    return [*towers, *blocks_of(elsewhere, choices)]
 
 
-def blocks_of(choices: Iterable[tuple[str, str]], groups: Sequence[str]) -> list[Block]:
-    """The outermost forks and groups; a fork is inside the last one whose label its own begins with."""
-    found: list[Block] = []
-    by_label: dict[str, Block] = {}
-    for task in groups:
-        by_label[task] = Block(task)
-        found.append(by_label[task])
-    for label, choice in choices:
-        block = by_label[label] = Block(label, choice)
-        parts = label.split("/")
-        outer = ("/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
-        around = next((by_label[prefix] for prefix in outer if prefix in by_label), None)
-        (around.inside if around else found).append(block)
+def blocks_of(labels: Sequence[str], choices: Mapping[str, str], around: str = "") -> list[Block]:
+    """The forks of some labels, which begin with `around`, with a group wherever labels part."""
+    by_part: dict[str, list[str]] = {}
+    for label in labels:
+        by_part.setdefault(label.removeprefix(around).partition("/")[0], []).append(label)
+    found = []
+    for part, members in by_part.items():
+        path = f"{around}{part}"
+        inside = blocks_of([label for label in members if label != path], choices, f"{path}/")
+        if path in choices:
+            found.append(Block(part, choices[path], _without(choices[path], inside)))
+        elif len(inside) == 1:
+            found.append(replace(inside[0], label=f"{part}/{inside[0].label}"))
+        else:
+            found.append(Block(part, inside=inside))
     return found
 
 
-def _arranged(blocks: Sequence[Block], left: float, top: float, width: float) -> tuple[list[Place], float]:
-    """Where every block stands, outer ones before those inside them, and where the last row ends."""
-    places: list[Place] = []
-    usual = min(max((_width(block) for block in blocks if not block.inside), default=0), width)
-    x, y, bottom = left, top, top
+def _without(choice: str, inside: Sequence[Block]) -> Sequence[Block]:
+    """The blocks inside a fork, whose labels often repeat the candidate that they stand in."""
+    if [block.label for block in inside] == [choice] and not inside[0].choice:
+        return inside[0].inside
+    return [replace(block, label=block.label.removeprefix(f"{choice}/")) for block in inside]
+
+
+def _arranged(blocks: Sequence[Block], width: float) -> list[Place]:
+    """Where every block stands in rows of a width, outer ones before those inside them."""
+    found: list[Place] = []
+    usual = min(max((block.width for block in blocks if not block.inside), default=0), width)
+    x, y, bottom = 0.0, 0.0, 0.0
     for block in blocks:
-        wide = width if block.inside else usual
-        if x > left and x + wide > left + width:
-            x, y = left, bottom + GAP
-        inner, end = _arranged(block.inside, x + PAD, y + block.heading, max(wide - 2 * PAD, NARROWEST))
-        places += [Place(block, x, y, wide, end - y + (PAD if block.inside else 0)), *inner]
-        x, bottom = x + wide + GAP, max(bottom, y + places[-1 - len(inner)].height)
-    return places, bottom
+        inner = _arranged(block.inside, max(width - 2 * PAD, NARROWEST))
+        inner = [place.moved(PAD, block.heading) for place in inner]
+        own = min(block.width, width) if inner else usual
+        wide = max([own, *(place.x + place.width + PAD for place in inner)])
+        high = max([block.heading, *(place.y + place.height + PAD for place in inner)])
+        if x and x + wide > width:
+            x, y = 0.0, bottom + GAP
+        found += [place.moved(x, y) for place in (Place(block, 0, 0, wide, high), *inner)]
+        x, bottom = x + wide + GAP, max(bottom, y + high)
+    return found
 
 
-def _width(block: Block) -> float:
-    return max(length(block.label), length(block.choice, CHOICE, bold=True)) + 2 * PAD
+def _colours(names: Iterable[str]) -> dict[str, str]:
+    """A colour for every name; none where there are more names than colours that can be told apart."""
+    different = sorted(set(names))
+    return dict(zip(different, PALE, strict=False)) if len(different) <= len(PALE) else {}
 
 
-def _draw(sheet: Sheet, place: Place) -> None:
+def _draw(sheet: Sheet, place: Place, colour: str) -> None:
     block, x, y, width, height = place
     frame = bool(block.inside or not block.choice)
-    sheet.box(x, y, width, height, fill=SHADE if frame else WHITE, edge=FAINT if frame else WIRE, rounding=2)
-    label = shortened(block.label, width - 2 * PAD)
+    fill, edge = (SHADE, FAINT) if frame else (colour, WIRE)
+    sheet.box(x, y, width, height, fill=fill, edge=edge, rounding=2)
+    room = width - 2 * PAD + ROUNDING  # so that a text in a box of its own width is not cut
+    label = shortened(block.label, room)
     sheet.text(x + PAD, y + PAD + 2, label, colour=GREY, align="left")
     if block.choice:
-        choice = shortened(block.choice, width - 2 * PAD, CHOICE, bold=True)
+        choice = shortened(block.choice, room, CHOICE, bold=True)
         sheet.text(x + PAD, y + PAD + 2 + LINE, choice, size=CHOICE, bold=True, align="left")

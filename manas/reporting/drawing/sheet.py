@@ -29,6 +29,7 @@ ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 # Blue and vermilion are told apart by all readers (Okabe and Ito, "Color Universal Design", 2008).
 INK, WIRE, GREY, FAINT, SHADE, WHITE = "#1a1a1a", "#4d4d4d", "#6b6b6b", "#a6a6a6", "#f3f3f1", "#ffffff"
 BLUE, PALE_BLUE, VERMILION, PALE_VERMILION = "#0072b2", "#d9eaf6", "#c04a00", "#fbe3d4"
+PALE = ("#dce9f5", "#fbe3d4", "#dff0e2", "#fdeecb", "#ece2f2", "#eeeeee")  # for text to stand on
 
 Point = tuple[float, float]
 

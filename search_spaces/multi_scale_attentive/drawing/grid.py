@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from manas.reporting.drawing.sheet import MARGIN, length
 from manas.reporting.drawing.stitches import scale_name
-from search_spaces.multi_scale_attentive.drawing import attention
+from search_spaces.multi_scale_attentive.drawing.attention import height_of, width_of
 from search_spaces.multi_scale_attentive.drawing.column import BLOCK, COLUMN_PITCH
 from search_spaces.multi_scale_attentive.drawing.labels import Cell, Network
 
@@ -80,7 +80,7 @@ def grid_of(network: Network) -> Grid:
         spans.append(_span(end, cells, stitched=stage < len(network.stitches)))
         end = spans[-1].end
     groups = max(cell.groups for tower in network.towers for cell in tower.cells)
-    box = attention.height_of(groups) if groups > 1 else BLOCK + 6
+    box = height_of(groups) if groups > 1 else BLOCK + 6
     return Grid(split, tuple(spans), box + 5, box, joined=len(network.towers) > 1)
 
 
@@ -88,7 +88,7 @@ def _span(start: float, cells: Sequence[Cell], *, stitched: bool) -> Span:
     left = start + TRANSITION
     groups = max(cell.groups for cell in cells)
     columns = left + INSIDE + max(len(cell.columns) for cell in cells) * COLUMN_PITCH
-    right = columns + (attention.width_of(groups) + INSIDE if groups else 0)
+    right = columns + (width_of(groups) + INSIDE if groups else 0)
     right = max(right, left + NARROWEST)
     scales = max(cell.scales for cell in cells)
     return Span(start, left, columns, right, right + (2 * INSIDE + (scales - 1) * LANE if stitched else 0))
