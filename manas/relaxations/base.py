@@ -1,10 +1,10 @@
-"""How architecture parameters become the weights of candidates: what every relaxation is.
+"""The base class of relaxations, which turn architecture parameters into the weights of candidates.
 
 A relaxation answers two questions. `weights` is for the forward pass; a candidate that it leaves out is a
 structural zero and is not run. `probabilities` is for losses, cost, selection and logs.
 
-A relaxation never changes. What a schedule gives, and what is drawn at random, is a function of a `Moment`:
-`at` returns the relaxation of that moment, so that ranks, recomputation and resumption all see the same draw.
+A relaxation never changes. The values of its schedules and its random draws are functions of a `Moment`: `at`
+returns the relaxation of that moment, so that ranks, recomputation and resumption all see the same draw.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ScheduledWeight = Weight | tuple[Weight, Weight]
 
 
 def scheduled(value: float | tuple[float, float], progress: float) -> float:
-    """A scheduled value at `progress` in [0, 1]: linear from the first to the second."""
+    """The value of a schedule at `progress` in [0, 1], linear from the first number to the second."""
     first, last = value if isinstance(value, tuple) else (value, value)
     return first + (last - first) * progress
 
@@ -47,7 +47,8 @@ class Relaxation(BaseModel):
 
     Attributes:
         is_softmax: whether candidates compete for weights by a softmax of alpha, which Beta-DARTS bounds.
-        is_noiseless: whether the weights are a function of alpha alone and sum to 1: SmoothDARTS perturbs such.
+        is_noiseless: whether the weights are a function of alpha alone and sum to 1; only such weights can be
+            perturbed by SmoothDARTS.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,11 +66,11 @@ class Relaxation(BaseModel):
         return {"kind": self.kind, **handler(self)}
 
     def at(self, moment: Moment, choices: Sequence[Choice]) -> Self:
-        """The relaxation at a moment, with its schedules settled and its samples of `choices` drawn."""
+        """The relaxation at a moment, with the values of its schedules and the samples of `choices`."""
         return self
 
     def logits(self, choice: Choice) -> Tensor:
-        """(K,) log p, up to a constant."""
+        """(K,) the log-probabilities of the candidates, up to a constant."""
         raise NotImplementedError(f"{type(self).__name__} does not define logits(choice)")
 
     def weights(self, choice: Choice) -> dict[str, Tensor]:
@@ -85,22 +86,23 @@ class Relaxation(BaseModel):
     def log_probabilities(self, choice: Choice) -> tuple[Tensor, Tensor]:
         log_p = log_softmax(self.logits(choice), 0)  # (K,)
         itself = torch.eye(len(log_p), dtype=torch.bool, device=log_p.device)
+        # log(1 - p) as a sum over the others: computed from p itself, it would be -inf where p rounds to 1.
         others = log_p.expand(len(log_p), -1).masked_fill(itself, float("-inf"))  # (K, K)
         return log_p, others.logsumexp(1)
 
     def losses(self, choices: Sequence[Choice]) -> dict[str, Tensor]:
-        """What the relaxation adds to the loss of the alphas, by name."""
+        """The terms that the relaxation adds to the loss of the alphas, by name."""
         return {}
 
 
 def named(choice: Choice, weights: Tensor) -> dict[str, Tensor]:
-    """(K,) weights by the names of the candidates."""
+    """The weights (K,) by the names of the candidates."""
     return dict(zip(choice.names, weights.unbind(), strict=True))
 
 
 @dataclass(frozen=True)
 class Mean(Around):
-    """A relaxation without its noise: what validation, health and perturbation look at."""
+    """A relaxation without its noise, by which validation, health and perturbation judge a supernet."""
 
     of: Relaxation
 
@@ -109,5 +111,6 @@ class Mean(Around):
 
 
 def noise_of(moment: Moment, choice: Choice) -> np.random.Generator:
-    """The source of the noise of a choice: on every device and every process the same."""
+    """The generator of a choice's noise, the same on every device and in every process."""
+    # A checksum of the label, since Python's own hash of a text differs from process to process.
     return np.random.default_rng([moment.seed, moment.draw, zlib.crc32(choice.label.encode())])

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Sigmoid(Relaxation):
     """FairDARTS (Chu et al., ECCV 2020): independent weights w = sigmoid(alpha), which do not compete.
 
-    The probabilities of selection and cost are w / sum(w). The weight of `none`, whose output is zero whatever
-    its weight, is held at 1/2: it is chosen where no other candidate exceeds that.
+    The probabilities of selection and cost are w / sum(w). The weight of `none` is held at 1/2, since its
+    output is zero whatever its weight: `none` is chosen where no other candidate exceeds 1/2.
 
     Attributes:
         zero_one: weight of the zero-one loss, -mean (sigmoid(alpha) - 1/2)^2 (eq. 5 there).
@@ -39,9 +39,9 @@ class Sigmoid(Relaxation):
         return {"zero_one": -self.zero_one * (weights - 0.5).square().mean()}
 
     def _held(self, choice: Choice) -> Tensor:
-        """(K,) alpha, but 0 for `none`."""
+        """(K,) alpha, with 0 in the place of `none`."""
         if NONE not in choice.names:
             return choice.alpha
-        alpha = choice.alpha.clone()
+        alpha = choice.alpha.clone()  # a leaf of the graph cannot be written into
         alpha[choice.names.index(NONE)] = 0
         return alpha

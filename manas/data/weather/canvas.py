@@ -1,4 +1,4 @@
-"""Layers of particles -> optical depth of every level, on any device."""
+"""The canvas: layers of particles become the optical depth of every level, on any device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from manas.data.weather.climates import LEVELS
 from manas.data.weather.particles import Marks
 from manas.data.weather.scene import Layer
 
-_AT_ONCE = 1 << 15  # particles at a time where there is no processor's cache to stay within
+_AT_ONCE = 1 << 15  # particles at a time on a device without a processor's cache to stay within
 
 
 def rasterised(drawn: Sequence[Sequence[Layer]], shape: tuple[int, int], device: torch.device) -> Tensor:
-    """Optical depth (B, len(LEVELS), H, W) of the layers of B photographs, a kind of them at a time."""
-    # One more pixel on each side takes the marks that fall outside of the image.
+    """The optical depth (B, len(LEVELS), H, W) of the layers of B photographs, one kind at a time."""
+    # One more pixel on each side takes the marks outside the image, so that no mark needs a test.
     canvases = torch.zeros(len(drawn) * len(LEVELS), shape[0] + 2, shape[1] + 2, device=device)
     gathered = defaultdict(list)
     for index, layers in enumerate(drawn):
