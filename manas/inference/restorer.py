@@ -87,9 +87,9 @@ class Restorer:
                 image would need more memory than 1.5 GiB, or on a GPU more than half of the free memory. If
                 memory runs out all the same, tiles are halved and the image is begun again.
             statistics: the statistics of the whole image that channel attention gets in tiles. ``sampled``
-                takes them over nine windows of 256x256 pixels (or less, if memory is short), in one pass, the same
-                for tiles of any size. ``exact`` takes them over the whole image, with a pass over the tiles for
-                every pooling layer that is behind another one; the result is that of the whole image.
+                takes them over nine windows of 256x256 pixels (or less, if memory is short), in one pass, the
+                same for tiles of any size. ``exact`` takes them over the whole image, with a pass over the
+                tiles for every pooling layer that is behind another one; the result is that of the whole image.
             ensemble: whether to average over the eight turned and mirrored versions of the image, which is
                 eight times the work.
             strength: 0 leaves the image as it is, 1 is the restoration, and numbers between them mix the two.

@@ -54,7 +54,7 @@ def matches(of: Mapping[Hashable, Signature], among: Mapping[Hashable, Signature
     """The pairs of a picture `of` one set and a picture `among` another that show one scene, best first.
 
     If both are the same set (`of is among`), every unordered pair occurs once, and no picture with itself.
-    Pairs are ``identical`` (equal pixels), ``near`` (they share at least 90 % of both) or ``crop`` (less of one,
+    Pairs are ``identical`` (equal pixels), ``near`` (they share 90 % of both or more) or ``crop`` (less of one,
     or of both).
 
     The match finds pictures that were encoded again as JPEG, resized (also to another aspect ratio), mirrored

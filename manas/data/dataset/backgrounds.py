@@ -1,7 +1,7 @@
 """The batches of a training: crops of backgrounds, each with its degradations.
 
-Every draw is a function of (seed, source, epoch, index), and the position in the endless stream of such keys is a
-function of the step. So the number of workers changes nothing, N ranks together see the data of one process,
+Every draw is a function of (seed, source, epoch, index), and the position in the endless stream of such keys is
+a function of the step. So the number of workers changes nothing, N ranks together see the data of one process,
 and a resumed run goes on exactly.
 """
 
