@@ -61,7 +61,9 @@ def retrain(genotypes: dict[str, Path], run: Path, seed: int) -> Path:
 def means(summary: Summary) -> dict[str, float]:
     """The means of PSNR in dB and SSIM before and after, and the number of images."""
     spreads = {"degraded": summary.degraded or {}, "restored": summary.restored}
-    scores = {f"{when}_{name}": each.mean for when, by_name in spreads.items() for name, each in by_name.items()}
+    scores = {
+        f"{when}_{name}": each.mean for when, by_name in spreads.items() for name, each in by_name.items()
+    }
     return {"images": summary.images, **scores}
 
 

@@ -124,13 +124,13 @@ def times(ways: dict[str, Way], size: tuple[int, int], rounds: int) -> list[dict
 def compare(preset: str, rounds: int, threads: int, *, compiled: bool) -> None:
     """Prints the rows of a preset."""
     ways = variants(preset, compiled=compiled)
-    found = costs(genotype_of(preset).network().eval(), (3, *SIZES["480x320"]))
+    cost = costs(genotype_of(preset).network().eval(), (3, *SIZES["480x320"]))
     image = torch.rand(1, 3, 96, 128)
     restored = {name: way(image) for name, way in ways.items()}
     taken = {name: times(ways, SIZES[name], count) for name, count in zip(SIZES, (rounds, 1), strict=True)}
     for name in ways:
         difference = (restored[name] - restored["plain"]).abs().max()
-        cells = [preset, name, f"{found['parameters']:,}", f"{found['macs'] / 1e9:.1f}", f"{difference:.0e}"]
+        cells = [preset, name, f"{cost['parameters']:,}", f"{cost['macs'] / 1e9:.1f}", f"{difference:.0e}"]
         for size, rows in taken.items():
             ratio = median(row[name] / row["plain"] for row in rows)
             memory = peak_megabytes(preset, name, SIZES[size], threads)

@@ -72,9 +72,9 @@ def main() -> None:
         rng = np.random.default_rng([arguments.seed, place])
         altered = {key: signature(np.asarray(alter(picture, rng))) for key, picture in pictures.items()}
         matches = matching.matches(altered, known)
-        found = {match.first for match in matches if match.first == match.second and match.score >= limit}
+        finds = {match.first for match in matches if match.first == match.second and match.score >= limit}
         false = [match.score for match in matches if match.first != match.second]
-        share = f"{len(found)} of {len(known)} ({len(found) / len(known):.0%})"
+        share = f"{len(finds)} of {len(known)} ({len(finds) / len(known):.0%})"
         print(
             f"| {name} | {share} | {sum(s >= limit for s in false)} | {max(false, default=0):.2f} |", flush=True
         )

@@ -128,7 +128,7 @@ class Bench:
     def result(self, name: str, seed: int) -> dict[str, Any]:
         """The result of one training, which is run unless its result is there already."""
         steps = max(1, round(self.steps(name) / EPOCHS))
-        return self._made(name, f"seed{seed}", seed, steps, EPOCHS, report=True)
+        return self._train(name, f"seed{seed}", seed, steps, EPOCHS, report=True)
 
     def steps(self, name: str) -> int:
         """The number of steps of a row that fit into the seconds, beside the fixed time of a training."""
@@ -137,12 +137,14 @@ class Bench:
         preset, change = ROWS[name]
         if not SLOWING & change.keys():  # timed twice, the same step would differ by the noise of the timings
             name = preset
-        few, many = (self._made(name, f"steps{n}", 0, n, 1, report=False) for n in CALIBRATION)
+        few, many = (self._train(name, f"steps{n}", 0, n, 1, report=False) for n in CALIBRATION)
         each = (many["seconds"] - few["seconds"]) / (CALIBRATION[1] - CALIBRATION[0])
         once = max(0.0, few["seconds"] - CALIBRATION[0] * each)
         return int((self.seconds - once) / each)
 
-    def _made(self, name: str, run: str, seed: int, steps: int, epochs: int, *, report: bool) -> dict[str, Any]:
+    def _train(
+        self, name: str, run: str, seed: int, steps: int, epochs: int, *, report: bool
+    ) -> dict[str, Any]:
         folder = self.runs / "".join(c if c.isalnum() else "_" for c in name)
         file = folder / f"{run}.result.json"
         folder.mkdir(parents=True, exist_ok=True)

@@ -67,8 +67,8 @@ def main() -> None:
     print("| network | precision | ms a step | GFLOP/s | of plain's |\n|---|---|---|---|---|")
     for precision in ("float32", "bf16"):
         torch.manual_seed(0)
-        found = networks(arguments.space, arguments.genotypes)
-        steps = {name: Step(network, arguments.images, precision) for name, network in found.items()}
+        all_networks = networks(arguments.space, arguments.genotypes)
+        steps = {name: Step(network, arguments.images, precision) for name, network in all_networks.items()}
         for _ in range(arguments.rounds):
             for step in steps.values():
                 step.run()

@@ -60,8 +60,8 @@ class Architectures:
         metric, limit, cost = self.budget.metric, self.budget.limit, self.table.exact(choices)
         sentence = f"budget: {amount(cost, metric)} of {amount(limit, metric)}, {cost / limit:.1%}"
         if metric == "latency":
-            measured = measured_latency(self.space.network(choices), shape, device)
-            sentence += f" by the table; {amount(measured, metric)} measured as a whole"
+            latency = measured_latency(self.space.network(choices), shape, device)
+            sentence += f" by the table; {amount(latency, metric)} measured as a whole"
         return sentence
 
 

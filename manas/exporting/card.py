@@ -89,9 +89,9 @@ def _scores_of(source: Path, path: Path) -> Evaluation:
     return scored
 
 
-def _same_file(named: Path, source: Path) -> bool:
-    """Whether two paths name one file; by their names alone if the file `named` is no longer there."""
-    return named.samefile(source) if named.exists() else named.name == source.name
+def _same_file(path: Path, source: Path) -> bool:
+    """Whether two paths name one file; by their names alone if the file `path` is no longer there."""
+    return path.samefile(source) if path.exists() else path.name == source.name
 
 
 def _sections(
@@ -101,10 +101,10 @@ def _sections(
     yield f"# Restoration network: {tasks}"
     yield _identity(source)
     yield from ("## Architecture", _architecture(network, description))
-    yield from ("## Training", _listed(_training(description)))
-    yield from ("## Training images", _listed(images_of(description)))
+    yield from ("## Training", _bullets(_training(description)))
+    yield from ("## Training images", _bullets(images_of(description)))
     yield from ("## Scores", *_scores(description, scored))
-    yield from ("## Limits", _listed(_limits(description, scored)))
+    yield from ("## Limits", _bullets(_limits(description, scored)))
     yield from ("## Use", USE.format(name=source.name))
     yield from ("## Licence", LICENCE)
 
@@ -217,5 +217,5 @@ def _limits(description: ModelDescription, scored: Evaluation | None) -> Iterato
             yield f"It makes {literal(label)} worse: {became}."
 
 
-def _listed(lines: Iterable[str]) -> str:
+def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines) or UNKNOWN

@@ -75,15 +75,15 @@ def exact_statistics(network: Network, tiles: Callable[[], Iterable[tuple[Tensor
     """
     known: dict[int, Tensor] = {}
     while True:
-        gathered = _Pass(known)
+        one_pass = _Pass(known)
         for tile, core in tiles():
-            gathered.see(network, tile, core)
-            if not gathered.totals:  # the first tile tells that no layer is left
+            one_pass.see(network, tile, core)
+            if not one_pass.totals:  # the first tile tells that no layer is left
                 break
-        if not gathered.totals:
+        if not one_pass.totals:
             break
-        known |= {place: total.value() for place, total in gathered.totals.items()}
-    if gathered.asked != len(known):  # a layer saw NaN although all layers before it are known
+        known |= {place: total.value() for place, total in one_pass.totals.items()}
+    if one_pass.asked != len(known):  # a layer saw NaN although all layers before it are known
         raise NotFiniteError
     return [known[place] for place in range(len(known))]
 

@@ -29,16 +29,16 @@ class Sigmoid(Relaxation):
     zero_one: Weight = 10.0
 
     def logits(self, choice: Choice) -> Tensor:
-        return logsigmoid(self._held(choice))
+        return logsigmoid(self._alpha(choice))
 
     def mean_weights(self, choice: Choice) -> dict[str, Tensor]:
-        return named(choice, self._held(choice).sigmoid())
+        return named(choice, self._alpha(choice).sigmoid())
 
     def losses(self, choices: Sequence[Choice]) -> dict[str, Tensor]:
-        weights = torch.cat([self._held(choice).sigmoid() for choice in choices])
+        weights = torch.cat([self._alpha(choice).sigmoid() for choice in choices])
         return {"zero_one": -self.zero_one * (weights - 0.5).square().mean()}
 
-    def _held(self, choice: Choice) -> Tensor:
+    def _alpha(self, choice: Choice) -> Tensor:
         """(K,) alpha, with 0 in the place of `none`."""
         if NONE not in choice.names:
             return choice.alpha

@@ -110,7 +110,7 @@ class LossWeights(BaseModel):
 
     @field_validator("more")
     @classmethod
-    def _found(cls, more: dict[str, float]) -> dict[str, float]:
+    def _check_names(cls, more: dict[str, float]) -> dict[str, float]:
         for name in more:
             if name in TERMS:
                 raise ManasError(f"{name} has a key of its own; set loss.{name}")

@@ -83,17 +83,15 @@ def second_order(
         # The chain is cut at the mean gradient and at the new weights: an average over processes has no graph,
         # so each link is differentiated by itself, and v is averaged in between.
         mean = [None if g is None else g.detach().requires_grad_() for g in process.average(own, weights)]
-        stepped = after_step(optimiser, weights, mean)
-        leaves = [w.detach().requires_grad_() for w in stepped]
+        next_weights = after_step(optimiser, weights, mean)
+        leaves = [w.detach().requires_grad_() for w in next_weights]
         value, terms = held_loss(with_weights(leaves))
         held = torch.autograd.grad(value, [*leaves, *alphas], allow_unused=True)
     direct, v = held[len(leaves) :], process.average(held[: len(leaves)], leaves)
-    towards = _pull_back(stepped, mean, v)
-    used = [(g, t) for g, t in zip(own, towards, strict=True) if g is not None and t is not None]
-    used = [
-        (g, t) for g, t in used if g.requires_grad
-    ]  # the gradient may be constant, where the loss is linear
-    outputs, along = [g for g, _ in used], [laid_out_as(g, t) for g, t in used]
+    towards = _pull_back(next_weights, mean, v)
+    pairs = [(g, t) for g, t in zip(own, towards, strict=True) if g is not None and t is not None]
+    pairs = [(g, t) for g, t in pairs if g.requires_grad]  # where the loss is linear, its gradient is constant
+    outputs, along = [g for g, _ in pairs], [laid_out_as(g, t) for g, t in pairs]
     through = torch.autograd.grad(outputs, alphas, along, allow_unused=True)
     return [added(a, b) for a, b in zip(direct, through, strict=True)], terms
 
@@ -112,12 +110,12 @@ def _named_weights(network: nn.Module, optimiser: Optimizer) -> tuple[list[str],
     return [name for name, _ in pairs], [p for _, p in pairs]
 
 
-def _pull_back(stepped: Sequence[Tensor], gradients: Gradients, v: Gradients) -> Gradients:
+def _pull_back(next_weights: Sequence[Tensor], gradients: Gradients, v: Gradients) -> Gradients:
     """(dU/dg)^T v for each weight; None for weights that took no part."""
-    pairs = zip(stepped, gradients, v, strict=True)
+    triples = zip(next_weights, gradients, v, strict=True)
     return [
         None if g is None or each is None else torch.autograd.grad(w, g, laid_out_as(w, each))[0]
-        for w, g, each in pairs
+        for w, g, each in triples
     ]
 
 

@@ -66,8 +66,8 @@ def _hessian_product(
     ]
     if not pairs:
         return torch.zeros_like(along)
-    used, directions = zip(*pairs, strict=True)
-    rows = torch.autograd.grad(used, alphas, directions, retain_graph=True, allow_unused=True)
+    outputs, directions = zip(*pairs, strict=True)
+    rows = torch.autograd.grad(outputs, alphas, directions, retain_graph=True, allow_unused=True)
     parts_of_sum = (torch.zeros_like(a) if r is None else r for r, a in zip(rows, alphas, strict=True))
     return torch.cat([part.reshape(-1) for part in parts_of_sum])
 
@@ -88,13 +88,13 @@ def _largest_eigenvalue(product: Product, size: int, tolerance: float, restarts:
     if size == 1 or not shift:  # ARPACK takes no matrix of one row, and a zero matrix has no direction
         return float(first @ start)
 
-    def shifted(vector: np.ndarray) -> np.ndarray:
+    def shifted_product(vector: np.ndarray) -> np.ndarray:
         image = product(vector)
         if not np.isfinite(image).all():
             raise FloatingPointError
         return image + shift * vector
 
-    operator = LinearOperator((size, size), matvec=shifted, dtype=np.float64)
+    operator = LinearOperator((size, size), matvec=shifted_product, dtype=np.float64)
     options = {"k": 1, "ncv": min(size, BASIS), "which": "LA", "v0": start, "rng": rng}
     try:
         values = eigsh(operator, tol=tolerance, maxiter=restarts, return_eigenvectors=False, **options)

@@ -175,9 +175,8 @@ class GradientSearch(SupernetSearch):
         stop, history = self.review.stop, self.review.history
         epoch = stop.epoch if stop else history[-1].epoch
         early = [f"stopped early: {stop.reason}"] if stop else []
-        return self.conclude(
-            self.genotypes.kept(_name(epoch)), [*early, *verdict(history, epoch=epoch)], progress
-        )
+        sentences = [*early, *verdict(history, epoch=epoch)]
+        return self.conclude(self.genotypes.kept(_name(epoch)), sentences, progress)
 
     def left_out(self) -> LeftOut:
         """The steps of weights and of alphas whose gradient was broken."""
@@ -203,10 +202,7 @@ class GradientSearch(SupernetSearch):
         return Mean(self.config.relaxation.at(Moment(progress, self.config.seed), self.choices))
 
     def _eigenvalue(self, epoch: int) -> float | None:
-        """The dominant eigenvalue of the loss on the first held crops, which are the same in every epoch.
-
-        The first process measures it and tells the others.
-        """
+        """The dominant eigenvalue of the loss on the first held crops; the first process tells the others."""
         every = self.config.eigenvalue_every
         if not every or (epoch + 1) % every:
             return None

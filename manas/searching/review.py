@@ -92,14 +92,14 @@ class Review:
 
     def _numbers(self, health: Health) -> dict[str, float]:
         numbers = {f"validation/{k}": v for k, v in health.scores.items()}
-        measured = {
+        measurements = {
             "skip_share": health.skip_share,
             "none_share": health.none_share,
             "alpha_gradient": health.gradient,
             "eigenvalue": health.eigenvalue,
             "cost": self.architectures.table.exact(self.choices),
         }
-        numbers |= {f"health/{k}": v for k, v in measured.items() if v is not None}
+        numbers |= {f"health/{k}": v for k, v in measurements.items() if v is not None}
         numbers |= {f"entropy/{tag}": value for tag, value in health.entropy.items()}
         for tag, shares in shares_by_group(self.network).items():
             numbers |= {f"shares/{tag}/{name}": share for name, share in shares.items()}

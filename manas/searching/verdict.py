@@ -103,15 +103,15 @@ def eigenvalue_growth(history: Sequence[Health], window: int, lag: int) -> Growt
     them, or if the earlier mean is not clearly positive, since growth from a negative number or from rounding
     errors is no factor.
     """
-    measured = [
+    eigenvalues = [
         (each.epoch, each.eigenvalue)
         for each in history
         if each.eigenvalue is not None and math.isfinite(each.eigenvalue)
     ]
-    if len(measured) < window + lag:
+    if len(eigenvalues) < window + lag:
         return None
-    earlier = measured[-lag - window : -lag]
-    before, after = (sum(value for _, value in part) / window for part in (earlier, measured[-window:]))
+    earlier = eigenvalues[-lag - window : -lag]
+    before, after = (sum(value for _, value in part) / window for part in (earlier, eigenvalues[-window:]))
     return Growth(before, after, earlier[-1][0]) if before > NO_EIGENVALUE else None
 
 

@@ -118,15 +118,15 @@ class Process:
         if self.world_size == 1:
             return list(gradients)
         pairs = list(zip(gradients, parameters, strict=True))
-        used = torch.tensor([float(g is not None) for g in gradients], device=self.device)
-        flat = torch.cat([*((torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs), used])
+        flags = torch.tensor([float(g is not None) for g in gradients], device=self.device)
+        flat = torch.cat([*((torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs), flags])
         dist.all_reduce(flat)
-        *parts, used = flat.split([*(p.numel() for p in parameters), len(pairs)])
+        *parts, counts = flat.split([*(p.numel() for p in parameters), len(pairs)])
         shaped = (laid_out_as(p, part) / self.world_size for part, p in zip(parts, parameters, strict=True))
         # Where this process used every parameter, the sums of the flags need not be waited for.
         if all(g is not None for g in gradients):
             return list(shaped)
-        return [g if count else None for g, count in zip(shaped, used.tolist(), strict=True)]
+        return [g if count else None for g, count in zip(shaped, counts.tolist(), strict=True)]
 
 
 def laid_out_as(parameter: Tensor, values: Tensor) -> Tensor:

@@ -89,10 +89,10 @@ class _SelfTest:
         they_run, they_are = ("they run", "they are") if len(layers) > 1 else ("it runs", "it is")
         name, *settings = family.split(", ")
         what = ", ".join([f"{len(layers)} layer{'s' * (len(layers) > 1)} {name}", *settings])
-        done = f"{they_run} in {remedy}"
+        outcome = f"{they_run} in {remedy}"
         if remedy is None:
-            done = f"no remedy helps, and {they_are} left alone; set precision=float32"
-        return f"numerics: {what}: the {precision} {part} is wrong on this machine; {done}"
+            outcome = f"no remedy helps, and {they_are} left alone; set precision=float32"
+        return f"numerics: {what}: the {precision} {part} is wrong on this machine; {outcome}"
 
     def _trials(self, kinds: Sequence[Kind]) -> dict[str, float]:
         """The seconds that each remedy takes on this process; remedies that fail are left out."""

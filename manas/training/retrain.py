@@ -189,8 +189,8 @@ class _Retraining(Job[Path]):
         }
         training |= {"broken_gradients": left_out.parameters} if left_out.names else {}
         training |= {"numerics": "; ".join(self.numerics)} if self.numerics else {}
-        seen = {task: [s.model_dump(mode="json") for s in self._sources(task)] for task in self.tasks}
-        return ModelDescription(genotype=self.genotype, training=training, degradations=seen)
+        sources = {task: [s.model_dump(mode="json") for s in self._sources(task)] for task in self.tasks}
+        return ModelDescription(genotype=self.genotype, training=training, degradations=sources)
 
     def _sources(self, task: str) -> list[SourceConfig]:
         return [source for source in self.config.data.sources if source.task == task]

@@ -139,7 +139,7 @@ def _as_yaml(config: BaseModel) -> str:
 
 
 def _environment() -> str:
-    known = {
+    facts = {
         "manas": manas.__version__,
         "python": sys.version.split()[0],
         "torch": torch.__version__,
@@ -149,7 +149,7 @@ def _environment() -> str:
         "cores": os.cpu_count(),
         "command": sys.argv,
     }
-    return json.dumps(known, indent=2) + "\n"
+    return json.dumps(facts, indent=2) + "\n"
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ from manas.data.images import FORMATS_READ
 Size = tuple[int, int]
 
 _ORIENTATION = 0x0112  # the EXIF tag
-_TURNED = range(5, 9)  # its values for pictures that lie on their side
+_ON_ITS_SIDE = range(5, 9)  # its values for pictures that lie on their side
 
 
 class Checked(NamedTuple):
@@ -81,8 +81,8 @@ def _size_in_header(path: Path) -> Size:
         # Pillow gives the upright size of a TIFF. In a PNG without an EXIF chunk before the pixels, it would
         # decode them all to look for one behind them.
         tells = picture.format not in ("TIFF", "PNG") or (picture.format == "PNG" and "exif" in picture.info)
-        turned = tells and picture.getexif().get(_ORIENTATION) in _TURNED
-        return (height, width) if turned else (width, height)
+        on_its_side = tells and picture.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
+        return (height, width) if on_its_side else (width, height)
 
 
 def _is_empty(path: Path) -> bool:

@@ -36,7 +36,7 @@ class InputScores(NamedTuple):
 
     Attributes:
         images: number of images.
-        identical: number of images whose score is infinite, as they equal the clean one; the mean leaves it out.
+        identical: number of images with an infinite score, which equal the clean one; the mean leaves it out.
         means: means of per-image values; infinite if all values are.
     """
 

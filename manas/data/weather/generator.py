@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manas.data.weather.canvas import rasterised
+from manas.data.weather.canvas import rasterise
 from manas.data.weather.climates import LEVELS
 from manas.data.weather.scene import Scene, Seed, climates_of, depth_ramp, drawn, scale_of
 from manas.errors import ManasError
@@ -120,7 +120,7 @@ def degrade_batch(
     shape = (clean.shape[2], clean.shape[3])
     scale = scale_of(*shape) if scale is None else scale
     draws = [drawn(climates, levels, seed=seed, nested=nested, shape=shape, scale=scale) for seed in seeds]
-    particles = rasterised([layers for _, layers in draws], shape, clean.device)
+    particles = rasterise([layers for _, layers in draws], shape, clean.device)
     particles = particles.cumsum(1) if nested else particles  # (B, all levels, H, W)
     if depth is None:
         depth = torch.from_numpy(depth_ramp(shape[0], weather)).to(clean.device)[None]
