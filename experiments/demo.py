@@ -16,8 +16,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Half of the cores for each of the two searches. Retraining keeps to it, and loads its data on the others: on
-# cores that something else uses as well, threads that wait for one another take many times longer than one.
+# Half of the cores for each of the two searches. Retraining keeps to that number, and loads its data on the
+# other cores: threads that wait for one another on cores in use take many times longer than a single thread.
 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 import manas  # noqa: E402 (torch must find the number of threads)
@@ -59,21 +59,23 @@ def retrain(genotypes: dict[str, Path], run: Path, seed: int) -> Path:
 
 
 def means(summary: Summary) -> dict[str, float]:
-    """The means of PSNR in dB and SSIM before and after, and of how many images they are."""
+    """The means of PSNR in dB and SSIM before and after, and the number of images."""
     spreads = {"degraded": summary.degraded or {}, "restored": summary.restored}
-    found = {f"{when}_{name}": each.mean for when, by_name in spreads.items() for name, each in by_name.items()}
-    return {"images": summary.images, **found}
+    scores = {
+        f"{when}_{name}": each.mean for when, by_name in spreads.items() for name, each in by_name.items()
+    }
+    return {"images": summary.images, **scores}
 
 
 def clean_psnr(model: Path) -> dict[str, float]:
-    """PSNR in dB of what the network makes of a picture without weather, against that picture."""
+    """PSNR in dB of the network's restoration of clean pictures, against the pictures themselves."""
     restorer, measure = manas.Restorer.load(model), protocol_named("derain").measure
     pictures = {name: read_image(path) for name, path in builtin_photographs("held_out").items()}
     return {name: measure(restorer(picture), picture)["psnr"] for name, picture in pictures.items()}
 
 
 def main() -> None:
-    """The whole way."""
+    """Searches, retrains and evaluates."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--run", type=Path, default=Path("runs/demo"))

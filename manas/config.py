@@ -1,4 +1,4 @@
-"""Configuration files: YAML with overrides, read into typed models that refuse what they do not know."""
+"""Configuration files: YAML with overrides, read into typed models that refuse unknown keys."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 class Configuration(BaseModel):
-    """Base class of the configurations of programs: frozen, and strict about what it does not know.
+    """Base class of the configurations of programs: frozen, and strict about unknown keys.
 
-    A group of keys that is given in part keeps the rest of the program's own default of that group, as
-    `weights: {rate: 1.0e-4}` keeps the clipping that a search has by default.
+    A group of keys that is given in part keeps the rest of the program's own default of that group: with
+    `weights: {rate: 1.0e-4}` a search still clips as it does by default.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,16 +37,19 @@ class Configuration(BaseModel):
 def _over(default: Any, given: Any) -> Any:
     if not isinstance(default, BaseModel) or not isinstance(given, Mapping):
         return given
+    # The program's default holds only the keys that it sets; the group's own defaults fill in the others.
     return {**default.model_dump(mode="json", exclude_unset=True), **given}
 
 
 def read_config(
     model: type[Config], source: Config | Mapping[str, Any] | str | Path | None, overrides: Iterable[str] = ()
 ) -> Config:
-    """A configuration from itself, a mapping, a YAML file, or None for the defaults, with overrides.
+    """Reads a configuration from a mapping, a YAML file, or None for the defaults, and applies overrides.
+
+    A configuration that is one already is returned as it is.
 
     Args:
-        overrides: ``key.inner=value``, the value in YAML.
+        overrides: texts ``key.inner=value``, with the value in YAML.
 
     Raises:
         ManasError: for a file that cannot be read, an unknown key, a wrong type, a value out of range.
@@ -76,26 +79,26 @@ def _read_mapping(path: Any) -> dict[str, Any]:
 
 
 def _set(content: dict[str, Any], override: str) -> None:
-    """Applies ``a.b.0.c=value``, where the value is YAML; numbers are places in a list."""
+    """Applies the override ``a.b.0.c=value``, where the value is YAML and a number is a place in a list."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ManasError(f"--set {override}: write it as key=value, such as data.patch=64")
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # of a date that there is not
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML answers an impossible date with a ValueError
         raise ManasError(f"--set {override}: the value is not valid YAML") from error
     *parents, last = key.split(".")
     inner: Any = content
     for parent in parents:
-        inner = _entered(inner, parent, override)
+        inner = _enter(inner, parent, override)
     _assign(inner, last, value, override)
 
 
-def _entered(inner: Any, key: str, override: str) -> Any:
-    found = inner[_place(inner, key, override)] if isinstance(inner, list) else inner.setdefault(key, {})
-    if not isinstance(found, dict | list):
+def _enter(inner: Any, key: str, override: str) -> Any:
+    child = inner[_place(inner, key, override)] if isinstance(inner, list) else inner.setdefault(key, {})
+    if not isinstance(child, dict | list):
         raise ManasError(f"--set {override}: {key!r} holds a value, not keys; set it as a whole")
-    return found
+    return child
 
 
 def _assign(inner: Any, key: str, value: Any, override: str) -> None:

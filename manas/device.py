@@ -1,4 +1,4 @@
-"""Where tensors live and what the device can do."""
+"""The device on which tensors live, and its abilities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def pick_device(name: DeviceName) -> torch.device:
-    """The device of that name; ``auto`` is the first of cuda, mps and cpu that is there."""
+    """The device of that name; ``auto`` is the first of cuda, mps and cpu that this machine has."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     available = [kind for kind, is_there in there.items() if is_there]
     if name != "auto" and name not in available:
@@ -22,7 +22,7 @@ def pick_device(name: DeviceName) -> torch.device:
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network on a device, its convolutions in channels_last memory, which is faster on CPUs and GPUs."""
+    """Moves a network to a device, its convolutions in channels_last memory, which CPUs and GPUs run faster."""
     return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

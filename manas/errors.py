@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend."""
+"""The one error for mistakes that the user can mend."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 
 class ManasError(ValueError):
-    """Bad input: says what is wrong, where, and what to do.
+    """An error in the user's input; its message says what is wrong, where, and what to do.
 
-    The command line prints its message as one line and exits with code 2; every other exception is a defect
-    of ours and keeps its traceback.
+    The command line prints the message as one line and exits with code 2; every other exception is a defect of
+    ours and keeps its traceback.
     """
 
 
@@ -25,15 +25,16 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> ManasError:
-    """One line for the first of pydantic's complaints: the place, the key, what to write instead."""
+    """The error for the first of pydantic's complaints: the place, the key, and what to write instead."""
     return ManasError(f"{where}: {complaint(error, model)}")
 
 
 def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     """The key of the first of pydantic's complaints, and what to write instead."""
     first = error.errors(include_url=False)[0]
+    # pydantic names its validators and the tags of unions on the way, which no user has written.
     location = [part for part in first["loc"] if not str(part).startswith(("function-", "tagged-"))]
-    keys, inner = _followed(location, model)
+    keys, inner = _follow(location, model)
     key = ".".join(keys) or "the whole"
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}; {nearest(keys[-1], inner.model_fields)}"
@@ -49,13 +50,13 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _followed(location: list[Any], model: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
+def _follow(location: list[Any], model: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
     """The keys as a user writes them, without the tags of unions, and the last model on the way to them."""
     keys, models = [], [model]
     for part in location:
-        tagged = [each for each in models if len(models) > 1 and part == _kind(each)]
-        if tagged:
-            models = tagged
+        members = [each for each in models if len(models) > 1 and part == _kind(each)]
+        if members:
+            models = members
             continue
         keys.append(str(part))
         field = models[0].model_fields.get(str(part))

@@ -1,4 +1,4 @@
-"""Files that people write for us, read strictly; and files that we write, complete or not there."""
+"""Strict reading of files that people write, and writing that leaves no incomplete file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from manas.errors import ManasError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, which becomes `path` when the block ends well and is removed if not.
+    """Gives a temporary path, which becomes `path` when the block ends well and is removed if it does not.
 
-    Parents are created. The name is hidden and nobody else's, and short however long that of `path` is.
+    Parents are created. The temporary name is hidden, unique, and short even if the name of `path` is long.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem[:40]}.{uuid.uuid4().hex}{path.suffix}")
@@ -32,9 +32,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`, which takes its place when the block ends well and is removed if not.
+    """Gives a temporary folder, which replaces `folder` when the block ends well and is removed if it does not.
 
-    What `folder` holds before stays until then.
+    The former content of `folder` stays until then.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name[:40]}.{uuid.uuid4().hex}")
@@ -42,10 +42,10 @@ def building(folder: Path) -> Iterator[Path]:
     former = temporary.with_name(f"{temporary.name}.former")
     try:
         yield temporary
-        if folder.exists():
+        if folder.exists():  # a folder that is not empty cannot be replaced in one call
             os.replace(folder, former)
         os.replace(temporary, folder)
-    except BaseException:
+    except BaseException:  # an interruption between the two moves, too
         if former.exists() and not folder.exists():
             os.replace(former, folder)
         raise
@@ -55,7 +55,7 @@ def building(folder: Path) -> Iterator[Path]:
 
 
 def read_yaml(file: Any, where: str) -> Any:
-    """The content of a YAML file, a path or a resource of a package.
+    """Reads a YAML file, given as a path or as a resource of a package.
 
     Raises:
         ManasError: if it cannot be read, is not valid YAML, or gives a key twice.
@@ -64,12 +64,12 @@ def read_yaml(file: Any, where: str) -> Any:
         return _StrictLoader(file.read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise ManasError(f"{where}: cannot be read ({error.strerror}); give an existing YAML file") from error
-    except (yaml.YAMLError, ValueError) as error:  # of text that is no UTF-8, of a date that there is not
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: text that is no UTF-8, an impossible date
         raise ManasError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A safe loader for which a key given twice is an error: the plain one silently keeps the last."""
+    """A safe loader that refuses a key given twice; PyYAML's own silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [key.value for key, _ in node.value]

@@ -1,1 +1,1 @@
-"""The spaces that come with manas; each is found through the entry points `manas.spaces`, as a user's is."""
+"""The spaces that come with manas, found through the entry points `manas.spaces` as a user's spaces are."""

@@ -15,7 +15,7 @@ from manas.architecture.space import SearchSpace
 from manas.restoration.tower import Features, Stage, Tower
 from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled
 
-# Modules of the released code, and of ours.
+# The names of modules in the released code, and in ours.
 RELEASED = {
     "conv0.0": "first",
     "res_conv1.0": "blocks.0.0",
@@ -31,10 +31,11 @@ class DualRecursive(SearchSpace):
 
     Attributes:
         channels: width of the features.
-        stages: recursions over the whole network, with the same weights ("inter").
-        recursions: of the two residual blocks within a stage, with the same weights ("intra").
+        stages: number of recursions over the whole network, with the same weights ("inter").
+        recursions: number of recursions over the two residual blocks within a stage ("intra").
         shuffle: the tower works at 1 / shuffle of the image's resolution, on squares of pixels as channels; 1
-            as published. It has to predict 3 shuffle^2 channels, 12 or 48: that is for `channels` to allow.
+            as published. It then predicts 3 shuffle^2 channels, 12 or 48, for which `channels` must be wide
+            enough.
     """
 
     channels: int = Field(16, ge=1)
@@ -43,21 +44,20 @@ class DualRecursive(SearchSpace):
     shuffle: Shuffle = 1
 
     def build(self, decide: Decide) -> nn.Module:
-        """A `DualRecursiveTower`."""
+        """Builds a `DualRecursiveTower`."""
         return DualRecursiveTower(self)
 
     def renamed(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `SearchSpace.renamed`; knows the names of the authors' code (``net_latest.pth``)."""
+        """Translates the names of the authors' code (``net_latest.pth``); see `SearchSpace.renamed`."""
         split = {name: name.rpartition(".") for name in state}
         return {f"{RELEASED.get(split[n][0], split[n][0])}.{split[n][2]}": value for n, value in state.items()}
 
 
 class DualRecursiveTower(Tower):
-    """x_0 = I; every stage makes features f_s of (I, x_{s-1}), and x_s = I + conv(f_s).
+    """The tower of DRN: x_0 = I, every stage makes features f_s of (I, x_{s-1}), and x_s = I + conv(f_s).
 
-    The seven stages are one module: whatever a network does between stages, it does to every recursion.
-    With `shuffle`, f_s is (B, C, H / shuffle, W / shuffle) and is made of I and x_{s-1} unshuffled, and
-    x_s = I + shuffled(conv(f_s)).
+    All stages are one module. With `shuffle`, f_s is (B, C, H / shuffle, W / shuffle) and is made of I and
+    x_{s-1} unshuffled, and x_s = I + shuffled(conv(f_s)).
     """
 
     def __init__(self, space: DualRecursive):
@@ -74,14 +74,14 @@ class DualRecursiveTower(Tower):
         self.last = _convolution(width, image_channels(space.shuffle))
 
     def stem(self, image: Tensor) -> Features:
-        """No features: the first stage sees the image twice."""
+        """Makes no features; the first stage sees the image twice."""
         return []
 
     def stages(self) -> list[Stage]:
         return [self.stage] * len(self.channels)
 
     def stage(self, features: Features, image: Tensor) -> Features:
-        """f_s of the image and x_{s-1}, both unshuffled; the features f_{s-1} say x_{s-1}."""
+        """Makes f_s of the image and x_{s-1}, both unshuffled; x_{s-1} is computed from f_{s-1}."""
         small = unshuffled(image, self.shuffle)
         previous = small + self.last(features[0]) if features else small
         x = self.first(cat([small, previous], 1)).relu()

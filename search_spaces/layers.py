@@ -1,4 +1,4 @@
-"""Convolution and normalisation as the spaces use them."""
+"""The convolutions of the spaces, with or without normalisation."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from manas.restoration.unit_start import UnitConvolution
 
 Norm = Literal["batch", "layer", "none"]
 
-FEWEST_CHANNELS_TO_NORMALISE = 4  # over one or two channels a layer norm leaves no information
+FEWEST_CHANNELS_TO_NORMALISE = 4  # a layer norm over one or two channels leaves no information
 
 
 class ChannelLayerNorm(nn.Module):
-    """Layer normalisation over the channels of each pixel: no batch statistics, no spatial ones."""
+    """Layer normalisation over the channels of each pixel, without statistics over the batch or the image."""
 
     def __init__(self, channels: int, affine: bool):
         super().__init__()
@@ -39,22 +39,22 @@ def normalised(
     gain: float = 1.0,
     **options: Any,
 ) -> list[nn.Module]:
-    """A convolution and the layer that `norm` names after it, or one that needs none.
+    """Makes a convolution and the normalisation that `norm` names, or a `UnitConvolution` without any.
 
     Args:
-        affine: the normalisation learns a scale and shift a channel.
-        gain: the standard deviation at the start where nothing normalises.
-        options: of `nn.Conv2d`.
+        affine: whether the normalisation learns a scale and a shift for each channel.
+        gain: the standard deviation of the outputs at the start, without normalisation.
+        options: options of `nn.Conv2d`.
     """
     if norm == "none" or (norm == "layer" and outputs < FEWEST_CHANNELS_TO_NORMALISE):
         return [UnitConvolution(inputs, outputs, size, gain=gain, **options)]
     after = nn.BatchNorm2d(outputs, affine=affine) if norm == "batch" else ChannelLayerNorm(outputs, affine)
-    return [nn.Conv2d(inputs, outputs, size, bias=False, **options), after]
+    return [nn.Conv2d(inputs, outputs, size, bias=False, **options), after]  # the mean would remove a bias
 
 
 def convolution(
     norm: Norm, inputs: int, outputs: int, size: int, *, stride: int = 1, relu: bool = True, gain: float = 1.0
 ):
-    """Convolution of odd `size`, normalisation, and a ReLU unless told otherwise; `gain` as of `normalised`."""
+    """Makes a convolution of odd `size`, normalisation, and a ReLU if `relu`; `gain` as in `normalised`."""
     layers = normalised(norm, inputs, outputs, size, gain=gain, stride=stride, padding=size // 2)
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)

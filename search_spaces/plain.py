@@ -1,6 +1,6 @@
 """The baseline that every claim must beat: residual blocks on the unshuffled image, and nothing else.
 
-Another network is worth what it restores beyond this one, trained alike, in the same time.
+Another network has a merit if it restores better than this one, trained in the same way and in the same time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Plain(SearchSpace):
     Attributes:
         width: channels of the features.
         blocks: residual blocks of two convolutions, each block a stage.
-        shuffle: pixels of the image along the side of a pixel of the features; 2 costs a quarter of 1.
+        shuffle: features have 1 / shuffle of the image's resolution; 2 costs a quarter of 1.
         norm: ``batch`` or ``layer`` after each convolution of a block; ``none`` has a bias in its place.
     """
 
@@ -31,12 +31,12 @@ class Plain(SearchSpace):
     norm: Norm = "none"
 
     def build(self, decide: Decide) -> nn.Module:
-        """A `PlainTower`."""
+        """Builds a `PlainTower`."""
         return PlainTower(self)
 
 
 class Block(nn.Module):
-    """x + g(relu(f(x))) of two convolutions."""
+    """A residual block x + g(relu(f(x))) of two convolutions f and g."""
 
     def __init__(self, width: int, norm: Norm):
         super().__init__()
@@ -52,7 +52,7 @@ class Block(nn.Module):
 
 
 class PlainTower(Tower):
-    """The network of `Plain`; its stages are the blocks, and untrained it gives the image back."""
+    """The tower of `Plain`; its stages are the blocks, and before training it returns the image as it is."""
 
     def __init__(self, space: Plain):
         super().__init__()
@@ -62,6 +62,7 @@ class PlainTower(Tower):
         self.first = _convolution(inner, space.width)
         self.blocks = nn.ModuleList(Block(space.width, space.norm) for _ in range(space.blocks))
         self.last = _convolution(space.width, inner)
+        # The tower starts as the identity, so that training begins with the degraded image and not with noise.
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 

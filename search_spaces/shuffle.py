@@ -1,12 +1,12 @@
-"""The image unshuffled: a tower then works at a half or a quarter of its resolution, and on more channels.
+"""The shuffling of pixels into channels, by which a tower works at a half or a quarter of the resolution.
 
-Every square of `factor` x `factor` pixels becomes one pixel of factor^2 as many channels, and again a square
-behind the network (Shi et al., CVPR 2016; before the network: FFDNet, Zhang et al., TIP 2018). Nothing of the
-image is lost, and a convolution of the same width costs 1 / factor^2.
+Every square of `factor` x `factor` pixels becomes one pixel with factor^2 times as many channels before the
+network (FFDNet, Zhang et al., TIP 2018), and a square again behind it (Shi et al., CVPR 2016). No pixel is
+lost, and a convolution of the same width costs 1 / factor^2.
 
 Both functions are torch's pixel_unshuffle and pixel_shuffle, written as one copy each, since torch's
-unshuffling cannot be exported for images that become one pixel wide. Torch's keep channels_last memory, and a
-copy gives planes; the next convolution and the image that is added restore it.
+unshuffling cannot be exported for images that become one pixel wide. Torch's functions keep channels_last
+memory, and a copy does not; the next convolution and the addition of the image restore it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def image_channels(factor: int) -> int:
 
 
 def unshuffled(x: Tensor, factor: int) -> Tensor:
-    """(B, C, H, W) -> (B, C factor^2, H / factor, W / factor); by 1 it is `x` itself, without an operation.
+    """Unshuffles (B, C, H, W) to (B, C factor^2, H / factor, W / factor); a factor of 1 returns `x` itself.
 
-    Pixel (i, j) of each square is in channel c factor^2 + i factor + j.
+    Pixel (i, j) of each square goes to channel c factor^2 + i factor + j.
     """
     if factor == 1:
         return x
@@ -36,7 +36,7 @@ def unshuffled(x: Tensor, factor: int) -> Tensor:
 
 
 def shuffled(x: Tensor, factor: int) -> Tensor:
-    """(B, C factor^2, H, W) -> (B, C, H factor, W factor), the inverse of `unshuffled`."""
+    """Shuffles (B, C factor^2, H, W) to (B, C, H factor, W factor), the inverse of `unshuffled`."""
     if factor == 1:
         return x
     squares = x.unflatten(1, (-1, factor, factor))  # (B, C, f, f, H, W)
@@ -44,8 +44,9 @@ def shuffled(x: Tensor, factor: int) -> Tensor:
 
 
 def _copy(x: Tensor, *order: int) -> Tensor:
-    """The dimensions in another order, in memory too: a reshape would ask whether it has to copy.
+    """Copies a tensor with its dimensions in another order.
 
-    When it is traced, that question ties the sizes of the exported network to the answer.
+    A reshape instead would ask whether it has to copy, and a traced question ties the sizes of an exported
+    network to the answer.
     """
     return x.permute(order).clone(memory_format=torch.contiguous_format)

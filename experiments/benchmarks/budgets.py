@@ -2,8 +2,8 @@
 
     python experiments/benchmarks/budgets.py [--space manas_tiny] [--steps 20]
 
-The budgets divide the range from the cheapest to the dearest architecture of the space. The count is of the
-network that the genotype builds, independent of the table that the search goes by.
+The budgets divide the range from the cheapest to the dearest architecture of the space. thop counts the network
+that the genotype builds, independent of the cost table of the search.
 """
 
 import argparse

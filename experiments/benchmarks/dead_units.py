@@ -1,8 +1,8 @@
-"""How many ReLUs of a trained network never fire: those that are zero at every pixel of every picture.
+"""The dead ReLUs of trained networks, which are zero at every pixel of every picture.
 
     python experiments/benchmarks/dead_units.py MODEL.safetensors ... --pictures FOLDER [--most 3]
 
-One row a model: the dead units of each ReLU in the order of the network, and of how many.
+One row a model: the number of dead units of each ReLU, and of all its units, in the order of the network.
 """
 
 import argparse
@@ -17,19 +17,19 @@ from manas.data.images import read_image
 
 
 def dead_units(model: Path, pictures: list[Path]) -> list[tuple[int, int]]:
-    """(dead, all) of each ReLU, which are called in the order of the network."""
+    """The numbers (dead, all) of units of each ReLU, in the order in which the network calls them."""
     restorer, largest = Restorer.load(model), defaultdict[str, list[Tensor]](list)
 
-    def watched(name: str):
+    def watch(name: str):
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            if output.device.type != "meta":  # on which the memory of a pass is estimated
+            if output.device.type != "meta":  # a pass on the meta device only estimates the memory
                 largest[name].append(output.amax((0, 2, 3)))
 
         return hook
 
     for name, module in restorer.network.named_modules():
         if isinstance(module, nn.ReLU):
-            module.register_forward_hook(watched(name))
+            module.register_forward_hook(watch(name))
     for picture in pictures:
         restorer(read_image(picture))
     most = [torch.stack(values).amax(0) for values in largest.values()]
@@ -47,8 +47,8 @@ def main() -> None:
         parser.error(f"--pictures: {arguments.pictures} holds no file")
     print("| model | dead units of each ReLU |\n|---|---|")
     for model in arguments.models:
-        found = dead_units(model, pictures)
-        print(f"| {model} | {', '.join(f'{dead} of {all_}' for dead, all_ in found)} |", flush=True)
+        counts = dead_units(model, pictures)
+        print(f"| {model} | {', '.join(f'{dead} of {all_}' for dead, all_ in counts)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Whether the demo's result is luck: its seeds, beside random towers and a plain network trained alike.
+"""The demo with several seeds, beside random towers and a plain network trained alike: is its result luck?
 
     python experiments/benchmarks/demo_seeds.py [--pairs RAIN100] [--seeds 0 1 2] [--rows demo random plain]
 
 A row *demo* is `experiments/demo.py` with a seed. *random* retrains towers that are drawn instead of searched,
 and *plain* one plain network for both weathers, at its own rate and for as many seconds. With --pairs, every
-network restores their light rain too, which it has not seen the like of. What has ended is not repeated.
+network restores their light rain, too, which is unlike its training data. Trainings that have ended are not
+repeated.
 """
 
 import argparse
@@ -44,10 +45,11 @@ def drawn(folder: Path, seed: int) -> Path:
 
 
 def plain(folder: Path, seed: int) -> Path:
-    """One tower for both weathers, at the rate that it learns by, for as many seconds as the demo's."""
+    """Trains one tower for both weathers, at a rate that suits it, as many seconds as the demo's network."""
     sources = "[{task: restore, weather: rain, family: falling}, {task: restore, weather: snow}]"
     network = ["genotype.restore=plain", "stitch=none", "fusion=mean", f"data.sources={sources}"]
-    network += ["optimiser.rate=2e-3", "steps=700"]  # at 3e-3 its loss stands still; a step takes half the time
+    # At a rate of 3e-3 its loss does not fall. A step takes half the time, so it has more steps.
+    network += ["optimiser.rate=2e-3", "steps=700"]
     return retrained(folder, seed, network)
 
 
@@ -70,18 +72,18 @@ def result(row: str, seed: int, runs: Path, pairs: Path | None) -> dict[str, Any
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     model = ROWS[row](folder, seed)
-    found: dict[str, Any] = {"seconds": time.monotonic() - start}
+    numbers: dict[str, Any] = {"seconds": time.monotonic() - start}
     evaluation = manas.evaluate(model, scenes_for(weathers=WEATHERS))
     for weather, level in [*((weather, None) for weather in WEATHERS), *evaluation.levels]:
-        found[f"{weather} {level}" if level else weather] = gain(evaluation.summary(weather, level))
-    found["clean"] = least_clean(model)
+        numbers[f"{weather} {level}" if level else weather] = gain(evaluation.summary(weather, level))
+    numbers["clean"] = least_clean(model)
     if pairs:
         of_pairs = manas.evaluate(model, scenes_for(pairs))
-        found["rain100"] = next(
+        numbers["rain100"] = next(
             gain(of_pairs.summary(g, level)) for g, level in of_pairs.levels if level == "light"
         )
-    file.write_text(json.dumps(found, indent=1))
-    return found
+    file.write_text(json.dumps(numbers, indent=1))
+    return numbers
 
 
 def gain(summary: Any) -> float:
@@ -108,8 +110,10 @@ def main() -> None:
     print(f"| row | seed | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 2)}")
     for row in arguments.rows:
         for seed in arguments.seeds:
-            found = result(row, seed, arguments.runs, arguments.pairs)
-            cells = [f"{found[name]:.0f}" if name == "seconds" else f"{found[name]:.2f}" for name in columns]
+            numbers = result(row, seed, arguments.runs, arguments.pairs)
+            cells = [
+                f"{numbers[name]:.0f}" if name == "seconds" else f"{numbers[name]:.2f}" for name in columns
+            ]
             print(f"| {row} | {seed} | {' | '.join(cells)} |", flush=True)
 
 

@@ -17,13 +17,13 @@ LEVELS = ("light", "heavy")
 
 
 def parted(pairs: Path, folder: Path, fold: int = 0, reported: int = REPORTED) -> tuple[Path, Path]:
-    """Two folders of clean/, light/ and heavy/: every sixth scene by name is reported on, the others train.
+    """Makes two folders of clean/, light/ and heavy/: every sixth scene is reported on, the others train.
 
     Pictures are links or copies; halves of a picture are cut out.
 
     Args:
-        fold: the first scene that is reported on; what is reported on in one of six folds trains in the others.
-        reported: so many scenes at most.
+        fold: the number of the first scene to report on; a scene of one of the six folds trains in the others.
+        reported: the most scenes to report on.
     """
     scenes = sorted(read_archive(pairs, levels=LEVELS).scenes, key=lambda scene: str(scene.clean))
     names = {scene.name for scene in scenes[fold % EVERY :: EVERY][:reported]}
@@ -35,13 +35,13 @@ def parted(pairs: Path, folder: Path, fold: int = 0, reported: int = REPORTED) -
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """The CPU seconds of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def put(scenes: Sequence[Scene], folder: Path) -> Path:
-    """A folder of clean/ and a folder a level with these scenes alone; what is there already stays.
+    """Makes a folder of clean/ and a folder a level with these scenes alone; files that are there already stay.
 
     Raises:
         ManasError: for a folder that holds other scenes.

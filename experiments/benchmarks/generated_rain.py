@@ -1,11 +1,11 @@
-"""How far generated rain carries: networks trained on it alone, evaluated on a published set of pairs.
+"""The worth of generated rain: networks trained on it alone, evaluated on a published set of pairs.
 
     python experiments/benchmarks/generated_rain.py PHOTOGRAPHS PAIRS [--runs runs/generated_rain] [--epochs 6]
 
 One architecture (a random one of `manas_small`) is trained twice from the same weights on generated rain over
 the same photographs, once with streaks of one direction and once with both families mixed, and evaluated
-on the pairs. None of the photographs may show a scene of the pairs: those that do are left out. A run that was
-interrupted goes on; one that has ended is not repeated.
+on the pairs. Photographs that show a scene of the pairs are left out. An interrupted run goes on, and a run
+that has ended is not repeated.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def trained(family: str, arguments: argparse.Namespace) -> Path:
         "loss": {"mse": 0, "l1": 1, "ssim": 0.2, "tv": 0, "internal": 0},
         "optimiser": {"name": "adam", "rate": 2e-3, "clip": 1.0},
     }
-    if not (run / "report.html").is_file():  # written last
+    if not (run / "report.html").is_file():  # the file that a training writes last
         started = (run / "config.yaml").is_file()
         manas.retrain(read_config(RetrainConfig, config), resume=started)
     return model

@@ -1,12 +1,12 @@
-"""What an image costs: the network as it is trained, and as `Restorer` runs it, side by side in one run.
+"""The cost of an image: the network as it is trained, and as `Restorer` runs it, side by side in one run.
 
     python experiments/benchmarks/inference.py [PRESET...] [--rounds 3] [--threads 1] [--compile]
 
 `plain` is the derived network as it is trained: normalisations are layers of their own, constant gates are
-multiplied out, memory has PyTorch's default order. `optimised` is what `Restorer` makes of it; `bf16` is that
-under autocast. Weights are random: speed does not depend on them. Time is CPU time; its ratio to `plain` is
-taken within a round, and the median over interleaved rounds is told (one round for the large size). Peak
-memory is that of a process of its own which restores one image, over what it held before.
+multiplied out, memory has PyTorch's default order. `optimised` is the network of a `Restorer`; `bf16` is the
+same under autocast. Weights are random, since speed does not depend on them. Time is CPU time; its ratio to
+`plain` is taken within a round, and the table has the median over interleaved rounds (one round for the large
+size). Peak memory is the growth of a process of its own while it restores one image.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SIZES = {"480x320": (320, 480), "1920x1080": (1080, 1920)}
 
 
 def genotype_of(preset: str) -> Genotype:
-    """A drawn architecture of a preset as a whole network."""
+    """The genotype of a whole network with an architecture drawn from a preset."""
     genotype = Genotype.sample(manas.load_space(preset), seed=0)
     if isinstance(genotype.space, RestorationSpace):
         return genotype
@@ -45,7 +45,7 @@ def genotype_of(preset: str) -> Genotype:
 
 
 def randomised(network: nn.Module) -> nn.Module:
-    """Weights and running statistics as if it had been trained: nothing is zero or one."""
+    """Gives a network weights and running statistics as if it had been trained: none is zero or one."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             nn.init.normal_(module.running_mean, std=0.1)
@@ -58,7 +58,7 @@ def randomised(network: nn.Module) -> nn.Module:
 
 @contextmanager
 def multiplied_out() -> Iterator[None]:
-    """Gates that are constants as every other gate."""
+    """Runs gates that are constants like every other gate within the block."""
     ours, attention._is = attention._is, lambda gate, value: False
     try:
         yield
@@ -67,7 +67,7 @@ def multiplied_out() -> Iterator[None]:
 
 
 def variants(preset: str, *, compiled: bool) -> dict[str, Way]:
-    """The ways to restore, each (1, 3, H, W) -> the same."""
+    """The ways to restore an image (1, 3, H, W), by name."""
     torch.manual_seed(0)
     genotype = genotype_of(preset)
     network = randomised(genotype.network())
@@ -98,7 +98,7 @@ def _peak(preset: str, name: str, size: tuple[int, int], threads: int) -> int:
     way = variants(preset, compiled=name == "compiled")[name]
     way(torch.rand(1, 3, 64, 64))
     image = torch.rand(1, 3, *size)
-    Path("/proc/self/clear_refs").write_text("5")  # the highest so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = _highest()
     way(image)
     return _highest() - before
@@ -110,13 +110,13 @@ def _highest() -> int:
 
 
 def peak_megabytes(preset: str, name: str, size: tuple[int, int], threads: int) -> float:
-    """Of one image, in a process of its own."""
+    """The peak memory in MB of restoring one image, in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
         return alone.submit(_peak, preset, name, size, threads).result() / 1024
 
 
 def times(ways: dict[str, Way], size: tuple[int, int], rounds: int) -> list[dict[str, float]]:
-    """Seconds of every way, round by round."""
+    """The seconds of every way, round by round."""
     image = torch.rand(1, 3, *size)
     return [{name: seconds(way, image) for name, way in ways.items()} for _ in range(rounds)]
 
@@ -124,13 +124,13 @@ def times(ways: dict[str, Way], size: tuple[int, int], rounds: int) -> list[dict
 def compare(preset: str, rounds: int, threads: int, *, compiled: bool) -> None:
     """Prints the rows of a preset."""
     ways = variants(preset, compiled=compiled)
-    found = costs(genotype_of(preset).network().eval(), (3, *SIZES["480x320"]))
+    cost = costs(genotype_of(preset).network().eval(), (3, *SIZES["480x320"]))
     image = torch.rand(1, 3, 96, 128)
     restored = {name: way(image) for name, way in ways.items()}
     taken = {name: times(ways, SIZES[name], count) for name, count in zip(SIZES, (rounds, 1), strict=True)}
     for name in ways:
         difference = (restored[name] - restored["plain"]).abs().max()
-        cells = [preset, name, f"{found['parameters']:,}", f"{found['macs'] / 1e9:.1f}", f"{difference:.0e}"]
+        cells = [preset, name, f"{cost['parameters']:,}", f"{cost['macs'] / 1e9:.1f}", f"{difference:.0e}"]
         for size, rows in taken.items():
             ratio = median(row[name] / row["plain"] for row in rows)
             memory = peak_megabytes(preset, name, SIZES[size], threads)

@@ -2,8 +2,8 @@
 
     python experiments/benchmarks/kernels.py [--passes 20] [--threads 1] [--images 4] [--device cpu]
 
-It needs torch alone, so that it can be run over many versions. A pass is wrong if the gradient of the weight or
-of the input is further from that in float64 than a sixteenth of its norm; rounding to bfloat16 is a
+The script needs torch alone, so that it can be run with many versions. A pass is wrong if the gradient of the
+weight or of the input is further from that in float64 than a sixteenth of its norm; rounding to bfloat16 is a
 five-hundredth. The largest error of all passes stands beside the share.
 """
 
@@ -35,7 +35,7 @@ TOLERANCE = 2**-4
 
 
 def gradients(layer, x, along, device, precision):
-    """Of the input and of the weight, with the layer under autocast where the precision is reduced."""
+    """The gradients of the input and of the weight, with the layer under autocast in reduced precision."""
     x = x.detach().requires_grad_()
     lowered = precision != torch.float32
     with torch.autocast(device, torch.bfloat16, enabled=lowered):
@@ -44,7 +44,7 @@ def gradients(layer, x, along, device, precision):
 
 
 def errors(kind, memory, precision, width, options):
-    """The error of each of so many passes, each on numbers of its own."""
+    """The error of each pass, on random numbers of its own."""
     for seed in range(options.passes):
         torch.manual_seed(seed)
         layer = KINDS[kind](CHANNELS).to(options.device, memory_format=memory)
@@ -52,11 +52,11 @@ def errors(kind, memory, precision, width, options):
         x = torch.randn(shape, device=options.device).to(precision).to(memory_format=memory)
         along = torch.randn_like(layer(x.float()))
         along = along.to(precision).float()
-        found = gradients(layer, x, along, options.device, precision)
+        rounded = gradients(layer, x, along, options.device, precision)
         usual = layer.to(memory_format=torch.contiguous_format).double()
         exact = gradients(usual, x.double().contiguous(), along.double(), options.device, torch.float32)
-        off = [float((f.double() - e).norm() / e.norm()) for f, e in zip(found, exact, strict=True)]
-        yield max(off, key=lambda error: float("inf") if error != error else error)
+        off = [float((f.double() - e).norm() / e.norm()) for f, e in zip(rounded, exact, strict=True)]
+        yield max(off, key=lambda error: float("inf") if error != error else error)  # NaN is the largest error
 
 
 def main():

@@ -1,13 +1,13 @@
-"""Does a search find what is provably right? Every relaxation x order x selection against random search.
+"""Does a search find the architecture that is provably right? All relaxations, orders and selections are tried.
 
     python experiments/benchmarks/known_answer.py [--seeds 5] [--only gumbel]
 
-The clean image is the degraded one under three known filters, one a colour channel: a 3x3 one, a 3x3 one with
-dilation 2, and a 1x7 one. At each of three forks (one a channel) five candidates are offered; only one of them
+The clean image is the degraded one under three known filters, one a colour channel: a 3x3 filter, a 3x3 filter
+with dilation 2, and a 1x7 filter. Each of three forks (one a channel) offers five candidates; only one of them
 can represent the filter, and on white noise each of the others leaves an error that no training removes. So of
 125 architectures one is right. Random search has the compute of the search by gradient.
 
-Taps are positive and sum to one, and those of the filters are zero in the middle, so that in a mixture, too, no
+Taps are positive and sum to one, and the filters are zero in the middle, so that in a mixture, too, no
 candidate can make up for another that is wrong.
 """
 
@@ -50,7 +50,7 @@ DATA = {
 
 
 class Nothing(nn.Module):
-    """The candidate that is identically zero."""
+    """The candidate whose output is zero."""
 
     def forward(self, x):
         return torch.zeros_like(x)
@@ -78,7 +78,7 @@ CANDIDATES = {
 
 
 class KnownAnswer(manas.SearchSpace):
-    """One fork a colour channel."""
+    """A space with one fork for each colour channel."""
 
     def build(self, decide):
         return KnownAnswerTower(decide)
@@ -108,7 +108,7 @@ class KnownAnswerTower(Tower):
 
 
 def write_pairs(folder: Path, *, images: int = 8, side: int = 64) -> Path:
-    """Degraded white noise and its filtered, clean version, as PNG."""
+    """Writes degraded white noise and its filtered, clean version as PNG files."""
     rng = np.random.default_rng(0)
     for number in range(images):
         degraded = rng.integers(0, 256, (side, side, 3), dtype=np.uint8)
@@ -122,7 +122,7 @@ def write_pairs(folder: Path, *, images: int = 8, side: int = 64) -> Path:
 
 
 def config(pairs: Path, run: Path, seed: int, **settings) -> SearchConfig:
-    """A search of 200 steps."""
+    """The configuration of a search of 200 steps."""
     base = {
         "run": str(run),
         "seed": seed,
@@ -139,8 +139,8 @@ def config(pairs: Path, run: Path, seed: int, **settings) -> SearchConfig:
 
 
 def gradient_settings(relaxation: str, order: str, selection: str) -> dict:
-    """Settings of a search by gradient."""
-    rate = 0.3 if relaxation == "sigmoid" else 0.1  # its weights begin at 1/2 each, far from a sum of 1
+    """The settings of a search by gradient."""
+    rate = 0.3 if relaxation == "sigmoid" else 0.1  # the weights of sigmoid begin at 1/2, far from a sum of 1
     alphas = {"name": "adam", "rate": rate, "betas": (0.5, 0.9)}
     return {
         **{"relaxation": {"kind": relaxation, **RELAXATIONS[relaxation]}, "order": order, "alphas": alphas},
@@ -149,7 +149,7 @@ def gradient_settings(relaxation: str, order: str, selection: str) -> dict:
 
 
 def found(pairs: Path, seed: int, **settings) -> int:
-    """How many of the three forks a search decides rightly."""
+    """The number of the three forks that a search decides rightly."""
     with tempfile.TemporaryDirectory() as folder:
         genotype = manas.search(config(pairs, Path(folder) / "run", seed, **settings))
     return sum(genotype.choices[label] == name for label, name in RIGHT.items())

@@ -1,10 +1,10 @@
-"""How many shared backgrounds `manas data check` finds, and how many false ones.
+"""The shares of backgrounds that `manas data check` finds in altered copies, and the number of false finds.
 
     python experiments/benchmarks/leaks.py FOLDER... [--seed 0]
 
-Every photograph of the folders is altered in each way, and looked for among all of them, scaled to 480 pixels.
-Two photographs of one scene in the folders would count as a false find; the nearest false score of a kind is
-the highest that it has with another photograph, below or above the limit.
+Every photograph of the folders is altered in each way, and looked for among all photographs, scaled to 480
+pixels. Two photographs of one scene in the folders would count as a false find. The nearest false score of an
+alteration is the highest score with another photograph, below or above the limit.
 """
 
 import argparse
@@ -62,16 +62,19 @@ def main() -> None:
             picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
             pictures[folder, name] = picture
     known = {key: signature(np.asarray(picture)) for key, picture in pictures.items()}
-    limit, matching._LEAST_SCORE = matching._LEAST_SCORE, 0.0  # to see what lies below it
+    limit, matching._LEAST_SCORE = (
+        matching._LEAST_SCORE,
+        0.0,
+    )  # so that scores below the limit are returned, too
     print(f"{len(known)} photographs, a score of {limit} or more is a find\n")
     print("| alteration | found | false finds | nearest false score |\n|---|---|---|---|")
     for place, (name, alter) in enumerate(ALTERATIONS.items()):
         rng = np.random.default_rng([arguments.seed, place])
         altered = {key: signature(np.asarray(alter(picture, rng))) for key, picture in pictures.items()}
         matches = matching.matches(altered, known)
-        found = {match.first for match in matches if match.first == match.second and match.score >= limit}
+        finds = {match.first for match in matches if match.first == match.second and match.score >= limit}
         false = [match.score for match in matches if match.first != match.second]
-        share = f"{len(found)} of {len(known)} ({len(found) / len(known):.0%})"
+        share = f"{len(finds)} of {len(known)} ({len(finds) / len(known):.0%})"
         print(
             f"| {name} | {share} | {sum(s >= limit for s in false)} | {max(false, default=0):.2f} |", flush=True
         )

@@ -1,15 +1,15 @@
-"""How fast data is loaded, and how long a training step waits for it.
+"""The speed of loading data, and the time that a training step waits for it.
 
     python experiments/benchmarks/loading.py [--rounds 3] [--backgrounds 300] [--space manas_small]
 
-First table: training samples a second (a crop of a background and of its three rainy versions), beside the
-usual way: every item opens its files with Pillow, converts them whole to float tensors and cuts its crop. The
-set is written by `manas.synthesize` from the built-in photographs. Every row is measured in turn in every
+The first table has training samples a second (a crop of a background and of its three rainy versions), beside
+the usual way: every item opens its files with Pillow, converts them whole to float tensors and cuts its crop.
+The set is written by `manas.synthesize` from the built-in photographs. Every row is measured in turn in every
 round; ratios are medians over rounds. `first epoch` decodes each file once; later epochs find it decoded.
 
-Second table: crops of 128x128 a second that the weather generator makes on one core, by CPU time.
+The second table has crops of 128x128 a second that the weather generator makes on one core, by CPU time.
 
-Third: the share of a training step that is spent waiting for the next batch, with one worker.
+The last numbers are the shares of a training step spent waiting for the next batch, with one worker.
 """
 
 import argparse
@@ -43,7 +43,7 @@ FAMILIES = (("rain", "falling"), ("rain", "crossing"), ("snow", "falling"))
 
 
 class PlainPairs(Dataset):
-    """The usual data set: files are opened and converted whole for every item."""
+    """The usual data set, which opens and converts whole files for every item."""
 
     def __init__(self, root: Path):
         self.root, self.names = root, sorted(path.name for path in (root / "clean").iterdir())
@@ -85,7 +85,7 @@ def batches(root: Path, workers: int, cache_folder: Path | None = None, **source
 
 
 def rate(stream: Iterator, backgrounds: int) -> float:
-    """Samples a second, the start of the workers left out."""
+    """The samples a second, without the start of the workers."""
     next(stream)
     start = time.perf_counter()
     count = sum(1 for _ in islice(stream, backgrounds // BATCH))

@@ -1,15 +1,16 @@
-"""What each part of the recipe of training is worth: one change a row, the same CPU seconds for all.
+"""The worth of each part of the recipe of training: one change a row, the same CPU seconds for all.
 
     python experiments/benchmarks/recipe.py PAIRS [--seconds 60] [--seeds 3] [--only ROW ...] [--quick]
 
 PAIRS is a set of rainy pairs with the levels light and heavy; every sixth scene, the first ten of them, is
 reported on and seen by no training. A row is `manas.retrain` with its defaults, the pairs and one change, of a
-random architecture of `manas_small` (another for each seed) or of `plain`. How many steps fit into the seconds
-is measured first: loading and validation are counted, the start of the program is not. A change that leaves a
-step as long as it was, such as of the rate, has as many steps as the row without it.
+random architecture of `manas_small` (another for each seed) or of `plain`. The number of steps that fit into
+the seconds is measured first, with loading and validation and without the start of the program. A change that
+does not change the time of a step, such as of the rate, has as many steps as the row without it.
 
-Each training is a process of its own on one core, and is kept in the folder of runs: what has ended is not
-repeated. Several calls may share the folder, each for some of the rows. --quick shows that all works.
+Each training is a process of its own on one core, and is kept in the folder of runs; a training that has ended
+is not repeated. Several calls may share the folder, each for some of the rows. --quick shows that everything
+works.
 """
 
 import argparse
@@ -29,11 +30,11 @@ from manas.files import replacing
 SMALL, PLAIN = "manas_small", "plain"
 LEVELS = ("light", "heavy")
 EPOCHS = 4
-CALIBRATION = (20, 80)  # steps of the two trainings whose difference tells the seconds of a step
+CALIBRATION = (20, 80)  # steps of the two trainings from whose difference the seconds of a step are taken
 
 MANAS_LOSS = {"mse": 1, "l1": 0, "ssim": 1, "tv": 1e-4, "internal": 0}
-SLOWING = {"space", "data", "loss", "precision"}  # changes of these take another time a step
-LATE = {"drops": [0.8], "drop": 0.2}  # constant but for the last fifth
+SLOWING = {"space", "data", "loss", "precision"}  # changes of these change the time of a step
+LATE = {"drops": [0.8], "drop": 0.2}  # a constant rate with a drop before the last fifth
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": (PLAIN, {}),
     "plain, normalised by batch": (PLAIN, {"space": {"norm": "batch"}}),
@@ -73,7 +74,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def configuration(name: str, seed: int, train: Path, run: Path, steps: int, epochs: int = EPOCHS) -> dict:
-    """That of `manas.retrain` for a row, whose keys `space` and `augment` are of the network and the source."""
+    """The configuration of `manas.retrain` for a row; `space` and `augment` change network and source."""
     import manas
 
     preset, change = ROWS[name]
@@ -88,7 +89,7 @@ def configuration(name: str, seed: int, train: Path, run: Path, steps: int, epoc
 
 
 def train_one(task: dict[str, Any]) -> None:
-    """Trains, scores and writes a result: what the process of a training does."""
+    """Trains, scores and writes a result, in a process of its own."""
     import torch
 
     import manas
@@ -117,7 +118,7 @@ def scored(model: Path, report: Path) -> dict[str, Any]:
 
 
 class Bench:
-    """The parted scenes, the budget, and the folder in which everything is kept."""
+    """The scenes in two parts, the budget, and the folder that keeps all trainings."""
 
     def __init__(self, arguments: argparse.Namespace):
         self.runs, self.seconds, self.core = arguments.runs, arguments.seconds, arguments.core
@@ -125,23 +126,25 @@ class Bench:
         self.train, self.report = parted(arguments.pairs, self.runs / "data")
 
     def result(self, name: str, seed: int) -> dict[str, Any]:
-        """That of one training, which is made unless it is there."""
+        """The result of one training, which is run unless its result is there already."""
         steps = max(1, round(self.steps(name) / EPOCHS))
-        return self._made(name, f"seed{seed}", seed, steps, EPOCHS, report=True)
+        return self._train(name, f"seed{seed}", seed, steps, EPOCHS, report=True)
 
     def steps(self, name: str) -> int:
-        """How many of a row fit into the seconds, beside what a training needs for itself."""
+        """The number of steps of a row that fit into the seconds, beside the fixed time of a training."""
         if self.quick:
             return EPOCHS
         preset, change = ROWS[name]
-        if not SLOWING & change.keys():  # two timings of one step would differ by their noise
+        if not SLOWING & change.keys():  # timed twice, the same step would differ by the noise of the timings
             name = preset
-        few, many = (self._made(name, f"steps{n}", 0, n, 1, report=False) for n in CALIBRATION)
+        few, many = (self._train(name, f"steps{n}", 0, n, 1, report=False) for n in CALIBRATION)
         each = (many["seconds"] - few["seconds"]) / (CALIBRATION[1] - CALIBRATION[0])
         once = max(0.0, few["seconds"] - CALIBRATION[0] * each)
         return int((self.seconds - once) / each)
 
-    def _made(self, name: str, run: str, seed: int, steps: int, epochs: int, *, report: bool) -> dict[str, Any]:
+    def _train(
+        self, name: str, run: str, seed: int, steps: int, epochs: int, *, report: bool
+    ) -> dict[str, Any]:
         folder = self.runs / "".join(c if c.isalnum() else "_" for c in name)
         file = folder / f"{run}.result.json"
         folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +165,7 @@ class Bench:
 
 
 def row(name: str, results: list[dict[str, Any]]) -> str:
-    """One line of the table: means over seeds, with the lowest and the highest."""
+    """One line of the table: means over seeds, with the lowest and the highest value."""
     cells = []
     for level in LEVELS:
         values = [result["psnr"][level] for result in results]

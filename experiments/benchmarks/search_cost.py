@@ -1,15 +1,15 @@
-"""What a step of the search costs: the plain formulation and ours, side by side in one run.
+"""The cost of a step of the search: the plain formulation and ours, side by side in one run.
 
     python experiments/benchmarks/search_cost.py [--space manas_small] [--rounds 5] [--threads 1]
 
-A step is an alpha step and a weight step. `plain` is how the released code is written: the output of every
+A step is an alpha step and a weight step. `plain` is the formulation of the released code: the output of every
 candidate gate is multiplied out before the candidates are summed, the gradients of the weights are computed in
-the alpha step too, and the loss loops over images. Every other row is `manas` with one option. Time is the
-median over interleaved rounds of the ratio to `plain` in the same round; memory is what the forward pass of the
-weight step saves for the backward pass, each storage counted once.
+the alpha step, too, and the loss loops over images. Every other row is `manas` with one option. Time is the
+median over interleaved rounds of the ratio to `plain` in the same round; memory is the size of the tensors that
+the forward pass of the weight step saves for the backward pass, each storage counted once.
 
-The second table is of the same space without the gate `none`: only there may a sampling relaxation leave the
-gates that it has not sampled out (see `manas.relaxations.gumbel`).
+The second table is of the same space without the gate `none`, since only there a sampling relaxation may leave
+out the gates that it has not sampled (see `manas.relaxations.gumbel`).
 """
 
 import argparse
@@ -49,7 +49,7 @@ LOSS = LossWeights(internal_after=0)
 
 
 def plain_gated(x: Tensor, gate: nn.Module) -> Tensor:
-    """Every candidate multiplied out and pooling for itself."""
+    """Applies a gate with every candidate multiplied out and pooling for itself."""
     if not isinstance(gate, Choice):
         return x * gate(Pooled(x))
     weights = gate.relaxation.weights(gate)
@@ -58,7 +58,7 @@ def plain_gated(x: Tensor, gate: nn.Module) -> Tensor:
 
 @contextmanager
 def plainly():
-    """Attention modules in the plain formulation."""
+    """Runs attention modules in the plain formulation within the block."""
     ours, attention._gated = attention._gated, plain_gated
     try:
         yield
@@ -67,7 +67,7 @@ def plainly():
 
 
 def plain_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """The loss image by image, as the released code has it."""
+    """The loss computed image by image, as in the released code."""
     versions = batch.degraded.shape[1]
     outputs = network(batch.degraded.flatten(0, 1))
     total = outputs.new_zeros(())
@@ -84,7 +84,7 @@ def plain_loss(network: nn.Module, batch: Batch) -> Tensor:
 
 
 class Variant:
-    """One way to do a step."""
+    """One way to take a step."""
 
     def __init__(
         self, space: manas.SearchSpace, *, relaxation=None, recompute=False, precision="float32", plain=False
@@ -110,7 +110,7 @@ class Variant:
         relax(self.network, self.relaxation.at(Moment(0.5, 0, self.draws), self.choices))
 
     def step(self, batch: Batch) -> None:
-        """The gradients of an alpha step and of a weight step."""
+        """Computes the gradients of an alpha step and of a weight step."""
         for group in (self.alphas, self.weights):
             self.draw()
             if self.plain:
@@ -121,7 +121,7 @@ class Variant:
 
 
 def candidates_run(variant: Variant, batch: Batch) -> int:
-    """How many candidates a forward pass runs."""
+    """The number of candidates that a forward pass runs."""
     run = []
     candidates = [module for choice in variant.choices for module in choice.candidates.values()]
     hooks = [module.register_forward_hook(lambda *_: run.append(1)) for module in candidates]
@@ -134,32 +134,32 @@ def candidates_run(variant: Variant, batch: Batch) -> int:
 
 
 def seconds(action: Callable[[], None]) -> float:
-    """CPU time of this process, which other programs do not lengthen as they do wall time."""
+    """The CPU time of an action, which other programs lengthen less than wall time."""
     start = time.process_time()
     action()
     return time.process_time() - start
 
 
 def saved_bytes(variant: Variant, batch: Batch) -> int:
-    """Bytes of distinct storages that a forward pass keeps, without the parameters."""
+    """The bytes of distinct storages that a forward pass saves, without the parameters."""
     own = {p.untyped_storage().data_ptr() for p in variant.network.parameters()}
-    kept: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     variant.draw()
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = variant.loss(batch)
     del loss
-    return sum(kept.values())
+    return sum(sizes.values())
 
 
 def without_none(space: manas.SearchSpace) -> manas.SearchSpace:
-    """The same space whose gates do not include `none`."""
+    """The same space without the gate `none`."""
     description = space.model_dump(mode="json")
     gates = [gate for gate in description["attention"]["gates"] if gate != "none"]
     return manas.load_space({**description, "attention": {**description["attention"], "gates": gates}})

@@ -1,10 +1,10 @@
-"""How much arithmetic a training step does in its time: the towers of a space beside the plain network.
+"""The arithmetic of a training step in its time: the towers of a space beside the plain network.
 
     python experiments/benchmarks/step.py [--space manas_small] [--genotypes 4] [--rounds 15] [--images 16]
 
 A step is forward, L1, backward and AdamW on crops of 64x64, in float32 and in bf16 (after the self-test of
-numerics, as in a training). All networks take turns; times are medians of CPU time on one thread, arithmetic is
-that of convolutions and matrix products, two operations a multiply-accumulate, three times the forward pass.
+numerics, as in a training). All networks take turns; times are medians of CPU time on one thread. Arithmetic
+counts convolutions and matrix products, two operations a multiply-accumulate, three times the forward pass.
 """
 
 import argparse
@@ -45,12 +45,12 @@ class Step:
         self.seconds.append(time.process_time() - start)
 
     def speed(self) -> float:
-        """Gigaoperations a second."""
+        """The gigaoperations a second."""
         return self.operations / median(self.seconds) / 1e9
 
 
 def networks(space: str, genotypes: int) -> dict[str, nn.Module]:
-    """Plain, and towers that are drawn."""
+    """The plain network, and towers with drawn architectures."""
     plain, searched = manas.load_space("plain"), manas.load_space(space)
     towers = {
         f"{space}, drawn {seed}": searched.network(manas.Genotype.sample(searched, seed))
@@ -70,8 +70,8 @@ def main() -> None:
     print("| network | precision | ms a step | GFLOP/s | of plain's |\n|---|---|---|---|---|")
     for precision in ("float32", "bf16"):
         torch.manual_seed(0)
-        found = networks(arguments.space, arguments.genotypes)
-        steps = {name: Step(network, arguments.images, precision) for name, network in found.items()}
+        all_networks = networks(arguments.space, arguments.genotypes)
+        steps = {name: Step(network, arguments.images, precision) for name, network in all_networks.items()}
         for _ in range(arguments.rounds):
             for step in steps.values():
                 step.run()

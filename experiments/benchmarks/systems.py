@@ -3,14 +3,15 @@
     python experiments/benchmarks/systems.py experiments/configs/systems.yaml PAIRS [--runs runs/systems]
 
 PAIRS is a set of rainy pairs with the levels light and heavy. Every seed reports on scenes of its own, a fold,
-which no system of that seed has seen; on the others every system is trained, with their rain and with generated
-snow. Data, seed, patch, batch and, where a row does not say otherwise, the number of images seen are the same
-for all rows; the search of a searched tower comes on top. Restoration is blind, but for a row whose towers
-stand alone: these are told whether it rains or snows.
+which no system of that seed has seen; every system is trained on the other scenes, with their rain and with
+generated snow. Data, seed, patch, batch and, unless a row says otherwise, the number of images seen are the
+same for all rows; the search of a searched tower comes in addition. Restoration is blind, except in a row whose
+towers stand alone, which know whether it rains or snows.
 
-Every search, training and evaluation is kept in the folder of runs: what has ended is not repeated, what was
-interrupted goes on, and other settings are refused. Processes that share the folder may each make some of the
-systems (--only); a call without it prints the table. The time an image takes is measured then, in turn.
+Every search, training and evaluation is kept in the folder of runs: a complete one is not repeated, an
+interrupted one goes on, and other settings are refused. Processes that share the folder may each make some of
+the systems (--only); a call without it prints the table, and measures the time of an image for all systems in
+turn.
 """
 
 import argparse
@@ -41,7 +42,7 @@ from manas.searching.config import SearchConfig
 from manas.training.config import RetrainConfig
 
 PROTOCOL = "derain"
-HIGHEST_PSNR = 100.0  # of a clean picture that nothing was done to
+HIGHEST_PSNR = 100.0  # the score of a clean picture that comes out unchanged
 SIZE = (320, 480)
 COLUMNS = ("rain light", "rain heavy", "snow", "clean")
 ROUNDS = 5
@@ -51,17 +52,17 @@ TASKS = {"derain": "rain", "desnow": "snow"}
 
 
 class Bench:
-    """The configuration, the pairs, which each seed parts in its own way, and the folder of runs."""
+    """The configuration, the pairs, which each seed divides in its own way, and the folder of runs."""
 
     def __init__(self, config: dict[str, Any], pairs: Path, runs: Path):
         self.config, self.pairs, self.runs = config, pairs, runs
 
     def parted(self, seed: int) -> tuple[Path, Path]:
-        """Two folders of clean/, light/ and heavy/: the scenes that train, and those of the seed's fold."""
+        """Two folders of clean/, light/ and heavy/: the scenes to train on, and those of the seed's fold."""
         return parted(self.pairs, self.runs / "data" / f"seed{seed}", seed, self.config["report"])
 
     def data(self, tasks: tuple[str, ...], towers: tuple[str, ...], seed: int) -> dict[str, Any]:
-        """The images of the tasks; where there is one tower, all are its own."""
+        """The data of the tasks; a single tower has the data of all tasks."""
         train, _ = self.parted(seed)
         sources = {
             "derain": {"pairs": str(train)},
@@ -71,7 +72,7 @@ class Bench:
         return {**self.config["data"], "sources": [{"task": own[task], **sources[task]} for task in tasks]}
 
     def searched(self, name: str, space: Any, tasks: tuple[str, ...], seed: int) -> str:
-        """The genotype file of a search; one that has ended is only compared with its settings."""
+        """The genotype file of a search; of a search that has ended, only the settings are compared."""
         run = self.runs / "searches" / name / f"seed{seed}"
         common = dict(self.config["search"])
         data = {**self.data(tasks, tasks, seed), **common.pop("data", {})}
@@ -89,7 +90,7 @@ class Bench:
     def trained(
         self, system: dict[str, Any], genotype: Any, tasks: tuple[str, ...], run: Path, seed: int
     ) -> Path:
-        """The model file of a training; one that has ended is only compared with its settings."""
+        """The model file of a training; of a training that has ended, only the settings are compared."""
         common = {**self.config["retrain"], **system.get("retrain", {})}
         if isinstance(genotype, dict):
             common |= {key: system[key] for key in ("stitch", "stitches", "fusion") if key in system}
@@ -111,7 +112,7 @@ class Bench:
         return self.runs / re.sub(r"[^a-z0-9]+", "_", system["name"].lower()) / f"seed{seed}"
 
     def models(self, system: dict[str, Any], seed: int) -> dict[str, Path]:
-        """The model file of a system, by task; one for all tasks where it is blind."""
+        """The model files of a system by task; a blind system has one file for all tasks."""
         folder = self.folder(system, seed)
         tasks = tuple(TASKS)
         if "joint" in system:
@@ -133,7 +134,7 @@ class Bench:
 
 
 def degraded(report: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-    """Column, task, degraded and clean picture of all that is reported on."""
+    """The column, the task, the degraded and the clean picture of everything that is reported on."""
     clean_files = photographs_in(report / "clean")
     for scene in scenes_of_pairs(report):
         yield f"rain {scene.level}", "derain", scene.degraded, scene.clean
@@ -145,13 +146,13 @@ def degraded(report: Path) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
 
 
 def scored(report: Path, models: Mapping[str, Path]) -> dict[str, Any]:
-    """Means of PSNR and SSIM by column, and what the system costs; of no models, those of what comes in."""
+    """The means of PSNR and SSIM by column, and the cost of a system; without models, of degraded pictures."""
     restorers = opened(models)
     blind = len(set(models.values())) == 1
     scores: dict[str, list[tuple[float, float]]] = {}
     for column, task, picture, clean in degraded(report):
         if not task and not blind:
-            continue  # a clean picture has no label to tell
+            continue  # a system that is not blind needs a label, which a clean picture does not have
         restored = restorers[task or next(iter(restorers))](picture) if restorers else picture
         measured = protocol_named(PROTOCOL).measure(restored, clean)
         scores.setdefault(column, []).append((min(measured["psnr"], HIGHEST_PSNR), measured["ssim"]))
@@ -170,7 +171,7 @@ def opened(models: Mapping[str, Path]) -> dict[str, Restorer]:
 
 
 def seconds(restorers: Mapping[str, Restorer]) -> dict[str, float]:
-    """An image of 480x320 on this machine, by system: medians of rounds in which all have their turn."""
+    """The seconds of an image of 480x320 by system: medians of rounds in which all systems take turns."""
     image = np.zeros((*SIZE, 3), np.uint8)
     times: dict[str, list[float]] = {name: [] for name in restorers}
     for _ in range(ROUNDS):
@@ -182,7 +183,7 @@ def seconds(restorers: Mapping[str, Restorer]) -> dict[str, float]:
 
 
 def results_of(bench: Bench, systems: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Results by seed of every system, each printed as soon as it is there: first seeds first."""
+    """The results of every system by seed, in the order of seeds, each printed as soon as it is there."""
     results: dict[str, list[dict[str, Any]]] = {system["name"]: [] for system in systems}
     for seed in sorted({seed for system in systems for seed in system.get("seeds", FIRST)}):
         for system in systems:
@@ -200,14 +201,14 @@ def results_of(bench: Bench, systems: list[dict[str, Any]]) -> dict[str, list[di
 
 
 def cells(results: list[dict[str, Any]]) -> list[str]:
-    """The scores of a row: means over seeds, and the range of PSNR where there are several."""
-    found = []
+    """The scores of a row: means over seeds, with the range of PSNR over several seeds."""
+    texts = []
     for column in COLUMNS:
         values = [result["scores"][column] for result in results if column in result["scores"]]
         psnrs = [psnr for psnr, _ in values]
         span = f" ({min(psnrs):.2f} to {max(psnrs):.2f})" if len(psnrs) > 1 else ""
-        found.append(f"{mean(psnrs):.2f}{span} / {mean(ssim for _, ssim in values):.4f}" if values else "")
-    return found
+        texts.append(f"{mean(psnrs):.2f}{span} / {mean(ssim for _, ssim in values):.4f}" if values else "")
+    return texts
 
 
 def print_table(bench: Bench, results: dict[str, list[dict[str, Any]]], seeds: Collection[int]) -> None:

@@ -1,14 +1,13 @@
-"""What tiles cost and change: a model on photographs, whole and in tiles, side by side in one run.
+"""The cost and the errors of tiles: a model on photographs, whole and in tiles, side by side in one run.
 
     python experiments/benchmarks/tiles.py MODEL PHOTOGRAPHS [--tile 256] [--images 8] [--megapixels 100]
 
 Rain is generated on the photographs. `alone` lets every tile pool over itself, as programs do that know nothing
 of pooling; `reduced` finds the pooled statistics on the image reduced to 512 pixels; `sampled` and `exact` are
-those of `Restorer`. Differences are to the image restored whole, in levels of 255; the seam is how much larger
-the mean difference is beside the borders of tiles than elsewhere. Time is CPU time over that of the whole.
+those of `Restorer`. Differences are to the image restored whole, in levels of 255; the seam is the ratio of the
+mean difference beside the borders of tiles to that elsewhere. Time is CPU time over that of the whole image.
 
-At the end one picture of `--megapixels` is restored in a process of its own, and the most memory that this held
-is told.
+At the end one picture of `--megapixels` is restored in a process of its own, whose peak memory is printed.
 """
 
 import argparse
@@ -36,11 +35,11 @@ from manas.inference.tiling import pad_to_multiple
 
 WAYS = ("alone", "reduced", "sampled", "exact")
 REDUCED = 512  # pixels
-NEAR = 2  # pixels; what is beside a border
+NEAR = 2  # pixels; nearer ones count as beside a border
 
 
 def restored(restorer: Restorer, way: str, image: Tensor) -> Tensor:
-    """(1, 3, H, W) by one way of knowing the statistics."""
+    """Restores an image (1, 3, H, W) with statistics found in one of the ways."""
     with ExitStack() as changed:
         if way == "alone":
             changed.enter_context(patch.dict(vars(restorer._traits), {"depth": 0}))
@@ -58,7 +57,7 @@ def restored(restorer: Restorer, way: str, image: Tensor) -> Tensor:
 
 
 def seam(difference: Tensor, tile: int) -> float:
-    """The mean difference (H, W) beside borders of tiles over that elsewhere."""
+    """The ratio of the mean difference beside borders of tiles to that elsewhere, for differences (H, W)."""
     rows, columns = (torch.arange(side) % tile for side in difference.shape)
     beside = [(place < NEAR) | (place >= tile - NEAR) for place in (rows, columns)]
     border = beside[0][:, None] | beside[1]
@@ -72,7 +71,7 @@ def compare(model: Path, photographs: Path, tile: int, images: int) -> None:
         way: Restorer.load(model, device="cpu", tile=tile, statistics="exact" if way == "exact" else "sampled")
         for way in WAYS
     }
-    found: dict[str, list[tuple[float, ...]]] = {way: [] for way in WAYS}
+    numbers: dict[str, list[tuple[float, ...]]] = {way: [] for way in WAYS}
     sizes = []
     for scene in islice(generated_scenes(photographs_in(photographs), "rain", levels=["heavy"]), images):
         image = torch.from_numpy(scene.degraded).permute(2, 0, 1)[None] / 255
@@ -85,11 +84,13 @@ def compare(model: Path, photographs: Path, tile: int, images: int) -> None:
             start = time.process_time()
             difference = (restored(restorer, way, image) - expected).abs().amax(1)[0] * 255
             took = (time.process_time() - start) / base
-            found[way].append((float(difference.max()), float(difference.mean()), seam(difference, tile), took))
+            numbers[way].append(
+                (float(difference.max()), float(difference.mean()), seam(difference, tile), took)
+            )
     print(f"{len(sizes)} photographs of {min(sizes):.1f} to {max(sizes):.1f} megapixels, heavy rain; ", end="")
     print(f"tiles of {tile}, halo {tiled['exact']._traits.radius}\n")
     print("| statistics | largest difference | mean | seam | time of the whole |\n|---|---|---|---|---|")
-    for way, rows in found.items():
+    for way, rows in numbers.items():
         largest, average, seams, times = zip(*rows, strict=True)
         print(f"| {way} | {max(largest):.4f} | {mean(average):.4f} | {mean(seams):.2f} | {mean(times):.2f} |")
 

@@ -3,10 +3,10 @@
     python experiments/benchmarks/weather_sheet.py sheet.png [--photographs FOLDER] [--rows 4]
         [--kinds rain/falling rain/crossing snow/falling] [--beside FOLDER ...] [--seed 0] [--cell 360x240]
 
-A row is a photograph: clean, then light, medium and heavy; then one picture of each folder to compare with, the
-one of the same file name where there is one. There are so many rows of every kind of weather. With no folder of
-photographs, the built-in colour ones are taken. Every picture is cut to the cell at its own scale, so that
-streaks and flakes can be compared by size.
+A row is a photograph: clean, then light, medium and heavy; then one picture of each folder to compare with, if
+possible of the same file name. Every kind of weather has --rows rows. Without a folder of photographs, the
+built-in colour photographs are taken. Every picture is cut to the cell at its own scale, so that streaks and
+flakes can be compared by size.
 """
 
 import argparse
@@ -24,7 +24,7 @@ GAP = 4
 
 
 def cell_of(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The middle of a picture (H, W, 3) uint8, on white where it is smaller than the cell."""
+    """The middle of a picture (H, W, 3) uint8 in the size of a cell; a smaller picture stands on white."""
     width, height = size
     cell = np.full((height, width, 3), 255, np.uint8)
     top, left = max(0, (picture.shape[0] - height) // 2), max(0, (picture.shape[1] - width) // 2)
@@ -41,8 +41,8 @@ def row_of(
     scene = degrade(clean.astype(np.float32) / np.float32(255), weather, seed=seed, family=family)
     pictures = [clean, *(scene.degraded * 255 + 0.5).astype(np.uint8)]
     for folder in arguments.beside:
-        found = photographs_in(folder)
-        pictures.append(read_image(found.get(name) or list(found.values())[seed[1] % len(found)]))
+        others = photographs_in(folder)
+        pictures.append(read_image(others.get(name) or list(others.values())[seed[1] % len(others)]))
     return np.concatenate([cell_of(picture, arguments.cell) for picture in pictures], axis=1)
 
 

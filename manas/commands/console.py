@@ -1,4 +1,4 @@
-"""What the commands share: how they speak, and options that several of them take."""
+"""The parts that commands share: printing, and options that several of them take."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Space = Annotated[
     str | None, typer.Option(metavar="MODULE:CLASS", help="Space of a file whose kind is no installed one.")
 ]
 
-UNBOUNDED = 1_000_000  # columns; wider than anything that is printed
+UNBOUNDED = 1_000_000  # columns; more than any line has
 
 
 def say(text: str) -> None:
-    """Prints a line on standard output; of several processes the first one speaks."""
+    """Prints a line on standard output, in the first of several processes alone."""
     if os.environ.get("RANK", "0") == "0":
         typer.echo(text)
 
 
 def refuse(options: Iterable[str], where: str) -> None:
-    """Refuses options that would have no effect where they are given; none are fine."""
+    """Raises a ManasError for the first of the options, which have no effect in the place called `where`."""
     for name in options:
         raise ManasError(f"--{name} has no effect {where}; leave it out")
 
@@ -45,14 +45,14 @@ def space_class_of(reference: str | None) -> Any:
 
 
 def print_whole(parts: Iterable[RenderableType]) -> None:
-    """Prints one below the other, on a console as wide as the widest: nothing is folded, cut or left out.
+    """Prints parts below one another, on a console as wide as the widest, so that nothing is folded or cut.
 
     A narrower terminal wraps the lines itself, which loses nothing.
     """
     parts, terminal = list(parts), Console()
     unbounded = terminal.options.update(max_width=UNBOUNDED)
     needed = (terminal.measure(part, options=unbounded).maximum for part in parts)
-    # The height is given too: without it, rich takes a dumb terminal for one of 80 columns.
+    # Without a height, rich would take a dumb terminal for one of 80 columns.
     console = Console(width=max([terminal.width, *needed]), height=terminal.height)
     for part in parts:
         console.print(part)

@@ -40,9 +40,9 @@ def synthesize(
     from manas.data.synthesis import synthesize as run
     from manas.reporting.progress import Progress
 
-    named = re.split(r"\s*,\s*", levels.strip())
+    names = re.split(r"\s*,\s*", levels.strip())
     capture = {k: _range(k, text) for k, text in (("jpeg", jpeg), ("noise", noise)) if text is not None}
-    options: dict[str, Any] = {"weather": weather, "levels": named, "family": family, "seed": seed}
+    options: dict[str, Any] = {"weather": weather, "levels": names, "family": family, "seed": seed}
     options |= {"nested": not independent, "capture": capture, "masks": masks}
     options |= {"long_side": long_side, "layout": layout}
     with Progress("synthesize", 0) as progress:
@@ -50,7 +50,7 @@ def synthesize(
 
 
 def _range(name: str, text: str) -> list[float]:
-    """``85..98`` or ``90``, which is 90..90."""
+    """Reads the range ``85..98``, or ``90``, which is 90..90."""
     if not re.fullmatch(r"\d+(\.\d+)?(\.\.\d+(\.\d+)?)?", text):
         raise ManasError(f"--{name} {text!r}: write two numbers, such as 85..98")
     bounds = [float(number) for number in text.split("..")]
@@ -64,7 +64,7 @@ FINDINGS = 1  # exit code of `check`
 
 @data.callback()
 def _group() -> None:
-    """Keeps `check` a command of its own name, though it is the only one."""
+    """Keeps the name of the command `check`: typer would make the only command of a group the group itself."""
 
 
 @data.command()
@@ -92,7 +92,8 @@ def check(
 
     measure, shown = protocol_named(protocol).measure, None if whole else SHOWN
     checks = []
-    for archive in [inspect_archive(root, layout=layout, side=side) for root in _expanded(roots)]:
+    # All sets are read before the first is checked, so that a mistake in the last one costs no time.
+    for archive in [inspect_archive(root, layout=layout, side=side) for root in _sets_in(roots)]:
         with Progress(f"check {archive.root.name}", len(archive.scenes)) as progress:
             checks.append(run(archive, measure, scored=scored, after_each=progress.reach))
         print_whole(data_report(checks[-1], protocol, shown))
@@ -103,9 +104,9 @@ def check(
         raise typer.Exit(FINDINGS)
 
 
-def _expanded(roots: list[Path]) -> list[Path]:
-    """The sets, and those in folders of several; each once, however it is spelt."""
+def _sets_in(roots: list[Path]) -> list[Path]:
+    """The data sets in all folders, each once, also if its path is spelt in several ways."""
     from manas.data.archives import find_archives
 
-    found = [root for given in roots for root in find_archives(given) or [given]]
-    return list({root.resolve(): root for root in found}.values())
+    sets = [path for root in roots for path in find_archives(root) or [root]]
+    return list({path.resolve(): path for path in sets}.values())

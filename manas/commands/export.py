@@ -27,8 +27,8 @@ def export(
     space: Space = None,
 ) -> None:
     """Write the genotype of a run as JSON; or a model for ONNX Runtime, for torch alone, or its card."""
-    given = {"task": task, "opset": opset, "evaluation": evaluation}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    all_options = {"task": task, "opset": opset, "evaluation": evaluation}
+    options: dict[str, Any] = {name: value for name, value in all_options.items() if value is not None}
     write, takes = _EXPORTS.get(out.suffix.lower(), (None, set()))
     if write is None:
         raise ManasError(f"{out}: cannot export to {out.suffix or 'no suffix'!r}; give {', '.join(_EXPORTS)}")
@@ -71,7 +71,7 @@ def _say_difference(difference: float) -> None:
     say(f"differs from manas by {difference:.1e} at most, of values in [0, 1]")
 
 
-# suffix -> what writes such a file, and the options that it takes
+# By suffix, the function that writes such a file, and the options that it takes.
 _EXPORTS = {
     ".json": (_genotype, set[str]()),
     ".onnx": (_onnx, {"task", "opset"}),

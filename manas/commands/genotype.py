@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 genotypes = typer.Typer(no_args_is_help=True, help="Tools for genotype files.")
 
-DIFFERENT = 1  # exit code of `diff`, as that of diff(1)
+DIFFERENT = 1  # exit code of `diff`, as diff(1) has it
 USUAL_INPUT = (3, 64, 64)
-LARGEST_SIDE = 1024  # of an input that a received file asks to measure at
+LARGEST_SIDE = 1024  # pixels; a received file could else ask for a measurement without end
 
 Source = Annotated[
     Path, typer.Argument(metavar="FILE", help="Genotype file, run directory, checkpoint or model file.")
@@ -49,10 +49,10 @@ def diff(a: Source, b: Source, space: Space = None) -> None:
     """Print where two genotypes differ; the exit code is 0 if they do not, 1 if they do."""
     from manas.architecture.difference import difference
 
-    found = difference(_read(a, space), _read(b, space))
-    _print(found)
-    say(f"{len(found.choices)} of {found.labels} choices differ")
-    if found:
+    result = difference(_read(a, space), _read(b, space))
+    _print(result)
+    say(f"{len(result.choices)} of {result.labels} choices differ")
+    if result:
         raise typer.Exit(DIFFERENT)
 
 
@@ -111,7 +111,7 @@ def import_(
     from manas.foreign.genotypes import import_checkpoint
 
     genotype = import_checkpoint(checkpoint, load_space(space), reading)
-    provenance = genotype.provenance | _measured(genotype, _input_of(genotype, input))
+    provenance = genotype.provenance | _measure(genotype, _input_of(genotype, input))
     say(str(genotype.model_copy(update={"provenance": provenance}).write(out)))
 
 
@@ -122,7 +122,7 @@ def _read(file: Path, space: str | None) -> Genotype:
 
 
 def _input_of(genotype: Genotype, given: str | None) -> InputShape:
-    """Channels, height and width of the image that costs are measured at."""
+    """The channels, height and width of the image for which costs are measured."""
     channels, height, width = _recorded_input(genotype.provenance.get("input")) or USUAL_INPUT
     if given is None:
         return channels, height, width
@@ -133,21 +133,22 @@ def _input_of(genotype: Genotype, given: str | None) -> InputShape:
 
 
 def _recorded_input(value: Any) -> InputShape | None:
-    """What a provenance says, if it is a shape at which a measurement ends soon."""
+    """The shape in a provenance, if it is one at which a measurement ends soon; else None."""
     sides = value if isinstance(value, list | tuple) and len(value) == len(USUAL_INPUT) else ()
+    # The type itself is compared, since a bool is an int, too.
     if not sides or any(type(side) is not int or not 0 < side <= LARGEST_SIDE for side in sides):
         return None
     channels, height, width = sides
     return channels, height, width
 
 
-def _measured(genotype: Genotype, shape: InputShape) -> dict[str, Any]:
-    """Parameters and MACs as a provenance has them."""
+def _measure(genotype: Genotype, shape: InputShape) -> dict[str, Any]:
+    """Measures parameters and MACs, under the names that they have in a provenance."""
     from manas.cost.counting import costs
 
     try:
         return costs(genotype.network(), shape)
-    except RuntimeError as error:  # torch's, about shapes
+    except RuntimeError as error:  # torch's complaint about shapes
         detail = " ".join(str(error).split())[:200]
         raise ManasError(
             f"an input of {'x'.join(map(str, shape))} does not fit the network ({detail}); give another --input"
@@ -155,24 +156,24 @@ def _measured(genotype: Genotype, shape: InputShape) -> dict[str, Any]:
 
 
 def _cost(genotype: Genotype, shape: InputShape, *, strictly: bool) -> str:
-    """The cost in words; that the network takes no such images is an error only where they were asked for."""
+    """The cost in words; with `strictly`, it is an error if the network takes no such images."""
     try:
-        return size(_measured(genotype, shape))
+        return size(_measure(genotype, shape))
     except ManasError as error:
         if strictly:
             raise
         return f"not measured: {error}"
 
 
-def _print(found: Difference) -> None:
-    """The choices as a table, then the fields of the spaces."""
+def _print(difference: Difference) -> None:
+    """Prints the choices that differ as a table, then the fields of the spaces."""
     from manas.reporting.listing import bare_table, heading, lines
 
     parts: list[Any] = []
-    if found.choices:
-        rows = [(label, a or "-", b or "-") for label, (a, b) in found.choices.items()]
+    if difference.choices:
+        rows = [(label, a or "-", b or "-") for label, (a, b) in difference.choices.items()]
         parts.append(bare_table(["label", "A", "B"], rows))
-    if found.fields:
-        fields = {f"space.{key}": f"{a or '-'} -> {b or '-'}" for key, (a, b) in found.fields.items()}
+    if difference.fields:
+        fields = {f"space.{key}": f"{a or '-'} -> {b or '-'}" for key, (a, b) in difference.fields.items()}
         parts += [heading("space"), *lines(fields)]
     print_whole(parts)

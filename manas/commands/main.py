@@ -117,13 +117,15 @@ def import_(
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; a `ManasError` is one line on standard error and exit code 2."""
-    sys.path.append(os.getcwd())  # where a user's package.module:Class is looked for, after everything else
+    sys.path.append(
+        os.getcwd()
+    )  # a user's package.module:Class may stand there; last, so that it hides nothing
     try:
         app(arguments, standalone_mode=True)
     except ManasError as error:
         typer.echo(f"manas: {' '.join(str(error).split())}", err=True)
         sys.exit(2)
-    except OSError as error:  # a place that cannot be written, a full disk
+    except OSError as error:  # a folder that cannot be written to, a full disk
         typer.echo(f"manas: {error.filename or 'file'}: {error.strerror or error}", err=True)
         sys.exit(2)
     except SystemExit as stop:
@@ -133,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _by_task(option: str, given: list[str]) -> list[str]:
-    """Overrides for files that are given as task=file each, or as one file of a whole network."""
+    """The overrides for files that are given as task=file each, or as one file of a whole network."""
     by_task = [re.fullmatch(r"([a-z0-9_]+)=(.+)", text) for text in given]
     tasks = [match[1] for match in by_task if match]
     if len(set(tasks)) < len(tasks):

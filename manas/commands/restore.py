@@ -14,7 +14,7 @@ from manas.errors import ManasError
 if TYPE_CHECKING:
     from manas.photos.picture import PixelRestorer
 
-FAILURES = 1  # exit code where some files could not be restored
+FAILURES = 1  # exit code if some files could not be restored
 
 Inputs = Annotated[
     list[str],
@@ -109,7 +109,7 @@ def _side(tile: str) -> int | Literal["auto"] | None:
 def _restore_all(
     restorer: PixelRestorer, targets: dict[Path, Path], views: list[str], *, resumable: bool
 ) -> dict[Path, str]:
-    """Reports how many files lost what; returns why others could not be restored."""
+    """Restores all files and reports their losses; returns the reasons of failures by file."""
     from manas.photos.restoring import restore_file
     from manas.reporting.progress import Progress
 

@@ -1,4 +1,4 @@
-"""The architectures that a search may choose: those of a space that keep to a budget and starve no node."""
+"""The architectures that a search may choose: they keep to a budget and leave every node an input."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Architectures:
     Attributes:
         space: the space.
         forks: its outermost forks.
-        table: what architectures cost.
-        allowance: what one may cost, or None.
+        table: the costs of its candidates.
+        allowance: the limits on the cost of an architecture, or None.
 
     Raises:
         ManasError: for a budget that no architecture meets.
@@ -38,15 +38,15 @@ class Architectures:
         self.allowance = _allowance(table, budget) if budget else None
 
     def argmax(self, probabilities: Probabilities) -> dict[str, str]:
-        """The most probable one; see `selection.argmax`."""
+        """The most probable architecture; see `selection.argmax`."""
         return argmax(self.space, probabilities, self.allowance)
 
     def sample(self, rng: random.Random) -> dict[str, str]:
-        """A random one, uniform fork by fork."""
+        """A random architecture, uniform fork by fork."""
         return self.fitting(lambda: random_choices(self.forks, rng), rng)
 
     def fitting(self, draw: Callable[[], dict[str, str]], rng: random.Random) -> dict[str, str]:
-        """The first draw that may be chosen; where `draw` rarely makes one, the argmax of random numbers."""
+        """The first draw that may be chosen; if `DRAWS` draws may not, the argmax of random numbers."""
         for _ in range(DRAWS):
             choices = draw()
             fits = self.allowance is None or self.allowance.holds(choices)
@@ -56,14 +56,14 @@ class Architectures:
         return self.argmax({label: {n: rng.random() for n in fork.names} for label, fork in forks})
 
     def spending(self, choices: Mapping[str, str], shape: InputShape, device: torch.device) -> str | None:
-        """How much of the budget an architecture spends, in a sentence; None without a budget."""
+        """The sentence that tells how much of the budget an architecture spends; None without a budget."""
         if self.budget is None:
             return None
         metric, limit, cost = self.budget.metric, self.budget.limit, self.table.exact(choices)
         sentence = f"budget: {amount(cost, metric)} of {amount(limit, metric)}, {cost / limit:.1%}"
         if metric == "latency":
-            measured = measured_latency(self.space.network(choices), shape, device)
-            sentence += f" by the table; {amount(measured, metric)} measured as a whole"
+            latency = measured_latency(self.space.network(choices), shape, device)
+            sentence += f" by the table; {amount(latency, metric)} measured as a whole"
         return sentence
 
 

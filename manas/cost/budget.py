@@ -20,7 +20,7 @@ SECONDS = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def _quantity(units: dict[str, float], value: Any) -> Any:
-    """``2.0G``, ``500k`` or ``40ms`` as a number."""
+    """Reads ``2.0G``, ``500k`` or ``40ms`` as a number; returns any other value as it is."""
     number = r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]*)\s*"
     match = re.fullmatch(number, value) if isinstance(value, str) else None
     if match is None:
@@ -37,11 +37,11 @@ Seconds = Annotated[float, BeforeValidator(partial(_quantity, SECONDS)), Positiv
 
 
 class BudgetConfig(BaseModel):
-    """What the derived network may cost at most: one of `macs`, `parameters` and `latency`.
+    """The largest cost of the derived network: one of `macs`, `parameters` and `latency`.
 
     Attributes:
         macs: multiply-accumulates for one image of `size`, as in ``2.0G``.
-        parameters: as in ``1.5M``.
+        parameters: number of parameters, as in ``1.5M``.
         latency: time for one image of `size` on the device of the search, as in ``40ms``.
         size: (height, width) of that image; the patch of the search unless given.
         spend: share of the budget that is to be used at least, if the dearest architecture uses as much.
@@ -67,12 +67,12 @@ class BudgetConfig(BaseModel):
 
     @property
     def metric(self) -> Metric:
-        """What the budget is of."""
+        """The metric that the budget limits."""
         return "macs" if self.macs is not None else "parameters" if self.parameters is not None else "latency"
 
     @property
     def limit(self) -> float:
-        """The budget as a number; seconds for a latency."""
+        """The budget as a number, in seconds for a latency."""
         return next(v for v in (self.macs, self.parameters, self.latency) if v is not None)
 
 
@@ -80,7 +80,7 @@ class Pressure:
     """The complexity loss under a budget: a hinge whose multiplier adapts to the derived network.
 
     The hinge is on the larger of the expected cost and the cost of the derived network, with the gradient of
-    the expected cost: as long as the derived network is too dear, something presses.
+    the expected cost, so that there is a pressure as long as the derived network is too dear.
     """
 
     def __init__(self, table: CostTable, budget: BudgetConfig, device: torch.device):
@@ -93,12 +93,12 @@ class Pressure:
 
     @torch.no_grad()
     def adapt(self, network: nn.Module) -> None:
-        """Raises the multiplier where the budget is exceeded, and lowers it where there is room."""
+        """Raises the multiplier if the budget is exceeded, and lowers it if there is room."""
         excess = self._excess(network).to(self.multiplier.dtype)
         self.multiplier = (self.multiplier + self.rate * excess).clamp(min=0)
 
     def _excess(self, network: nn.Module) -> Tensor:
-        """By how much of the budget it is exceeded; negative where there is room."""
+        """The excess over the budget as a share of the budget; negative if there is room."""
         probabilities = probabilities_of(network)
         expected = self.table.expected(probabilities)
         chosen = {label: one_hot(p.argmax(), len(p)).to(p) for label, p in probabilities.items()}
@@ -107,7 +107,7 @@ class Pressure:
 
 
 def amount(cost: float, metric: Metric) -> str:
-    """A cost with its unit: ``1.93 G MACs``, ``1.50 M parameters``, ``40.0 ms``."""
+    """Writes a cost with its unit: ``1.93 G MACs``, ``1.50 M parameters``, ``40.0 ms``."""
     if metric == "latency":
         return f"{cost * 1e3:.3g} ms"
     name = "MACs" if metric == "macs" else metric

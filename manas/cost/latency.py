@@ -1,9 +1,10 @@
-"""Latency: what candidates take on the device in use, in seconds, as a cost table.
+"""Latency: the seconds that candidates take on the device in use, as a cost table.
 
-Candidates are timed where they stand. The space is asked once more, and every fork is answered with a switch
-that holds all candidates and runs one of them: its forward pass is that of a derived network, with real inputs
-and without alphas and mixtures. Each architecture is run twice in a row: unwatched, for the whole, and with a
-stopwatch that charges every moment to the innermost fork that runs. What every network costs is the difference.
+Candidates are timed inside a network. The space is built once more, with a switch at every fork that holds all
+candidates and runs one of them: its forward pass is that of a derived network, with real inputs and without
+alphas and mixtures. Each architecture is run twice in a row: without a stopwatch, for the time of the whole,
+and with a stopwatch that charges every moment to the innermost fork that runs. The difference of the two is the
+fixed cost of every network.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ def latency_table(
 ) -> CostTable:
     """Seconds of every candidate of a space, for one float32 image of `shape` (channels, height, width).
 
-    Each repeat times as many architectures as it takes to run every candidate of every fork; neighbours in
-    time are different candidates, so that a slow moment of a shared machine hits all alike. A cost is the
-    median over the passes in which the candidate ran. What a network does with the output of a fork, such as
+    Each repeat times as many architectures as it takes to run every candidate of every fork; neighbours in time
+    are different candidates, so that a slow moment of a shared machine hits all alike. A cost is the median
+    over the passes in which the candidate ran. Work that a network does with the output of a fork, such as
     multiplying features by a gate, is outside the candidate and belongs to `fixed`.
 
-    Watching takes time itself, most on cuda and mps, where every candidate is waited for. All candidates have
-    that alike, and `fixed`, which is not below zero, has as much less: whole networks keep their level.
+    The stopwatch takes time itself, most on cuda and mps, where every candidate is waited for. It adds the same
+    to every candidate and takes as much from `fixed`, which is not below zero: whole networks keep their level.
 
     Args:
-        repeats: how often each candidate is timed, at least.
-        warmup: how often before that without counting.
+        repeats: the least number of times that each candidate is timed.
+        warmup: the number of repeats before that, which do not count.
     """
     bench, forks = _Bench(space, shape, device), space.forks()
     samples: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -67,16 +68,16 @@ def measured_latency(
 ) -> float:
     """Median seconds of one forward pass of a network, under the conditions of `latency_table`.
 
-    Works on a deep copy, in evaluation mode.
+    The network is copied, and the copy timed in evaluation mode.
     """
     network, image = place(copy.deepcopy(network), device).eval(), _image(shape, device)
     return median([_seconds(network, image) for _ in range(warmup + repeats)][warmup:])
 
 
 def covering(forks: Sequence[Fork]) -> list[dict[str, str]]:
-    """Architectures that together have every candidate of every fork, as few as can be.
+    """The fewest architectures that together have every candidate of every fork.
 
-    Neighbouring forks begin at different candidates, so that no architecture has one kind everywhere.
+    Neighbouring forks begin at different candidates, so that no architecture has one candidate everywhere.
     """
     turns = [
         [{fork.label: name, **deeper} for name, inside in fork.inside.items() for deeper in covering(inside)]
@@ -90,7 +91,7 @@ def covering(forks: Sequence[Fork]) -> list[dict[str, str]]:
 
 
 def _now(device: torch.device) -> float:
-    """Seconds of a clock that is read when the device has done all that it was given."""
+    """The time in seconds, read when the device has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -100,7 +101,7 @@ def _now(device: torch.device) -> float:
 
 @torch.inference_mode()
 def _seconds(network: nn.Module, image: Tensor) -> float:
-    """Of one forward pass."""
+    """The seconds of one forward pass."""
     start = _now(image.device)
     network(image)
     return _now(image.device) - start
@@ -112,13 +113,14 @@ class _Bench:
     def __init__(self, space: SearchSpace, shape: InputShape, device: torch.device):
         self.image = _image(shape, device)
         self.stopwatch = _Stopwatch(self.image.device)
-        with torch.random.fork_rng(devices=[]):  # the weights do not matter, but what is drawn next may
+        with torch.random.fork_rng(devices=[]):  # the weights do not matter, but later draws must stay the same
             self.network = place(space.build(self._decide), device).eval()
 
     def time(self, choices: Mapping[str, str]) -> tuple[float, Mapping[str, float]]:
-        """Seconds of an architecture unwatched; and, by label, of its forks, each without those inside it.
+        """The seconds of an architecture without a stopwatch, and those of its forks by label.
 
-        A fork that runs several times has their sum; one that does not run has zero.
+        The time of a fork does not include the forks inside it. A fork that runs several times has the sum, and
+        a fork that does not run has zero.
         """
         self.stopwatch.choices, self.stopwatch.watching = choices, False
         whole = _seconds(self.network, self.image)
@@ -135,8 +137,8 @@ class _Stopwatch:
 
     Attributes:
         choices: the architecture that the switches run.
-        watching: whether they charge what they run.
-        seconds: charged so far, by label.
+        watching: whether the switches charge the time of their candidates.
+        seconds: the seconds charged so far, by label.
     """
 
     def __init__(self, device: torch.device):
@@ -163,7 +165,7 @@ class _Stopwatch:
 
 
 class _Switch(nn.Module):
-    """All candidates of one fork; runs the one that its stopwatch names."""
+    """All candidates of one fork, of which the one runs that the stopwatch names."""
 
     def __init__(self, label: str, candidates: Mapping[str, nn.Module], stopwatch: _Stopwatch):
         super().__init__()
@@ -180,7 +182,7 @@ class _Switch(nn.Module):
 
 
 def _image(shape: InputShape, device: torch.device) -> Tensor:
-    """(1, 3, H, W) of noise: zeros may be faster than any photograph."""
+    """An image (1, 3, H, W) of noise, since zeros may be faster than any photograph."""
     image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     return image.to(device, memory_format=torch.channels_last)
 
@@ -204,7 +206,7 @@ def _origin(shape: InputShape, device: torch.device, repeats: int) -> dict[str, 
 
 
 def _name(device: torch.device) -> str:
-    """The name of the hardware, so that a table from elsewhere can be told."""
+    """The name of the hardware, by which a table from another machine is recognised."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} {_processor()}"

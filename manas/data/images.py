@@ -1,4 +1,4 @@
-"""The file edge: image files of every kind in, RGB arrays inside, files out again."""
+"""The edge to image files: every kind of file is read as an RGB array, and arrays are written as files."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from manas.errors import ManasError
 from manas.files import replacing
 
-FORMATS_READ = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # whatever a file is called; EPS would start a program
+# The formats that a file may have, whatever its name says: Pillow would start a program to read an EPS.
+FORMATS_READ = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 _JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
@@ -29,10 +30,13 @@ _FORMATS: dict[str, dict[str, Any]] = {
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """The picture in a file as (H, W, 3) uint8 RGB, upright.
+    """Reads the picture in a file as (H, W, 3) uint8 RGB, upright.
 
     EXIF orientation is applied; palettes, grey, 16-bit grey and CMYK are converted; alpha is dropped, not
-    composed. ManasError naming the path where the file is missing, empty, truncated or no image.
+    composed.
+
+    Raises:
+        ManasError: for a file that is missing, empty, truncated or no image; the message names the path.
     """
     with reading(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about odd metadata and then reads the picture
@@ -42,12 +46,12 @@ def read_image(path: str | Path) -> np.ndarray:
 
 @contextmanager
 def reading(path: str | Path) -> Iterator[None]:
-    """Within it an image file is read: whatever goes wrong is a ManasError that names the file."""
+    """Turns every failure to read an image file within the block into a ManasError that names the file."""
     if not Path(path).is_file():
         raise ManasError(f"{path}: no such file; check the path")
     try:
         yield
-    except MemoryError:
+    except MemoryError:  # no fault of the file
         raise
     except Exception as error:  # Pillow's decoders raise whatever a malformed file makes them trip over
         raise ManasError(
@@ -56,7 +60,7 @@ def reading(path: str | Path) -> Iterator[None]:
 
 
 def upright_rgb(picture: Image.Image) -> Image.Image:
-    """A picture of any mode as RGB of 8 bit, EXIF orientation applied, without alpha."""
+    """Converts a picture of any mode to upright RGB of 8 bit, without alpha."""
     picture = ImageOps.exif_transpose(picture)
     if is_deep_grey(picture):
         return Image.fromarray(to_eight_bits(sixteen_bit_grey(picture))).convert("RGB")
@@ -71,7 +75,7 @@ def is_deep_grey(picture: Image.Image) -> bool:
 
 
 def sixteen_bit_grey(picture: Image.Image) -> np.ndarray:
-    """(H, W) uint16 of a grey image of more than 8 bit, which Pillow's own conversion would clip at 255."""
+    """(H, W) uint16, the values of a grey image of more than 8 bit, which Pillow would clip at 255."""
     values = np.asarray(picture)
     if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 65535:
         raise ValueError("its values are neither 8 nor 16 bit")
@@ -79,20 +83,24 @@ def sixteen_bit_grey(picture: Image.Image) -> np.ndarray:
 
 
 def to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """uint16 -> uint8 of any shape, rounded."""
+    """Converts uint16 of any shape to uint8, rounded."""
     return (values // 257).astype(np.uint8) + (values % 257 > 128)
 
 
 def first_line(error: Exception) -> str:
-    """The words of an error, cut to one line; its type where it has none."""
+    """The first line of an error's message, or its type if it has no message."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def write_image(path: str | Path, array: np.ndarray) -> Path:
     """Writes (H, W, 3) uint8 RGB in the format of the suffix, WebP and TIFF without loss, JPEG at quality 95.
 
-    Parents are created. The file appears whole or not at all: it is written under another name in the same
-    folder and renamed. ManasError, before anything is written, where suffix or array do not fit.
+    Parents are created. The file is written under another name in the same folder and renamed, so that an
+    interruption leaves no incomplete file.
+
+    Raises:
+        ManasError: for a suffix or an array that does not fit, before anything is written, or if it cannot be
+            written.
     """
     path = Path(path)
     options = format_of(path)
@@ -124,10 +132,10 @@ def _check_picture(array: np.ndarray, path: Path) -> None:
 
 
 def as_floats(image: np.ndarray) -> np.ndarray:
-    """uint8 -> float32 in [0, 1], of any shape."""
+    """Converts uint8 of any shape to float32 in [0, 1]."""
     return image.astype(np.float32) / np.float32(255)
 
 
 def as_bytes(image: np.ndarray) -> np.ndarray:
-    """Float in [0, 1] -> uint8, halves rounded up, of any shape."""
+    """Converts floats in [0, 1] of any shape to uint8; halves are rounded up."""
     return (image * 255 + 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Clean photographs: those that ship with scikit-image, and those of a folder."""
+"""Clean photographs, from scikit-image or from a folder."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Literal
 from manas.data.images import IMAGE_SUFFIXES
 from manas.errors import ManasError
 
-# Split by picture, never by crop: what is held out is not seen in any part.
+# Split by picture, never by crop, so that no part of a held-out picture is seen in training.
 TRAINING = ("astronaut", "motorcycle_left", "rocket", "camera", "brick", "grass", "gravel")
 HELD_OUT = ("chelsea", "coffee")
 
 
 def builtin_photographs(split: Literal["training", "held_out"]) -> dict[str, Path]:
-    """Name and file of the photographs that ship with scikit-image, in a fixed order.
+    """The files of the photographs that ship with scikit-image, by name, in a fixed order.
 
     scikit-image is located, not imported: its import takes longer than reading the files. The pictures of
     camera, brick, grass and gravel are grey, the others RGB.
@@ -24,7 +24,7 @@ def builtin_photographs(split: Literal["training", "held_out"]) -> dict[str, Pat
     GCPR 2014).
 
     Raises:
-        ManasError: unknown split, scikit-image is not installed, or a file is not there.
+        ManasError: for an unknown split, or if scikit-image or one of its files is missing.
     """
     splits = {"training": TRAINING, "held_out": HELD_OUT}
     if split not in splits:
@@ -34,10 +34,12 @@ def builtin_photographs(split: Literal["training", "held_out"]) -> dict[str, Pat
 
 
 def photographs_in(folder: Path) -> dict[str, Path]:
-    """The images in a folder and the folders below it, sorted by key: path within it, '/' between, no suffix.
+    """The images in a folder and the folders below it, sorted by their keys.
+
+    The key of an image is its path within the folder, with '/' between the names and without the suffix.
 
     Raises:
-        ManasError: no such folder, no image in it, or two images with one key.
+        ManasError: for a missing folder, a folder without images, or two images with one key.
     """
     folder = Path(folder)
     if not folder.is_dir():

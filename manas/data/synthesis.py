@@ -29,20 +29,20 @@ LevelName = Literal["light", "medium", "heavy"]
 
 
 class SynthesisConfig(Configuration):
-    """What is written.
+    """Configuration of `synthesize`.
 
     Attributes:
         weather: rain, snow or noise.
         levels: some of light, medium, heavy.
-        family: ``falling``, ``crossing`` or ``mixed`` (`manas.data.weather.degrade`); the weather's first
-            unless given.
-        nested: a heavier level holds the particles of the lighter ones; else each is a draw of its own.
-        seed: with the name of a photograph, it determines what falls on it.
+        family: ``falling``, ``crossing`` or ``mixed`` (`manas.data.weather.degrade`); the first family of the
+            weather unless given.
+        nested: whether a heavier level holds the particles of the lighter ones; else each level is drawn anew.
+        seed: the seed, which with the name of a photograph determines the weather on it.
         capture: sensor noise and JPEG marks on the degraded pictures.
-        long_side: larger photographs are scaled down to it; kept as they are without it.
-        layout: ``levels``: clean/ and a folder a level, PNG. ``did_mdn``: that of DID-MDN, files of two halves,
-            degraded left, as JPEG of quality 95.
-        masks: also writes the layers of streaks or flakes, to masks/LEVEL/, grey PNG.
+        long_side: side in pixels to which larger photographs are scaled down; None keeps their sizes.
+        layout: ``levels`` writes PNG files into clean/ and a folder a level; ``did_mdn`` writes the layout of
+            DID-MDN, JPEG files of quality 95 with two halves, the degraded one left.
+        masks: whether to write the layers of streaks or flakes, too, as grey PNG files in masks/LEVEL/.
     """
 
     weather: Literal["rain", "snow", "noise"] = "rain"
@@ -75,40 +75,40 @@ def synthesize(
 ) -> Path:
     """Writes a data set with the weather of every level on every photograph of a folder; returns `out`.
 
-    The folder appears when all is written. `out/manifest.json` holds the options and, for each scene, the
-    photograph, its size and the seed. The same photographs, options and versions, which it names too, give the
-    same bytes on processors of one kind, and elsewhere the same pictures but for rounding; a scene depends on
-    the name of its photograph and not on the others.
+    The folder appears when all files are written. `out/manifest.json` holds the options, the versions and, for
+    each scene, the photograph, its size and the seed. The same photographs, options and versions give the same
+    bytes on processors of one kind, and on others the same pictures but for rounding. A scene depends on the
+    name of its photograph and not on the other photographs.
 
     Args:
-        photographs: a folder, read with those below it.
-        out: a new folder; with `overwrite`, one that an earlier call wrote.
-        after_each: called with the numbers of scenes written and of all, after each.
-        options: `SynthesisConfig`'s, such as ``weather="snow"``.
+        photographs: a folder of photographs; the folders below it are read, too.
+        out: a new folder; with `overwrite`, it may be one that an earlier call wrote.
+        after_each: called after each scene with the number of scenes written and the number of all scenes.
+        options: the fields of `SynthesisConfig`, such as ``weather="snow"``.
 
     Raises:
         ManasError: for options that do not fit, a folder without photographs, a file that cannot be read, or
             a folder `out` that is in use.
     """
     config = read_config(SynthesisConfig, options)
-    found = photographs_in(Path(photographs))
+    paths = photographs_in(Path(photographs))
     out = Path(out)
     _check_target(out, overwrite)
     _check_apart(Path(photographs), out)
     with building(out) as folder:
         scenes = {}
-        for place, (name, path) in enumerate(found.items(), start=1):
+        for place, (name, path) in enumerate(paths.items(), start=1):
             scenes[name] = _write_scene(folder, place, name, path, config)
             if after_each:
-                after_each(place, len(found))
+                after_each(place, len(paths))
         _write_manifest(folder / MANIFEST, config, scenes)
     return out
 
 
 def _write_scene(folder: Path, place: int, name: str, path: Path, config: SynthesisConfig) -> dict[str, Any]:
-    clean = _scaled(read_image(path), config.long_side)
+    clean = _scale_down(read_image(path), config.long_side)
     seed = seed_of(config.seed, name, config.weather)
-    fallen = degrade(
+    weather = degrade(
         as_floats(clean),
         config.weather,
         config.levels,
@@ -116,12 +116,13 @@ def _write_scene(folder: Path, place: int, name: str, path: Path, config: Synthe
         family=config.family,
         nested=config.nested,
     )
-    degraded = config.capture.of(fallen.degraded, np.random.default_rng([*seed, len(LEVELS)]))
+    # With a generator of its own: the weather on a photograph is the same with and without a capture.
+    degraded = config.capture.of(weather.degraded, np.random.default_rng([*seed, len(LEVELS)]))
     write = _write_halves if config.layout == "did_mdn" else _write_levels
     stem = str(place) if config.layout == "did_mdn" else name
     write(folder, stem, clean, as_bytes(degraded), config)
     if config.masks:
-        _write_masks(folder, stem, fallen, config)
+        _write_masks(folder, stem, weather, config)
     return {"photograph": path.name, "file": stem, "size": [clean.shape[1], clean.shape[0]], "seed": seed}
 
 
@@ -137,8 +138,8 @@ def _write_halves(folder: Path, stem: str, clean: np.ndarray, degraded: np.ndarr
         write_image(folder / f"Rain_{level.capitalize()}" / "train2018new" / f"{stem}.jpg", halves)
 
 
-def _write_masks(folder: Path, stem: str, fallen: Weather, config: SynthesisConfig) -> None:
-    for level, opacity in zip(config.levels, as_bytes(fallen.opacity), strict=True):
+def _write_masks(folder: Path, stem: str, weather: Weather, config: SynthesisConfig) -> None:
+    for level, opacity in zip(config.levels, as_bytes(weather.opacity), strict=True):
         write_image(_below(folder / "masks" / level, stem, ".png"), np.repeat(opacity[..., None], 3, axis=2))
 
 
@@ -146,7 +147,7 @@ def _below(folder: Path, name: str, suffix: str) -> Path:
     return folder / f"{name}{suffix}"  # with_suffix would cut a name that has a dot in it
 
 
-def _scaled(image: np.ndarray, long_side: int | None) -> np.ndarray:
+def _scale_down(image: np.ndarray, long_side: int | None) -> np.ndarray:
     height, width = image.shape[:2]
     if long_side is None or max(height, width) <= long_side:
         return image
@@ -176,7 +177,7 @@ def _check_target(out: Path, overwrite: bool) -> None:
 
 
 def _is_synthesis(folder: Path) -> bool:
-    """Whether its manifest is ours: a foreign folder with a file of that name is not to be replaced."""
+    """Whether the manifest of a folder is ours; no other folder with a file of that name is to be replaced."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -185,7 +186,10 @@ def _is_synthesis(folder: Path) -> bool:
 
 
 def _check_apart(photographs: Path, out: Path) -> None:
-    """A synthesis among its photographs would be read as some of them, and one around them replace them."""
+    """Refuses a folder among the photographs, whose files would be read as such, or around them.
+
+    A folder around the photographs would replace them.
+    """
     source, target = photographs.resolve(), out.resolve()
     if source.is_relative_to(target) or target.is_relative_to(source):
         raise ManasError(f"{out}: lies within {photographs}, or around it; give a folder beside it")

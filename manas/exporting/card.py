@@ -1,6 +1,7 @@
-"""The model card: what a model file says about itself, for the people who are given it.
+"""The model card: a description of a model file for the people who receive it.
 
-Everything in it is read from the file or derived from what is; what the file does not say is called unknown.
+Every statement is read from the file or derived from its content; the card calls unknown what the file leaves
+out.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ VALIDATION = (
     "Validation while training: mean PSNR-Y of the blind output in dB, on crops of backgrounds that were kept "
     "apart from those trained on"
 )
-# Of the training's summary: what stands in other sections, or in a sentence.
+# The keys of the training's summary that other sections or sentences of the card tell.
 ELSEWHERE = {"parameters", "macs", "input", "validation", "steps_left_out", "broken_gradients"}
 
 USE = """\
@@ -60,16 +61,16 @@ def write_card(
     evaluation: str | Path | None = None,
     space: type[SearchSpace] | None = None,
 ) -> Path:
-    """Writes the model card in Markdown; the file is complete or not there.
+    """Writes the model card in Markdown; an interruption leaves no incomplete file.
 
     Args:
-        source: ``model.safetensors``.
-        out: ends in ``.md``.
-        evaluation: scores that ``manas evaluate --csv`` wrote.
+        source: the model file, ``model.safetensors``.
+        out: the path of the card, which ends in ``.md``.
+        evaluation: a file of scores that ``manas evaluate --csv`` wrote.
         space: the class of a space that no entry point names.
 
     Raises:
-        ManasError: for a file that is no model, or scores that cannot be read or are of another model.
+        ManasError: for a file that is no model, or for scores that cannot be read or belong to another model.
     """
     source, out = Path(source), Path(out)
     network, description = load_model(source, space=space)
@@ -81,16 +82,16 @@ def write_card(
 
 
 def _scores_of(source: Path, path: Path) -> Evaluation:
-    """Scores of the model `source`, as far as the file says of which they are."""
+    """Reads scores; refuses those that name another model than `source`."""
     scored = Evaluation.from_csv(path)
     if scored.model and not _same_file(Path(scored.model), source):
         raise ManasError(f"{path}: scores of {scored.model}, not of {source.name}; give those of this model")
     return scored
 
 
-def _same_file(named: Path, source: Path) -> bool:
-    """Whether scores of `named` are of `source`; by the name alone where the file is no longer there."""
-    return named.samefile(source) if named.exists() else named.name == source.name
+def _same_file(path: Path, source: Path) -> bool:
+    """Whether two paths name one file; by their names alone if the file `path` is no longer there."""
+    return path.samefile(source) if path.exists() else path.name == source.name
 
 
 def _sections(
@@ -100,16 +101,16 @@ def _sections(
     yield f"# Restoration network: {tasks}"
     yield _identity(source)
     yield from ("## Architecture", _architecture(network, description))
-    yield from ("## Training", _listed(_training(description)))
-    yield from ("## Training images", _listed(images_of(description)))
+    yield from ("## Training", _bullets(_training(description)))
+    yield from ("## Training images", _bullets(images_of(description)))
     yield from ("## Scores", *_scores(description, scored))
-    yield from ("## Limits", _listed(_limits(description, scored)))
+    yield from ("## Limits", _bullets(_limits(description, scored)))
     yield from ("## Use", USE.format(name=source.name))
     yield from ("## Licence", LICENCE)
 
 
 def _space(description: ModelDescription) -> RestorationSpace:
-    return cast("RestorationSpace", description.genotype.space)  # as every model file's is
+    return cast("RestorationSpace", description.genotype.space)  # every model file holds a whole network
 
 
 def _identity(source: Path) -> str:
@@ -123,16 +124,18 @@ def _identity(source: Path) -> str:
 def _architecture(network: nn.Module, description: ModelDescription) -> str:
     space = _space(description)
     rows = tuple(
-        (task, _kind(tower), f"{_parameters(network, task):,}", _chosen(_choices(description, task)))
+        (task, _kind(tower), f"{_parameters(network, task):,}", _tally(_choices(description, task)))
         for task, tower in space.towers.items()
     )
-    joined = "One tower: the blind output is its own."
+    connection = "One tower: the blind output is its own."
     if len(space.towers) > 1:
-        joined = f"Stitches between the towers: {space.stitch}. Fusion into the blind output: {space.fusion}."
+        connection = (
+            f"Stitches between the towers: {space.stitch}. Fusion into the blind output: {space.fusion}."
+        )
         searched = [label for label in ("stitch", "fusion") if getattr(space, label) == "searched"]
-        found = "; ".join(f"{label}: {_chosen(_choices(description, label))}" for label in searched)
-        joined += f" Found by search: {found}." if found else ""
-    caption = f"{size(costs(network, COUNTED_AT))}. {joined}"
+        results = "; ".join(f"{label}: {_tally(_choices(description, label))}" for label in searched)
+        connection += f" Found by search: {results}." if results else ""
+    caption = f"{size(costs(network, COUNTED_AT))}. {connection}"
     return Table(caption, ("tower", "space", "parameters", "choices"), rows).to_markdown().rstrip()
 
 
@@ -145,7 +148,7 @@ def _kind(tower: SearchSpace) -> str:
 
 
 def _choices(description: ModelDescription, part: str) -> list[str]:
-    """What was chosen in a part of the network; of a tower that was given, what it was given with."""
+    """The candidates chosen in a part of the network; for a tower that was decided before, its own choices."""
     tower = _space(description).towers.get(part)
     if isinstance(tower, Decided):
         return list(tower.chosen.values())
@@ -153,23 +156,23 @@ def _choices(description: ModelDescription, part: str) -> list[str]:
     return [name for label, name in choices if label.split("/")[0] == part]
 
 
-def _chosen(names: list[str]) -> str:
-    """How often each candidate was chosen."""
+def _tally(names: list[str]) -> str:
+    """Words that tell how often each candidate was chosen."""
     counts = Counter(names)
     return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "made by hand"
 
 
 def _training(description: ModelDescription) -> Iterator[str]:
-    said = {key: value for key, value in description.training.items() if key not in ELSEWHERE}
-    yield from _facts(said)
+    summary = {key: value for key, value in description.training.items() if key not in ELSEWHERE}
+    yield from _facts(summary)
     yield from map(literal, left_out_of(description.training))
-    for task, found in description.genotype.provenance.items():
-        if isinstance(found, Mapping):
-            yield f"architecture of {literal(task)}: {'; '.join(_facts(found)) or 'unknown'}"
+    for task, provenance in description.genotype.provenance.items():
+        if isinstance(provenance, Mapping):
+            yield f"architecture of {literal(task)}: {'; '.join(_facts(provenance)) or 'unknown'}"
 
 
-def _facts(said: Mapping[str, Any]) -> Iterator[str]:
-    for key, value in said.items():
+def _facts(values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
         if isinstance(value, str | int | float):
             yield f"{literal(key)}: {literal(value)}"
 
@@ -214,5 +217,5 @@ def _limits(description: ModelDescription, scored: Evaluation | None) -> Iterato
             yield f"It makes {literal(label)} worse: {became}."
 
 
-def _listed(lines: Iterable[str]) -> str:
+def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines) or UNKNOWN

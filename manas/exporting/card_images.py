@@ -15,9 +15,9 @@ from manas.restoration.model_file import ModelDescription
 
 
 def images_of(description: ModelDescription) -> Iterator[str]:
-    """A line for every source of training images."""
+    """The lines of a card about the training images, one a source."""
     for task, source in _sources(description):
-        yield f"{literal(task)}: {_told(_parsed(source), source)}"
+        yield f"{literal(task)}: {_describe(_parse(source), source)}"
     if description.degradations:
         yield "how many images: unknown, the file does not say"
 
@@ -27,15 +27,15 @@ def _sources(description: ModelDescription) -> Iterator[tuple[str, Any]]:
         yield from ((task, source) for source in (sources if isinstance(sources, list) else [sources]))
 
 
-def _parsed(source: Any) -> SourceConfig | None:
-    """A source as this version configures it; files of others may hold anything."""
+def _parse(source: Any) -> SourceConfig | None:
+    """Reads a source as this version configures it; None for anything else, which files of others may hold."""
     try:
         return SourceConfig.model_validate(source)
     except ValidationError:
         return None
 
 
-def _told(source: SourceConfig | None, written: Any) -> str:
+def _describe(source: SourceConfig | None, written: Any) -> str:
     if source is None:
         return literal(json.dumps(written))
     levels = f"levels {', '.join(source.levels)}" if source.levels else "all levels"
@@ -57,7 +57,7 @@ def _photographs(source: SourceConfig) -> str:
 
 def shortcomings(description: ModelDescription) -> Iterator[str]:
     """Sentences about what the training images lack."""
-    sources = [_parsed(source) for _, source in _sources(description)]
+    sources = [_parse(source) for _, source in _sources(description)]
     if sources and all(source and source.weather for source in sources):
         yield "Trained on generated weather alone. Real weather differs; how well it restores that is unknown."
         if all(source and source.capture == Capture() for source in sources):
@@ -65,5 +65,5 @@ def shortcomings(description: ModelDescription) -> Iterator[str]:
 
 
 def literal(value: Any) -> str:
-    """Literal text: what a file from someone else says is not markup."""
+    """Quotes a value as literal text, since the text of a file from someone else must not act as markup."""
     return f"`{' '.join(str(value).replace('`', '′').split())}`"

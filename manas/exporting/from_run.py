@@ -1,4 +1,4 @@
-"""The genotype in whatever a search or a retraining left behind."""
+"""Reading the genotype from any file that a search or a retraining leaves behind."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ IN_A_RUN = ("genotype.json", "model.safetensors", "checkpoint.pt")
 
 
 def genotype_from(path: str | Path, *, space: type[SearchSpace] | None = None) -> Genotype:
-    """The genotype of a run directory, a checkpoint, a model file or a genotype file.
+    """Reads the genotype of a run directory, a checkpoint, a model file or a genotype file.
 
     Args:
-        path: a directory is looked through for genotype.json, model.safetensors and checkpoint.pt.
+        path: a file, or a directory that holds genotype.json, model.safetensors or checkpoint.pt.
         space: the class of a space that no entry point names.
 
     Raises:
-        ManasError: if there is none.
+        ManasError: if there is no genotype, or it cannot be read.
     """
     path = Path(path)
     if path.is_dir():
-        found = next((path / name for name in IN_A_RUN if (path / name).exists()), None)
-        if found is None:
+        file = next((path / name for name in IN_A_RUN if (path / name).exists()), None)
+        if file is None:
             raise ManasError(f"{path}: no run; none of {', '.join(IN_A_RUN)} is in it")
-        path = found
+        path = file
     if path.suffix == ".safetensors":
         return read_description(path, space=space).genotype
     if path.suffix == ".json":

@@ -27,7 +27,7 @@ from manas.files import replacing
 from manas.inference.restorer import Restorer
 
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
-OPSET = 18  # the oldest that torch writes, for the oldest runtimes; no later one has an operator we need
+OPSET = 18  # the oldest that torch writes, for the oldest runtimes; no operator of a later one is needed
 
 
 def export_onnx(
@@ -38,20 +38,20 @@ def export_onnx(
     opset: int = OPSET,
     space: type[SearchSpace] | None = None,
 ) -> float:
-    """Writes an ONNX file that restores images of any size; the file is complete or not there.
+    """Writes an ONNX file that restores images of any size; an interruption leaves no incomplete file.
 
     Its input ``image`` and its output ``restored`` are (B, 3, H, W), float32 in [0, 1]; padding and cropping
-    are inside. The metadata ``manas`` is a JSON string that says where it comes from.
+    are part of the graph. The metadata ``manas`` is a JSON string that tells the origin of the file.
 
     Args:
-        source: ``model.safetensors``.
-        out: ends in ``.onnx``.
-        task: the tower whose output is taken; None takes the fused, blind one.
+        source: the model file, ``model.safetensors``.
+        out: the path of the file, which ends in ``.onnx``.
+        task: the tower whose output is taken; None takes the fused, blind output.
         opset: version of ONNX's operators, 18 or newer.
         space: the class of a space that no entry point names.
 
     Returns:
-        By how much it differs from the `Restorer`, at most, as ONNX Runtime computes it on the CPU.
+        The largest difference from the `Restorer`, as ONNX Runtime computes it on the CPU.
 
     Raises:
         ManasError: without the packages of the extra ``onnx``; for a file that is no model, an unknown task, an
@@ -63,7 +63,7 @@ def export_onnx(
         raise ManasError(f"opset {opset} cannot be written; take {OPSET} or a newer one")
     restorer = restorer_of(source, task, space)
     with quietly(), replacing(Path(out)) as unfinished:
-        _converted(restorer, opset).save(unfinished, external_data=False)
+        _convert(restorer, opset).save(unfinished, external_data=False)
         return require_equal(_session(unfinished), restorer, out)
 
 
@@ -73,7 +73,7 @@ def _require_extra() -> None:
         raise ManasError(f"ONNX needs {', '.join(missing)}; install them by: pip install 'manas[onnx]'")
 
 
-def _converted(restorer: Restorer, opset: int) -> torch.onnx.ONNXProgram:
+def _convert(restorer: Restorer, opset: int) -> torch.onnx.ONNXProgram:
     from onnxscript import ir
 
     program = torch.onnx.export(
@@ -91,14 +91,14 @@ def _converted(restorer: Restorer, opset: int) -> torch.onnx.ONNXProgram:
         raise ManasError(
             f"torch {torch.__version__} cannot write opset {opset}; take an older one, down to {OPSET}"
         )
-    # What torch notes of every operator for its own debugging is a third of a small file.
+    # The notes of torch about every operator, for its own debugging, are a third of a small file.
     ir.passes.common.ClearMetadataAndDocStringPass()(program.model)
     program.model.metadata_props[KEY] = origin(restorer)
     return program
 
 
 def _remainder(value: Any, divisor: Any) -> Any:
-    """torch's own translation expects a number as divisor; when padding is traced it is a size."""
+    """Translates a remainder by a size, as in padding; torch's own translation expects a number."""
     from onnxscript import opset18
 
     return opset18.Mod(value, divisor)

@@ -1,6 +1,6 @@
 """A trained network as a `torch.export` program, a file that torch runs without this package.
 
-What every export has in common is here too: the function that is exported, and the check that it is the same.
+The parts that every export shares stand here, too: the function that is exported, and the check of its results.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from manas.restoration.network import size_multiple_of
 
 INPUT, OUTPUT = "image", "restored"
 SIDES = {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}
-KEY = "manas"  # under which an exported file says where it comes from
+KEY = "manas"  # the key under which an exported file tells its origin
 DESCRIPTION = f"{KEY}.json"  # the same in a program, which holds files
 
 TOLERANCE = 1e-4  # of values in [0, 1]; rounding makes some 1e-6
-TESTED = "2.13"  # torch, whose private names export needs
+TESTED = "2.13"  # the version of torch whose private names the export needs
 CHECKED = ((1, 37, 53), (2, 5, 71), (3, 1, 1))  # images, height, width: odd, and less than a network's multiple
 
 
 class Exported(nn.Module):
-    """The function that is exported: images (B, 3, H, W) in [0, 1], of any size -> the same, restored."""
+    """The function that is exported, which maps images (B, 3, H, W) in [0, 1] of any size to restored ones."""
 
     def __init__(self, network: nn.Module, task: str | None):
         super().__init__()
@@ -58,21 +58,22 @@ def export_program(
     task: str | None = None,
     space: type[SearchSpace] | None = None,
 ) -> float:
-    """Writes a program that `torch.export.load` reads; the file is complete or not there.
+    """Writes a program that `torch.export.load` reads; an interruption leaves no incomplete file.
+
+    The program takes images (B, 3, H, W) in [0, 1] of any size. The file ``manas.json`` in it tells its origin.
 
     Args:
-        source: ``model.safetensors``.
-        out: ends in ``.pt2``. It takes images (B, 3, H, W) in [0, 1] of any size; the file ``manas.json`` in it
-            says where it comes from.
-        task: the tower whose output is taken; None takes the fused, blind one.
+        source: the model file, ``model.safetensors``.
+        out: the path of the program, which ends in ``.pt2``.
+        task: the tower whose output is taken; None takes the fused, blind output.
         space: the class of a space that no entry point names.
 
     Returns:
-        By how much it differs from the `Restorer`, at most, over the images of `CHECKED`.
+        The largest difference from the `Restorer` over the images of `CHECKED`.
 
     Raises:
-        ManasError: for a file that is no model, an unknown task, a torch that cannot export so, or a program
-            that differs by more than `TOLERANCE`.
+        ManasError: for a file that is no model, an unknown task, a version of torch that cannot export it, or a
+            program that differs by more than `TOLERANCE`.
     """
     restorer = restorer_of(source, task, space)
     with quietly(), replacing(Path(out)) as unfinished:
@@ -81,7 +82,7 @@ def export_program(
 
 
 def restorer_of(source: str | Path, task: str | None, space: type[SearchSpace] | None) -> Restorer:
-    """What an exported file must do the same as: the restorer of whole images in float32 on the CPU."""
+    """The restorer that an exported file must equal: of whole images, in float32, on the CPU."""
     return Restorer.load(source, space=space, task=task, device="cpu", precision="float32", tile=None)
 
 
@@ -89,24 +90,24 @@ def traced(restorer: Restorer) -> ExportedProgram:
     """The program of a restorer, for any number of images of any size.
 
     Raises:
-        ManasError: where torch lacks what is needed for that.
+        ManasError: if torch lacks a private name that this needs.
     """
     example = torch.zeros(2, 3, 45, 67)
     _require(torch.fx.experimental._config, "backed_size_oblivious")
-    # Tracing would take a scale of one pixel for a case of its own, and refuse images that are that small.
+    # Without it, tracing takes features of one pixel for a case of their own, and refuses such small images.
     whole = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     with whole, torch.no_grad():
         exported = Exported(restorer.network, restorer.task).eval()
         program = torch.export.export(exported, (example,), dynamic_shapes={INPUT: SIDES})
     _require(program, "_guards_code")
-    program._guards_code = []  # what is left of these cases: guesses at the order of a convolution's memory
+    program._guards_code = []  # the guards left over are guesses at the memory order of a convolution
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names files of this machine
     return program
 
 
 def _require(holder: object, name: str) -> None:
-    """Torch promises no private name: older versions lack these, and later ones may."""
+    """Raises a ManasError if torch lacks a private name, as older versions do and later ones may."""
     if not hasattr(holder, name):
         raise ManasError(
             f"torch {torch.__version__} has no {name}, which export needs; it is tested with torch {TESTED}: "
@@ -115,29 +116,30 @@ def _require(holder: object, name: str) -> None:
 
 
 def origin(restorer: Restorer) -> str:
-    """JSON that says where an exported file comes from: the model's description, the versions, and the task,
-    which is null for the fused, blind output.
+    """The origin of an exported file as JSON: the model's description, the versions and the task.
+
+    The task is null for the fused, blind output.
     """
-    described = restorer.description.model_dump(mode="json")
+    description = restorer.description.model_dump(mode="json")
     versions = {"manas": manas.__version__, "torch": torch.__version__}
-    return json.dumps(described | {"task": restorer.task, "exported_with": versions})
+    return json.dumps(description | {"task": restorer.task, "exported_with": versions})
 
 
 def require_equal(run: Callable[[Tensor], Tensor], restorer: Restorer, out: str | Path) -> float:
-    """The largest difference between `run` and the restorer over images of `CHECKED`, of uniform noise.
+    """The largest difference between `run` and the restorer, over images of noise in the sizes of `CHECKED`.
 
     Raises:
-        ManasError: if it is more than `TOLERANCE`, or a shape is another.
+        ManasError: if the difference is more than `TOLERANCE`, or the shapes differ.
     """
     generator = torch.Generator().manual_seed(0)
     largest = torch.zeros(())
     for images, height, width in CHECKED:
         image = torch.rand(images, 3, height, width, generator=generator)
-        expected, given = restorer(image), run(image)
-        if given.shape != expected.shape:
-            raise ManasError(f"{out}: not written: gives {tuple(given.shape)} for {tuple(expected.shape)}")
-        largest = torch.maximum(largest, (given - expected).abs().max())  # NaN stays NaN
-    if not largest <= TOLERANCE:
+        expected, output = restorer(image), run(image)
+        if output.shape != expected.shape:
+            raise ManasError(f"{out}: not written: gives {tuple(output.shape)} for {tuple(expected.shape)}")
+        largest = torch.maximum(largest, (output - expected).abs().max())  # NaN stays NaN, unlike in `max`
+    if not largest <= TOLERANCE:  # true for NaN, too
         raise ManasError(
             f"{out}: not written: off by {float(largest):.1e} of [0, 1], more than {TOLERANCE:.0e}; "
             "export with the versions of constraints.txt, and report it if it stays"
@@ -147,7 +149,7 @@ def require_equal(run: Callable[[Tensor], Tensor], restorer: Restorer, out: str 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keeps torch's warnings and log away: they are about itself, and what is exported is checked."""
+    """Silences torch's warnings and log messages, which are about its own code; the result is checked."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,7 +1,7 @@
-"""A genotype from the checkpoint of a search that another program ran.
+"""Genotypes from checkpoints of searches that other programs ran.
 
-The file comes from someone else: it is read without unpickling anything but tensors and plain values. What
-its content means is for the space to say (`SearchSpace.imported`).
+Such a file comes from someone else, so nothing but tensors and plain values is unpickled. The space interprets
+its content (`SearchSpace.imported`).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from manas.cost.selection import argmax, most_probable
 from manas.errors import ManasError, nearest
 from manas.training.run import versions
 
-# How torch says that a pickle names something to import or to call.
+# The words by which torch says that a pickle names something to import or to call.
 ASKS_FOR_CODE = re.compile(r"GLOBAL|Trying to call|Can only (build|create)")
 
 
 def import_checkpoint(path: str | Path, space: SearchSpace, reading: str = "searched") -> Genotype:
-    """The genotype that a checkpoint holds.
+    """Reads the genotype that a checkpoint holds.
 
     Args:
         path: a file that `torch.save` wrote.
         space: the space that was searched.
-        reading: ``searched``: the most probable candidate of every fork, except that no node loses its last
-            input; ``released``: exactly the network that the other program derived.
+        reading: ``searched`` takes the most probable candidate of every fork, except that no node loses its
+            last input; ``released`` takes exactly the network that the other program derived.
 
     Raises:
         ManasError: for a file that cannot be read, or does not fit the space.
@@ -50,9 +50,9 @@ def import_checkpoint(path: str | Path, space: SearchSpace, reading: str = "sear
 
 
 def content_of(path: Path) -> Mapping[str, Any]:
-    """The mapping that a file of `torch.save` holds; ManasError for any other, or where it asks for code."""
+    """Reads the mapping in a file of `torch.save`; ManasError for any other file, or if it would run code."""
     try:
-        with warnings.catch_warnings():  # about pickles that are then refused
+        with warnings.catch_warnings():  # torch warns about pickles before it refuses them
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:

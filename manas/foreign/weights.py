@@ -1,6 +1,6 @@
-"""A model file from weights that another program trained.
+"""Model files from weights that other programs trained.
 
-The file comes from someone else: it is read without unpickling anything but tensors and plain values.
+Such a file comes from someone else, so nothing but tensors and plain values is unpickled.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ WRAPPERS = (
     "state_dict",
     "model",
     "net",
-)  # what programs keep weights under, best first
-PREFIXES = ("module.", "_orig_mod.")  # of networks that were wrapped for several devices, or compiled
+)  # the keys under which programs keep weights, best first
+PREFIXES = (
+    "module.",
+    "_orig_mod.",
+)  # of the names in networks that were wrapped for several devices, or compiled
 NAMED = 8
 
 
@@ -34,14 +37,14 @@ def import_weights(path: str | Path, out: str | Path, space: SearchSpace, task: 
     """Writes the model file of a tower with the weights of a file that `torch.save` wrote; returns `out`.
 
     Args:
-        path: a state dict, as it is or wrapped as other programs do; the names are those of the space's own
-            network, or those that it knows from its authors' code (`SearchSpace.renamed`).
-        space: of the tower; without forks.
-        task: of the tower.
+        path: a state dict, plain or under a key as other programs write it; its names are those of the space's
+            own network, or names of its authors' code that the space can translate (`SearchSpace.renamed`).
+        space: the space of the tower, without forks.
+        task: the task of the tower.
 
     Raises:
-        ManasError: for a file that cannot be read, a space with open choices, or weights that do not fit: every
-            difference is told.
+        ManasError: for a file that cannot be read, a space with open choices, or weights that do not fit; the
+            message lists the differences.
     """
     if isinstance(space, RestorationSpace) or space.choices():
         raise ManasError("weights are for one tower without open choices; give such a space, as drn is")
@@ -56,10 +59,10 @@ def import_weights(path: str | Path, out: str | Path, space: SearchSpace, task: 
 
 
 def _state_of(content: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    """The tensors by name, out of wrappers and without prefixes."""
+    """The tensors by name, taken out of wrappers and without prefixes."""
     wrapper = next((name for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
-    found = content[wrapper] if wrapper else content
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    state = content[wrapper] if wrapper else content
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise ManasError(f"{where}: holds no weights by name; give a state dict")
     while prefix := next((each for each in PREFIXES if all(name.startswith(each) for name in tensors)), None):

@@ -17,23 +17,23 @@ class Turn(NamedTuple):
 
     def of(self, image: Tensor) -> Tensor:
         """The turned image."""
-        return self._mirrored(image.mT if self.transpose else image)
+        return self._mirror(image.mT if self.transpose else image)
 
     def undo(self, image: Tensor) -> Tensor:
-        """The image of which this is the turned one."""
-        mirrored = self._mirrored(image)
-        return mirrored.mT if self.transpose else mirrored
+        """The image that this turn has turned into the one given."""
+        mirror_image = self._mirror(image)
+        return mirror_image.mT if self.transpose else mirror_image
 
     def part(self, rows: slice, columns: slice, height: int, width: int) -> tuple[slice, slice]:
-        """Where a part of an image of that size is in the turned image."""
+        """The rows and columns in the turned image of a part of an image of that size."""
         if self.transpose:
             rows, columns, height, width = columns, rows, width, height
         return (
-            _mirrored(rows, height) if self.upside_down else rows,
-            _mirrored(columns, width) if self.left_right else columns,
+            _mirror(rows, height) if self.upside_down else rows,
+            _mirror(columns, width) if self.left_right else columns,
         )
 
-    def _mirrored(self, image: Tensor) -> Tensor:
+    def _mirror(self, image: Tensor) -> Tensor:
         axes = [axis for axis, wanted in ((-2, self.upside_down), (-1, self.left_right)) if wanted]
         return image.flip(axes) if axes else image
 
@@ -42,5 +42,5 @@ NO_TURN = Turn()
 ALL_TURNS = tuple(Turn(*each) for each in product((False, True), repeat=3))
 
 
-def _mirrored(part: slice, side: int) -> slice:
+def _mirror(part: slice, side: int) -> slice:
     return slice(side - part.stop, side - part.start)

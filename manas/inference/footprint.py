@@ -1,4 +1,4 @@
-"""How much memory a network needs for an image."""
+"""The memory that a network needs for an image, and the memory that a device has for it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from manas.inference.tiling import rounded_up
 
 CPU_MEMORY = 3 * 2**29  # bytes for one image on the CPU
-GPU_SHARE = 0.5  # of what is free
+GPU_SHARE = 0.5  # share of the free memory
 SIDE = 256  # pixels; large enough for borders not to matter
 
 
 def bytes_a_pixel(network: nn.Module, multiple: int) -> int:
     """The most bytes that are alive at once in a forward pass without gradients, for each pixel of the image.
 
-    Counted on the meta device, where tensors have sizes and no content; in float32. What an operation needs
-    for itself (a convolution's workspace) is not seen.
+    The bytes are counted in float32 on the meta device, where tensors have sizes and no content. The count does
+    not include the workspace of an operation, such as that of a convolution.
     """
     side = rounded_up(SIDE, multiple)
     shadow = copy.deepcopy(network).to("meta")
@@ -39,7 +39,7 @@ def memory_for(device: torch.device) -> int:
 
 
 class _Alive(TorchDispatchMode):
-    """Counts the bytes of the storages that operations made and that are still referred to."""
+    """Counts the bytes of the storages that operations have made and that something still refers to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,14 +47,14 @@ class _Alive(TorchDispatchMode):
         self.seen: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, tuple | list) else (made,):
+        output = func(*args, **(kwargs or {}))
+        for tensor in output if isinstance(output, tuple | list) else (output,):
             if isinstance(tensor, Tensor):
                 self._see(tensor.untyped_storage())
-        return made
+        return output
 
     def _see(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
+        key = storage._cdata  # views have storage objects of their own, and share this address
         if key in self.seen:
             return
         self.seen.add(key)

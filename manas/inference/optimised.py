@@ -1,4 +1,4 @@
-"""The same network, made for inference: fewer layers, equal results."""
+"""Networks made for inference: the same function with fewer layers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 
 def optimised(network: nn.Module) -> nn.Module:
-    """A copy of a network in evaluation mode, normalisations folded into the convolutions before them.
+    """A copy of a network in evaluation mode, with normalisations folded into the convolutions before them.
 
-    Equal up to rounding. Gates that are constants cost nothing in the network as it is
-    (`search_spaces.multi_scale_attentive.attention`), and `manas.device.place` orders its memory.
+    The outputs are equal up to rounding.
     """
     network = copy.deepcopy(network).requires_grad_(False)
     for module in list(network.modules()):
@@ -26,12 +25,12 @@ def optimised(network: nn.Module) -> nn.Module:
 def _fold(layers: nn.Sequential) -> None:
     for (name, layer), (after, follower) in list(pairwise(layers.named_children())):
         if isinstance(layer, nn.Conv2d) and (constants := _scale_and_shift(follower)) is not None:
-            setattr(layers, name, _scaled(layer, *constants))
-            setattr(layers, after, nn.Identity())
+            setattr(layers, name, _scale(layer, *constants))
+            setattr(layers, after, nn.Identity())  # keeps the numbers of the layers behind it
 
 
 def _scale_and_shift(layer: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """What a layer scales and shifts channels by, each (C,); None for any other layer."""
+    """The factors and offsets (C,) of a layer that scales and shifts channels; None for any other layer."""
     if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
         assert layer.running_var is not None
         scale = (layer.running_var + layer.eps).rsqrt() * (1 if layer.weight is None else layer.weight)
@@ -39,9 +38,9 @@ def _scale_and_shift(layer: nn.Module) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def _scaled(convolution: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:
-    folded = copy.deepcopy(convolution)
-    folded.weight = nn.Parameter(convolution.weight * scale[:, None, None, None], requires_grad=False)
+def _scale(convolution: nn.Conv2d, scale: Tensor, shift: Tensor) -> nn.Conv2d:
+    result = copy.deepcopy(convolution)
+    result.weight = nn.Parameter(convolution.weight * scale[:, None, None, None], requires_grad=False)
     before = 0 if convolution.bias is None else convolution.bias * scale
-    folded.bias = nn.Parameter(shift + before, requires_grad=False)
-    return folded
+    result.bias = nn.Parameter(shift + before, requires_grad=False)
+    return result

@@ -1,4 +1,4 @@
-"""From the pixels of an image to restored pixels: cut, restored, blended, put back, one tile at a time."""
+"""The way from pixels to restored pixels: each tile is cut out, restored, blended and put back."""
 
 from __future__ import annotations
 
@@ -27,23 +27,25 @@ from manas.inference.tiling import Tile, Tiling
 WINDOW, WINDOWS = 256, 3  # the sample for statistics: up to 3 x 3 windows of 256 x 256 pixels
 LEVELS = {torch.uint8: 255, torch.uint16: 65535}  # the value of white; floats have 1
 
-Report = Callable[[int, int], Any]  # runs of tiles that are done, and about how many there will be
+Report = Callable[[int, int], Any]  # takes the number of tiles that were run, and about how many there will be
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How an image is restored.
+    """The restoring of images by a network.
 
     Attributes:
-        network: (B, 3, H, W) in [0, 1] -> the same, in evaluation mode.
-        device: where it is. Only tiles go there; the image and the result stay where the image is.
-        tiling: how the image is parted.
-        gathering: how pooling layers see the whole of an image of several tiles; None where there are none.
+        network: maps (B, 3, H, W) in [0, 1] to restored images of that shape; in evaluation mode.
+        device: the device of the network. Only tiles go there; the image and the result stay where the image
+            is.
+        tiling: the way in which images are cut into tiles.
+        gathering: the way in which pooling layers get statistics of the whole image, if it has several tiles;
+            None for a network without such layers.
         turns: the versions of the image whose restorations are averaged.
         strength: 0 leaves the image as it is, 1 is the restoration.
-        at_once: how many images of one tile go together; all unless given.
-        window: side in pixels of the windows that sampled statistics are over; 256 unless given.
-        depth: how many passes over the tiles exact statistics need, if they are gathered; to report progress.
+        at_once: number of images of one tile that are restored together; all unless given.
+        window: side in pixels of the windows from which statistics are sampled; 256 unless given.
+        depth: number of passes over the tiles that exact statistics need, for reports of progress; else 0.
     """
 
     network: Network
@@ -58,7 +60,7 @@ class Pipeline:
 
     @torch.no_grad()
     def __call__(self, image: Tensor, progress: Report | None = None) -> Tensor:
-        """Restores (B, 3, H, W), uint8, uint16 or float in [0, 1]; the result is alike.
+        """Restores images (B, 3, H, W), uint8, uint16 or float in [0, 1]; the result has the same type.
 
         Raises:
             NotFiniteError: if the network's output is not finite.
@@ -79,29 +81,30 @@ class Pipeline:
         return restored
 
     def _runs(self, tiles: int) -> int:
-        """How often the network is run for an image of so many tiles, with its turns counted as one."""
+        """The number of runs of tiles for an image of so many tiles; all turns of a tile are one run."""
         if tiles == 1 or not self.depth:
             return tiles
-        return tiles + len(self.turns) * (self.depth * tiles + 1)  # one more tells that nothing is left
+        # Exact statistics end with the first tile of a pass in which no layer is left to gather.
+        return tiles + len(self.turns) * (self.depth * tiles + 1)
 
     def _restore(
         self, tile: Tile, image: Tensor, restored: Tensor, statistics: dict[Turn, Statistics] | None
     ) -> None:
-        given = self._cut(image, tile.rows.run, tile.columns.run)
-        found = self._mean(given, statistics)
-        if not found.isfinite().all():
+        degraded = self._cut(image, tile.rows.run, tile.columns.run)
+        output = self._mean(degraded, statistics)
+        if not output.isfinite().all():
             raise NotFiniteError
-        blended = torch.lerp(given, found, self.strength).clamp(0, 1)
-        core = blended[..., tile.rows.core, tile.columns.core]
+        blend = torch.lerp(degraded, output, self.strength).clamp(0, 1)
+        core = blend[..., tile.rows.core, tile.columns.core]
         rows, columns = tile.rows.kept, tile.columns.kept
         target = restored[..., rows, columns]
         target.copy_(_as_levels(core[..., : target.shape[-2], : target.shape[-1]], image.dtype))
 
-    def _mean(self, given: Tensor, statistics: dict[Turn, Statistics] | None) -> Tensor:
-        """The mean over the turns of what the network makes of a tile."""
-        total = torch.zeros_like(given)
+    def _mean(self, degraded: Tensor, statistics: dict[Turn, Statistics] | None) -> Tensor:
+        """The mean of the network's outputs for all turns of a tile, turned back."""
+        total = torch.zeros_like(degraded)
         for turn in self.turns:
-            turned = turn.of(given)
+            turned = turn.of(degraded)
             output = (
                 self.network(turned)
                 if statistics is None
@@ -116,7 +119,7 @@ class Pipeline:
         return total / len(self.turns)
 
     def _statistics(self, image: Tensor, tiles: list[Tile], report: _Counter) -> dict[Turn, Statistics] | None:
-        """What pooling layers are given in every tile, for each turn; None where each tile finds it itself."""
+        """The statistics for pooling layers in every tile, for each turn; None if each tile makes its own."""
         if len(tiles) == 1 or self.gathering is None:
             return None
         if self.gathering == "sampled":
@@ -124,25 +127,25 @@ class Pipeline:
             parts = self.tiling.windows(height, width, self.window or WINDOW, WINDOWS)
             windows = torch.cat([self._cut(image, *part) for part in parts])
             return {turn: sampled_statistics(self.network, turn.of(windows)) for turn in self.turns}
-        turned = {turn: partial(self._turned, turn, image, tiles, report) for turn in self.turns}
-        return {turn: exact_statistics(self.network, each) for turn, each in turned.items()}
+        passes = {turn: partial(self._pass, turn, image, tiles, report) for turn in self.turns}
+        return {turn: exact_statistics(self.network, one_pass) for turn, one_pass in passes.items()}
 
-    def _turned(
+    def _pass(
         self, turn: Turn, image: Tensor, tiles: list[Tile], report: _Counter
     ) -> Iterator[tuple[Tensor, Core]]:
         for tile in tiles:
             report.one_more()
-            given = self._cut(image, tile.rows.run, tile.columns.run)
-            yield turn.of(given), turn.part(tile.rows.core, tile.columns.core, *given.shape[-2:])
+            part = self._cut(image, tile.rows.run, tile.columns.run)
+            yield turn.of(part), turn.part(tile.rows.core, tile.columns.core, *part.shape[-2:])
 
     def _cut(self, image: Tensor, rows: slice, columns: slice) -> Tensor:
-        """A part of the padded image on the device, float32 in [0, 1]."""
+        """Cuts a part of the padded image and moves it to the device, float32 in [0, 1]."""
         part = self.tiling.cut(image, rows, columns).to(self.device)
         return part.float() / LEVELS.get(image.dtype, 1)
 
 
 class _Counter:
-    """Tells how many runs of tiles are done of about how many."""
+    """Counts the tiles that were run and reports them."""
 
     def __init__(self, total: int, report: Report | None):
         self.done, self.total, self.report = 0, total, report
@@ -154,7 +157,8 @@ class _Counter:
 
 
 def _as_levels(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """[0, 1] -> `dtype`; for integers, halves are rounded up."""
+    """Converts values in [0, 1] to `dtype`; for integers, halves are rounded up."""
     if dtype not in LEVELS:
         return values.to(dtype)
+
     return torch.floor(values * LEVELS[dtype] + 0.5).to(torch.int32).to(dtype)

@@ -1,4 +1,4 @@
-"""How far a network looks: its receptive radius, measured on the network itself."""
+"""The receptive radius of a network, measured on the network itself."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from manas.errors import ManasError
 from manas.inference.tiling import rounded_up
 from manas.restoration.pooling import Kind, pooled_by
 
-FIRST_SIDE = 1024  # pixels; a layer that jumps over more than half of it would not be seen
+FIRST_SIDE = 1024  # pixels; a layer that reaches over more than half of it would be missed
 LARGEST_SIDE = 16384
 
 
 def receptive_radius(network: nn.Module, multiple: int) -> int:
-    """Pixels beyond which nothing around a pixel changes what the network makes of it, global pooling apart.
+    """The largest distance in pixels at which an input pixel changes an output pixel, global pooling apart.
 
-    One pixel of a strip is NaN, and how far NaN spreads is how far the network looks: whatever the values of
-    its weights, through stitches and fusion, and for the genotype that it has. Networks whose scales halve
-    the image look further from some pixels than from others; `multiple` pixels in a row are tried.
+    One pixel of a strip is NaN, and the network looks as far as NaN spreads: with any weights, through stitches
+    and fusion, and for the genotype that it has. Networks whose scales halve the image look further from some
+    pixels than from others, so `multiple` pixels in a row are tried.
 
     Args:
-        network: (B, 3, H, W) -> the same, in evaluation mode.
-        multiple: what sides of images must be multiples of.
+        network: maps (B, 3, H, W) to the same shape; in evaluation mode.
+        multiple: sides of images must be multiples of this.
 
     Raises:
-        ManasError: if the network looks at everything, so that something in it pools other than by
+        ManasError: if the network looks at the whole image, so that a layer in it pools without
             `manas.restoration.pooling`.
     """
     network = copy.deepcopy(network).cpu().float()  # not every device keeps NaN through every operation
+    # NaN of the weights themselves would look like an infinite reach.
     with torch.no_grad():
         if not network(torch.full((1, 3, multiple, multiple), 0.5)).isfinite().all():
             raise ManasError("the network's output is not finite: check the weights of the model")
@@ -48,7 +49,7 @@ def receptive_radius(network: nn.Module, multiple: int) -> int:
 
 @torch.inference_mode()
 def _reach(network: nn.Module, multiple: int, side: int, *, upright: bool) -> int:
-    """The furthest that NaN spreads along a strip with one such pixel, for each of them in its own sample."""
+    """The furthest that NaN spreads along a strip from one pixel; each of the pixels has its own sample."""
     places = torch.arange(multiple) + side // 2 // multiple * multiple
     strip = torch.full((multiple, 3, multiple, rounded_up(side, multiple)), 0.5)
     strip[torch.arange(multiple), :, :, places] = torch.nan
@@ -61,5 +62,5 @@ def _reach(network: nn.Module, multiple: int, side: int, *, upright: bool) -> in
 
 
 def _nothing(x: Tensor, kind: Kind) -> Tensor:
-    """Pooling that sees nothing of the image."""
+    """A pooling that does not look at the image."""
     return x.new_zeros(x.shape[:2])

@@ -1,4 +1,4 @@
-"""Restorer: images in, restored images out, from one model file."""
+"""The `Restorer`, which restores images by the network of one model file."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Restorer:
 
     Attributes:
         network: the network of the model file, in evaluation mode.
-        description: what the model file says about it.
-        device: where the network is.
+        description: the description in the model file.
+        device: the device of the network.
         precision: ``float32``, ``bf16`` or ``fp16``.
     """
 
@@ -57,7 +57,7 @@ class Restorer:
         optimise: bool = True,
         compiled: bool = False,
     ):
-        """See `load`."""
+        """Takes the options that `load` describes."""
         self.description = description
         self.device = pick_device(device)
         self.precision = _precision(precision, self.device)
@@ -73,7 +73,7 @@ class Restorer:
 
     @classmethod
     def load(cls, path: str | Path, *, space: type[SearchSpace] | None = None, **options: Any) -> Restorer:
-        """The restorer of a model file.
+        """Makes the restorer of a model file.
 
         Args:
             path: ``model.safetensors``, as `manas.retrain` writes it.
@@ -82,20 +82,20 @@ class Restorer:
             precision: ``float32``, in which GPUs convolve in TF32 unless PyTorch is told not to; ``bf16`` or
                 ``fp16``, which are fast on GPUs and fall back to float32, with a warning, where the output is
                 not finite; ``auto`` is bf16 on GPUs that compute with it, else float32.
-            task: the tower whose output is taken; None takes the fused, blind one.
-            tile: side of the tiles in pixels; None restores whole; ``auto`` makes tiles where the whole would
-                need more memory than 1.5 GiB, or on a GPU than half of what is free. Where memory runs out
-                all the same, tiles are halved and the image is begun again.
-            statistics: how channel attention, which pools over the whole image, sees it from tiles.
-                ``sampled``: over nine windows of 256x256 pixels, in one pass, the same for tiles of any size
-                (of smaller windows where memory is short).
-                ``exact``: over all of it, with a pass over the tiles for every pooling layer that is behind
-                another one; the result is that of the whole image.
-            ensemble: the mean over the eight turned and mirrored versions of the image: eight times the work.
-            strength: 0 leaves the image as it is, 1 is the restoration, between them a mixture.
-            optimise: fold normalisations into convolutions: the same function with fewer layers.
-            compiled: by `torch.compile`, but for tiles of a network that pools over the image; the first image
-                then takes a minute.
+            task: the tower whose output is taken; None takes the fused, blind output.
+            tile: side of the tiles in pixels; None restores images whole; ``auto`` makes tiles if the whole
+                image would need more memory than 1.5 GiB, or on a GPU more than half of the free memory. If
+                memory runs out all the same, tiles are halved and the image is begun again.
+            statistics: the statistics of the whole image that channel attention gets in tiles. ``sampled``
+                takes them over nine windows of 256x256 pixels (or less, if memory is short), in one pass, the
+                same for tiles of any size. ``exact`` takes them over the whole image, with a pass over the
+                tiles for every pooling layer that is behind another one; the result is that of the whole image.
+            ensemble: whether to average over the eight turned and mirrored versions of the image, which is
+                eight times the work.
+            strength: 0 leaves the image as it is, 1 is the restoration, and numbers between them mix the two.
+            optimise: whether to fold normalisations into convolutions: the same function with fewer layers.
+            compiled: whether `torch.compile` compiles the network, but for tiles of a network that pools over
+                the image; the first image then takes a minute.
 
         Raises:
             ManasError: for a file that is no model, an option out of range, or a device that is not there.
@@ -104,15 +104,15 @@ class Restorer:
         return cls(network, description, **options)
 
     def __call__(self, picture: Picture, progress: Report | None = None) -> Picture:
-        """The restored picture, of the type that was given.
+        """Restores a picture; the result has the type of the picture.
 
         Args:
-            picture: a PIL image, of which upright RGB of 8 bit comes back; an array (H, W, 3), uint8, uint16
+            picture: a PIL image, which comes back as upright RGB of 8 bit; an array (H, W, 3), uint8, uint16
                 or float in [0, 1]; or a tensor (3, H, W) or (B, 3, H, W), float in [0, 1].
-            progress: called with the runs of tiles that are done and with about how many there will be.
+            progress: called with the number of tiles that were run, and about how many there will be.
 
         Raises:
-            ManasError: for anything else, and where the output is not finite.
+            ManasError: for any other picture, and if the output is not finite.
         """
         if isinstance(picture, Image.Image):
             return Image.fromarray(self(np.asarray(upright_rgb(picture)), progress))
@@ -126,20 +126,20 @@ class Restorer:
         if tensor.shape[-3] != 3:
             raise ManasError(f"cannot restore a tensor of shape {tuple(tensor.shape)}; give (B, 3, H, W)")
         batch = tensor if tensor.ndim == 4 else tensor[None]
-        return self._restored(batch, progress).reshape(tensor.shape)
+        return self._restore(batch, progress).reshape(tensor.shape)
 
     def _array(self, array: np.ndarray, progress: Report | None) -> np.ndarray:
-        known = array.dtype.newbyteorder("=") in (np.uint8, np.uint16) or array.dtype.kind == "f"
-        if array.ndim != 3 or array.shape[2] != 3 or not known:
+        is_image = array.dtype.newbyteorder("=") in (np.uint8, np.uint16) or array.dtype.kind == "f"
+        if array.ndim != 3 or array.shape[2] != 3 or not is_image:
             raise ManasError(
                 f"cannot restore an array {array.shape} of {array.dtype}; "
                 "give (H, W, 3), uint8, uint16 or float"
             )
         image = torch.from_numpy(_readable(array)).permute(2, 0, 1)[None]
-        return self._restored(image, progress)[0].permute(1, 2, 0).numpy().astype(array.dtype, copy=False)
+        return self._restore(image, progress)[0].permute(1, 2, 0).numpy().astype(array.dtype, copy=False)
 
-    def _restored(self, image: Tensor, progress: Report | None) -> Tensor:
-        """(B, 3, H, W) of any type that a `Pipeline` takes."""
+    def _restore(self, image: Tensor, progress: Report | None) -> Tensor:
+        """Restores images (B, 3, H, W) of any type that a `Pipeline` takes."""
         share = self._share(image)
         while True:
             precision, pipeline = self.precision, self._pipeline(share)
@@ -151,13 +151,13 @@ class Restorer:
             except RuntimeError as error:
                 if not is_lack_of_memory(error):
                     raise
-                share = self._halved(share, error)
+                share = self._halve(share, error)
 
     def _pipeline(self, share: Share) -> Pipeline:
         tile = share.tile
         pools = tile is not None and self._traits.depth > 0
         return Pipeline(
-            self._traits.network if pools else self._run,  # a compiled one cannot be told what the image holds
+            self._traits.network if pools else self._run,  # a compiled network takes no statistics from outside
             self.device,
             Tiling(self._multiple, tile, 0 if tile is None else self._traits.radius),
             self.statistics if pools else None,
@@ -174,20 +174,20 @@ class Restorer:
             return affordable_share(self._traits, self.device, count, height, width)
         return Share(count, self.tile, max(height, width))
 
-    def _halved(self, share: Share, error: RuntimeError) -> Share:
+    def _halve(self, share: Share, error: RuntimeError) -> Share:
         try:
-            halved = share.halved()
+            half = share.halved()
         except ValueError:
             raise ManasError(
                 f"{self.device} has too little memory even for tiles of {SMALLEST_TILE} pixels; "
                 "free some, or take another device"
             ) from error
         if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        return halved
+            torch.cuda.empty_cache()  # torch keeps freed blocks, which may be too small for the next try
+        return half
 
     def _fall_back(self, precision: str) -> None:
-        """From the precision in which an image has failed; another thread may have done so already."""
+        """Goes from the precision in which an image has failed to float32; another thread may have done so."""
         if precision == "float32":
             raise ManasError("the restored image is not finite: check the input and the weights of the model")
         if self.precision != "float32":
@@ -231,7 +231,7 @@ def _checked(statistics: Gathering, strength: float) -> tuple[Gathering, float]:
 
 
 def _readable(array: np.ndarray) -> np.ndarray:
-    """An array as torch takes it; a copy of one that is read only, backwards or of half floats."""
+    """The array in a form that torch takes; a copy if it is read-only, backwards or of another float type."""
     if array.dtype.kind == "f" and array.dtype not in (np.float32, np.float64):
         return array.astype(np.float32)
     usable = array.flags.writeable and array.dtype.isnative and min(array.strides) > 0

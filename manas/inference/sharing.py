@@ -1,4 +1,4 @@
-"""How much of a batch of images goes through the network at once, by the memory that there is."""
+"""The share of a batch of images that goes through the network at once, by the memory that is free."""
 
 from __future__ import annotations
 
@@ -15,15 +15,22 @@ SMALLEST_TILE = 32  # pixels
 
 
 class Share(NamedTuple):
-    """What goes through the network at once."""
+    """The share of a batch of images that goes through the network at once.
 
-    at_once: int  # images
-    tile: int | None  # pixels; None: whole images
-    longest: int  # pixels, the longer side of the image
-    window: int = WINDOW  # pixels, the side of the windows that sampled statistics are over
+    Attributes:
+        at_once: number of images.
+        tile: side of the tiles in pixels; None for whole images.
+        longest: the longer side of the images in pixels.
+        window: side in pixels of the windows from which statistics are sampled.
+    """
+
+    at_once: int
+    tile: int | None
+    longest: int
+    window: int = WINDOW
 
     def halved(self) -> Share:
-        """Half as many images, or else tiles and windows half as long; ValueError where there is no less."""
+        """A share of half as many images, or of tiles half as long; ValueError if there is no smaller one."""
         if self.at_once > 1:
             return self._replace(at_once=self.at_once // 2)
         side = (self.longest if self.tile is None else min(self.tile, self.longest)) // 2
@@ -33,17 +40,18 @@ class Share(NamedTuple):
 
 
 def affordable_share(traits: Traits, device: torch.device, count: int, height: int, width: int) -> Share:
-    """What memory is expected to hold of so many images of that size."""
+    """The largest share of so many images of that size that the memory of a device is expected to hold."""
     pixels, longest = height * width, max(height, width)
     affordable = memory_for(device) // traits.bytes_a_pixel
     if pixels <= affordable:
         return Share(min(count, affordable // max(pixels, 1)), None, longest)
     side = math.isqrt(affordable)
-    window = min(WINDOW, max(side // WINDOWS, SMALLEST_TILE))
+    window = min(WINDOW, max(side // WINDOWS, SMALLEST_TILE))  # all windows go through the network together
     return Share(1, max(side - 2 * traits.radius, SMALLEST_TILE), longest, window)
 
 
 def is_lack_of_memory(error: RuntimeError) -> bool:
-    """Whether an error says that a device has no memory left, however it says so."""
-    said = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in said)
+    """Whether an error says, in the words of any device, that memory has run out."""
+    # The allocators of CPUs and cuDNN raise plain RuntimeErrors, which only their words tell apart.
+    words = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(each in str(error) for each in words)

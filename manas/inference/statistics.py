@@ -1,8 +1,8 @@
-"""What pooling layers see of an image that is restored in tiles.
+"""The statistics of pooling layers in an image that is restored in tiles.
 
-Channel attention pools over the whole image, and what a tile alone gives is not that: tiles differ in
-brightness and seams show. The statistics of the whole image are therefore found first, and then given to every
-tile.
+Channel attention pools over the whole image. If it pooled over each tile alone, tiles would differ in
+brightness and seams would show. The statistics of the whole image are therefore found first, and then given to
+every tile.
 """
 
 from __future__ import annotations
@@ -19,21 +19,26 @@ from manas.restoration.pooling import Kind, pooled_by
 Gathering = Literal["sampled", "exact"]
 Statistics = Sequence[Tensor]  # one (1, C) for every pooling layer, in the order in which the network asks
 Network = Callable[[Tensor], Tensor]
-Core = tuple[slice, slice]  # the rows and columns of a tile that count
+Core = tuple[slice, slice]  # the rows and columns of a tile that belong to it alone
 
 
 class NotFiniteError(ArithmeticError):
-    """The network gave NaN or infinity."""
+    """An output or a feature of the network is NaN or infinite."""
 
 
 def with_statistics(network: Network, tile: Tensor, statistics: Statistics) -> Tensor:
-    """The network's output for (1, 3, H, W), a part of the image that the statistics are of."""
-    with pooled_by(_Given(statistics)):
+    """The network's output for a tile (1, 3, H, W), with the statistics of the image that it is a part of."""
+    with pooled_by(_Answer(statistics)):
         return network(tile)
 
 
 def pooling_depth(network: Network, smallest: Tensor) -> int:
-    """How many poolings lie behind one another at most; `smallest` is any image (1, 3, H, W) that fits."""
+    """The largest number of pooling layers behind one another.
+
+    Args:
+        network: maps (1, 3, H, W) to the same shape.
+        smallest: any image (1, 3, H, W) that fits the network.
+    """
     passes = 0
 
     def tiles() -> Iterable[tuple[Tensor, Core]]:
@@ -46,44 +51,45 @@ def pooling_depth(network: Network, smallest: Tensor) -> int:
 
 
 def sampled_statistics(network: Network, windows: Tensor) -> Statistics:
-    """Statistics over a sample of the image: windows (N, 3, H, W) of it, in one pass."""
-    shared = _Shared()
-    with pooled_by(shared):
+    """The statistics over windows (N, 3, H, W) of an image, in one pass."""
+    pooling = _JointPooling()
+    with pooled_by(pooling):
         network(windows)
-    return shared.found
+    return pooling.statistics
 
 
 def exact_statistics(network: Network, tiles: Callable[[], Iterable[tuple[Tensor, Core]]]) -> Statistics:
-    """Statistics over the whole image, from its tiles.
+    """The statistics over the whole image, from its tiles.
 
-    A layer that pools behind another one can only be gathered when that one is known: there is one pass over
-    the tiles for every depth of pooling. Until it is known, a layer answers NaN, by which those behind it
-    notice that it is not their turn; and a pass leaves each tile as soon as it has what it came for.
+    The statistics of a layer that pools behind another layer depend on those of the other: there is one pass
+    over the tiles for every depth of pooling. Until its statistics are known, a layer answers NaN, which tells
+    the layers behind it that it is not their turn. A pass leaves each tile as soon as the last layer that it
+    gathers has been seen.
 
     Args:
-        network: (1, 3, H, W) -> the same.
-        tiles: each tile with its core; the cores part the image.
+        network: maps (1, 3, H, W) to the same shape.
+        tiles: gives each tile with its core; together the cores are the image.
 
     Raises:
         NotFiniteError: if the network's own features are NaN.
     """
     known: dict[int, Tensor] = {}
     while True:
-        gathered = _Pass(known)
+        one_pass = _Pass(known)
         for tile, core in tiles():
-            gathered.see(network, tile, core)
-            if not gathered.totals:
+            one_pass.see(network, tile, core)
+            if not one_pass.totals:  # the first tile tells that no layer is left
                 break
-        if not gathered.totals:
+        if not one_pass.totals:
             break
-        known |= {place: total.value() for place, total in gathered.totals.items()}
-    if gathered.asked != len(known):
+        known |= {place: total.value() for place, total in one_pass.totals.items()}
+    if one_pass.asked != len(known):  # a layer saw NaN although all layers before it are known
         raise NotFiniteError
     return [known[place] for place in range(len(known))]
 
 
-class _Given:
-    """Answers with statistics that are known."""
+class _Answer:
+    """Answers the pooling layers with statistics that are known, in the order in which they ask."""
 
     def __init__(self, statistics: Statistics):
         self.left = iter(statistics)
@@ -92,15 +98,15 @@ class _Given:
         return next(self.left).to(x.dtype).expand(len(x), -1)
 
 
-class _Shared:
-    """Pools over all samples of a batch as over one image."""
+class _JointPooling:
+    """Pools over all samples of a batch as over one image, and remembers the statistics."""
 
     def __init__(self) -> None:
-        self.found: list[Tensor] = []
+        self.statistics: list[Tensor] = []
 
     def __call__(self, x: Tensor, kind: Kind) -> Tensor:
         value = x.float().mean((0, 2, 3)) if kind == "mean" else x.amax((0, 2, 3))
-        self.found.append(value[None])
+        self.statistics.append(value[None])
         return value.to(x.dtype).expand(len(x), -1)
 
 
@@ -112,8 +118,9 @@ class _Total:
         self.total: Tensor | None = None
 
     def add(self, core: Tensor) -> None:
-        """Adds (1, C, H, W)."""
+        """Adds the features (1, C, H, W) of a core."""
         if self.kind == "mean":
+            # In float64, since sums over a large image lose digits in float32.
             part = core.sum((2, 3), dtype=widest_float(core.device))
             self.total = part if self.total is None else self.total + part
         else:
@@ -122,22 +129,22 @@ class _Total:
         self.pixels += core.shape[-2] * core.shape[-1]
 
     def value(self) -> Tensor:
-        """(1, C)"""
+        """(1, C), the mean or the maximum."""
         assert self.total is not None
         return (self.total / self.pixels).float() if self.kind == "mean" else self.total
 
 
-class _Enough(Exception):  # noqa: N818 (not an error: a tile has given what was wanted of it)
+class _Enough(Exception):  # noqa: N818 (not an error: the last layer that a pass gathers has been seen)
     pass
 
 
 class _Pass:
-    """One pass over the tiles: gathers the layers behind none but known ones."""
+    """One pass over the tiles, which gathers the layers whose predecessors are all known."""
 
     def __init__(self, known: dict[int, Tensor]):
         self.known = known
         self.totals: dict[int, _Total] = {}
-        self.wanted: set[int] | None = None  # by the second tile; the first one finds out
+        self.wanted: set[int] | None = None  # the layers that this pass gathers, known after its first tile
         self.asked = 0
 
     def see(self, network: Network, tile: Tensor, core: Core) -> None:

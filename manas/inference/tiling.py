@@ -1,7 +1,7 @@
-"""Images of any size, parted into tiles: what is cut, what of it is kept, and how borders are padded.
+"""Tiles of images of any size: the part that is cut out, the core that is kept, and the padding of borders.
 
-Tiles are stitched by keeping only their cores. Averaging overlapping tiles leaves the error of their borders
-in the result; a core that lies a receptive radius inside its tile is exactly what the whole image gives.
+Tiles are joined by keeping only their cores. An average of overlapping tiles would hold the errors of their
+borders; a core that lies a receptive radius inside its tile equals the same part of the whole image.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from manas.errors import ManasError
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Pads bottom and right by reflection until both sides are multiples: (B, C, H, W) -> (B, C, H', W').
 
-    Any size down to 1 x 1: reflections repeat where the padding is wider than the image. The indices are
-    arithmetic on the sizes, without a branch, so that `torch.export` traces it with dynamic sizes.
+    Images may be as small as 1 x 1: reflections repeat where the padding is wider than the image. The indices
+        are
+    arithmetic on the sizes, without a branch, so that `torch.export` traces them with dynamic sizes.
     """
     height, width = image.shape[-2:]
     rows = _reflected(height, multiple, image.device)
@@ -29,7 +30,7 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def crop_to(image: Tensor, height: int, width: int) -> Tensor:
-    """The top left (B, C, height, width), as a slice would give it, where `torch.export` traces the sizes.
+    """Crops an image to its top left (B, C, height, width), also where `torch.export` traces the sizes.
 
     A traced slice asks whether it is the whole, and so ties the sizes to the remainder seen while tracing.
     """
@@ -38,23 +39,29 @@ def crop_to(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def _reflected(side: int, multiple: int, device: torch.device) -> Tensor:
-    """0, 1, ..., side - 1, side - 2, ..., continued up to the next multiple."""
+    """The indices 0, 1, ..., side - 1, side - 2, ..., continued up to the next multiple."""
     period = torch.sym_max(2 * (side - 1), 1)
     position = torch.arange((side + multiple - 1) // multiple * multiple, device=device) % period
     return torch.minimum(position, period - position)
 
 
 def rounded_up(value: int, multiple: int) -> int:
-    """The next multiple of `multiple`."""
+    """The smallest multiple of `multiple` that is not below `value`."""
     return -(-value // multiple) * multiple
 
 
 class Span(NamedTuple):
-    """One tile along one side of the padded image."""
+    """One tile along one side of the padded image.
 
-    run: slice  # of the padded image: what the network is given
-    core: slice  # of the tile: what is right
-    kept: slice  # of the image: where the core belongs, without what is padding
+    Attributes:
+        run: the pixels of the padded image that the network is given.
+        core: the pixels of the tile that are right.
+        kept: the pixels of the image that the core belongs to, without the padding.
+    """
+
+    run: slice
+    core: slice
+    kept: slice
 
 
 class Tile(NamedTuple):
@@ -66,13 +73,13 @@ class Tile(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """How images are parted.
+    """The way in which images are cut into tiles.
 
     Attributes:
-        multiple: what sides must be multiples of, so that every tile starts where the network's scales start.
+        multiple: all sides are multiples of this, so that every tile starts where the network's scales start.
         tile: side of the cores in pixels, rounded up to `multiple`; None keeps images whole.
-        halo: context around a core in pixels, rounded up too. Tiles are exact where it covers the receptive
-            radius of the network and its pooling is given (`manas.inference.statistics`).
+        halo: context around a core in pixels, rounded up, too. Tiles are exact if the halo covers the receptive
+            radius of the network and pooling layers get the image's statistics (`manas.inference.statistics`).
     """
 
     multiple: int
@@ -86,7 +93,7 @@ class Tiling:
                 raise ManasError(f"{name} must be at least {least} pixels, got {value}: give a larger {name}")
 
     def tiles(self, height: int, width: int) -> list[Tile]:
-        """The tiles of an image of that size, row by row; their cores part it."""
+        """The tiles of an image of that size, row by row; together their cores are the image."""
         rows, columns = (list(self._spans(side)) for side in (height, width))
         return [Tile(row, column) for row in rows for column in columns]
 
@@ -103,7 +110,7 @@ class Tiling:
         return rounded_up(value, self.multiple)
 
     def windows(self, height: int, width: int, side: int, most: int) -> list[tuple[slice, slice]]:
-        """At most `most` x `most` parts of the padded image, evenly spread, of `side` pixels or all."""
+        """At most `most` x `most` windows of `side` pixels, evenly spread over the padded image."""
         rows, columns = (list(self._spread(end, side, most)) for end in (height, width))
         return [(row, column) for row in rows for column in columns]
 
@@ -116,11 +123,11 @@ class Tiling:
             yield slice(start, start + side)
 
     def cut(self, image: Tensor, rows: slice, columns: slice) -> Tensor:
-        """A part of (B, C, H, W) padded by reflection to the multiple, without padding all of it.
+        """Cuts a part of the padded image from (B, C, H, W), without padding the whole.
 
-        Every tile so sees the borders of the whole image, and no more than the tile is copied.
+        Only the part is copied, and a tile at the border gets the same padding as the whole image.
         """
         height, width = image.shape[-2:]
-        taken = _reflected(height, self.multiple, image.device)[rows]
+        down = _reflected(height, self.multiple, image.device)[rows]
         across = _reflected(width, self.multiple, image.device)[columns]
-        return image.index_select(-2, taken).index_select(-1, across)
+        return image.index_select(-2, down).index_select(-1, across)

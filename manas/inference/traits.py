@@ -1,4 +1,4 @@
-"""What has to be known of a network to restore large images with it, found on the network itself."""
+"""The traits of a network that restoring large images depends on, measured on the network itself."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from manas.restoration.network import Restoration
 
 
 class OneOutput(nn.Module):
-    """One image out of a network that gives several: the fused one, or that of one task."""
+    """A network with one output: the fused restoration, or that of one task."""
 
     def __init__(self, network: nn.Module, task: str | None):
         super().__init__()
         self.network, self.task = network, task
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) -> the same, float32 under autocast too."""
+        """Maps images (B, 3, H, W) to restored ones, which are float32 under autocast, too."""
         restoration: Restoration = self.network(image)
         restored = restoration.fused if self.task is None else restoration.tasks[self.task]
         return restored.float()
 
 
 class Traits:
-    """How far a network looks, whether it pools over the image and what memory it needs; each found once.
+    """The receptive radius, the depth of global pooling and the memory of a network, each measured once.
 
     Args:
-        network: (B, 3, H, W) -> the same, in evaluation mode.
-        multiple: what sides of images must be multiples of.
+        network: maps (B, 3, H, W) to the same shape; in evaluation mode.
+        multiple: sides of images must be multiples of this.
     """
 
     def __init__(self, network: nn.Module, multiple: int):
@@ -41,12 +41,12 @@ class Traits:
 
     @cached_property
     def radius(self) -> int:
-        """Pixels; see `manas.inference.receptive`."""
+        """The receptive radius in pixels; see `manas.inference.receptive`."""
         return receptive_radius(self.network, self.multiple)
 
     @cached_property
     def depth(self) -> int:
-        """How many layers that pool over the whole image lie behind one another at most; 0 where none does."""
+        """The largest number of layers behind one another that pool over the whole image; 0 if none does."""
         smallest = torch.zeros(1, 3, self.multiple, self.multiple, device=self._device)
         try:
             with torch.no_grad():
@@ -56,7 +56,7 @@ class Traits:
 
     @cached_property
     def bytes_a_pixel(self) -> int:
-        """See `manas.inference.footprint`."""
+        """The bytes of memory for each pixel of an image; see `manas.inference.footprint`."""
         return bytes_a_pixel(self.network, self.multiple)
 
     @property

@@ -1,10 +1,10 @@
-"""How architecture parameters become the weights of candidates: what every relaxation is.
+"""The base class of relaxations, which turn architecture parameters into the weights of candidates.
 
 A relaxation answers two questions. `weights` is for the forward pass; a candidate that it leaves out is a
 structural zero and is not run. `probabilities` is for losses, cost, selection and logs.
 
-A relaxation never changes. What a schedule gives, and what is drawn at random, is a function of a `Moment`:
-`at` returns the relaxation of that moment, so that ranks, recomputation and resumption all see the same draw.
+A relaxation never changes. The values of its schedules and its random draws are functions of a `Moment`: `at`
+returns the relaxation of that moment, so that ranks, recomputation and resumption all see the same draw.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ScheduledWeight = Weight | tuple[Weight, Weight]
 
 
 def scheduled(value: float | tuple[float, float], progress: float) -> float:
-    """A scheduled value at `progress` in [0, 1]: linear from the first to the second."""
+    """The value of a schedule at `progress` in [0, 1], linear from the first number to the second."""
     first, last = value if isinstance(value, tuple) else (value, value)
     return first + (last - first) * progress
 
@@ -41,7 +41,8 @@ class Relaxation(SoftmaxWeighting, BaseModel):
 
     Attributes:
         is_softmax: whether candidates compete for weights by a softmax of alpha, which Beta-DARTS bounds.
-        is_noiseless: whether the weights are a function of alpha alone and sum to 1: SmoothDARTS perturbs such.
+        is_noiseless: whether the weights are a function of alpha alone and sum to 1; only such weights can be
+            perturbed by SmoothDARTS.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,11 +60,11 @@ class Relaxation(SoftmaxWeighting, BaseModel):
         return {"kind": self.kind, **handler(self)}
 
     def at(self, moment: Moment, choices: Sequence[Choice]) -> Self:
-        """The relaxation at a moment, with its schedules settled and its samples of `choices` drawn."""
+        """The relaxation at a moment, with the values of its schedules and the samples of `choices`."""
         return self
 
     def logits(self, choice: Choice) -> Tensor:
-        """(K,) log p, up to a constant."""
+        """(K,) the log-probabilities of the candidates, up to a constant."""
         raise NotImplementedError(f"{type(self).__name__} does not define logits(choice)")
 
     def weights(self, choice: Choice) -> dict[str, Tensor]:
@@ -74,13 +75,13 @@ class Relaxation(SoftmaxWeighting, BaseModel):
         return named(choice, self.probabilities(choice))
 
     def losses(self, choices: Sequence[Choice]) -> dict[str, Tensor]:
-        """What the relaxation adds to the loss of the alphas, by name."""
+        """The terms that the relaxation adds to the loss of the alphas, by name."""
         return {}
 
 
 @dataclass(frozen=True)
 class Mean(Around):
-    """A relaxation without its noise: what validation, health and perturbation look at."""
+    """A relaxation without its noise, by which validation, health and perturbation judge a supernet."""
 
     of: Relaxation
 
@@ -89,5 +90,6 @@ class Mean(Around):
 
 
 def noise_of(moment: Moment, choice: Choice) -> np.random.Generator:
-    """The source of the noise of a choice: on every device and every process the same."""
+    """The generator of a choice's noise, the same on every device and in every process."""
+    # A checksum of the label, since Python's own hash of a text differs from process to process.
     return np.random.default_rng([moment.seed, moment.draw, zlib.crc32(choice.label.encode())])

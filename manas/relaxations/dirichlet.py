@@ -33,9 +33,9 @@ class Dirichlet(Relaxation):
     _moment: Moment = PrivateAttr(default=Moment())
 
     def at(self, moment: Moment, choices: Sequence[Choice]) -> Dirichlet:
-        drawn = self.model_copy()
-        drawn._moment = moment
-        return drawn
+        sample = self.model_copy()
+        sample._moment = moment
+        return sample
 
     def logits(self, choice: Choice) -> Tensor:
         alpha = choice.alpha
@@ -53,9 +53,9 @@ class Dirichlet(Relaxation):
 
 @contextmanager
 def _seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """The default generator of one device begins at a seed, and is as before afterwards.
+    """Seeds the default generator of one device for the time of the block, and restores its state afterwards.
 
-    `torch.manual_seed` would seed those of all devices, and takes far longer.
+    `torch.manual_seed` would seed the generators of all devices, and takes far longer.
     """
     generator = torch.default_generator
     if device.type == "cuda":
@@ -71,7 +71,7 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def _concentration(choice: Choice) -> Tensor:
-    """(K,) elu(alpha) + 1, with a floor below which a sample and its gradient would not be finite."""
+    """(K,) elu(alpha) + 1, raised by a constant without which a sample and its gradient might not be finite."""
     return elu(choice.alpha) + 1 + LOWEST_CONCENTRATION
 
 
@@ -84,5 +84,5 @@ def _divergence(concentration: Tensor) -> Tensor:
 
 
 def _dirichlet(concentration: Tensor) -> DirichletDistribution:
-    """Unchecked: the check waits for the device, once a choice and step."""
+    """The distribution, without a check of its arguments, which would wait for the device in every step."""
     return DirichletDistribution(concentration, validate_args=False)

@@ -13,7 +13,9 @@ from manas.relaxations.base import RELAXATIONS, Relaxation
 
 
 def find_relaxation(reference: Any) -> Relaxation:
-    """A relaxation from itself, from its kind, which has the defaults, or from a mapping with its `kind`.
+    """Makes a relaxation from its kind, with the defaults, or from a mapping with its `kind`.
+
+    A relaxation is returned as it is.
 
     Raises:
         ManasError: if nothing of that kind is found, or the rest of the mapping is not valid for it.
@@ -30,5 +32,5 @@ def find_relaxation(reference: Any) -> Relaxation:
         raise ManasError(complaint(error, model)) from error
 
 
-# A field of a configuration: whatever `find_relaxation` takes.
+# The type of a field in a configuration, which takes whatever `find_relaxation` takes.
 GivenRelaxation = Annotated[SerializeAsAny[Relaxation], BeforeValidator(find_relaxation)]

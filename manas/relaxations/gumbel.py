@@ -31,15 +31,15 @@ class Gumbel(Relaxation):
     _sampled: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def at(self, moment: Moment, choices: Sequence[Choice]) -> Gumbel:
-        drawn = self.model_copy(update={"temperature": scheduled(self.temperature, moment.progress)})
+        sample = self.model_copy(update={"temperature": scheduled(self.temperature, moment.progress)})
         sizes = [len(choice.names) for choice in choices]
         noise = np.concatenate([noise_of(moment, choice).gumbel(size=len(choice.names)) for choice in choices])
         flat = torch.from_numpy(noise).to(choices[0].alpha)
-        drawn._noise = {c.label: part for c, part in zip(choices, flat.split(sizes), strict=True)}
+        sample._noise = {c.label: part for c, part in zip(choices, flat.split(sizes), strict=True)}
         # Which modules run is decided on the host: the device is waited for once, for all choices together.
-        places = torch.stack([drawn._soft(choice).argmax() for choice in choices]).tolist()
-        drawn._sampled = {c.label: c.names[place] for c, place in zip(choices, places, strict=True)}
-        return drawn
+        places = torch.stack([sample._soft(choice).argmax() for choice in choices]).tolist()
+        sample._sampled = {c.label: c.names[place] for c, place in zip(choices, places, strict=True)}
+        return sample
 
     def logits(self, choice: Choice) -> Tensor:
         return choice.alpha
@@ -49,7 +49,7 @@ class Gumbel(Relaxation):
         sampled = choice.names.index(self._sampled[choice.label])
         hard = torch.zeros_like(soft)
         hard[sampled] = 1
-        weights = named(choice, hard + (soft - soft.detach()))  # exactly 0 and 1
+        weights = named(choice, hard + (soft - soft.detach()))  # in this order the values are exactly 0 and 1
         return weights if NONE in weights else {choice.names[sampled]: weights[choice.names[sampled]]}
 
     def _soft(self, choice: Choice) -> Tensor:

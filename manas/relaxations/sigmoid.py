@@ -16,8 +16,8 @@ from manas.relaxations.base import Relaxation, Weight
 class Sigmoid(Relaxation):
     """FairDARTS (Chu et al., ECCV 2020): independent weights w = sigmoid(alpha), which do not compete.
 
-    The probabilities of selection and cost are w / sum(w). The weight of `none`, whose output is zero whatever
-    its weight, is held at 1/2: it is chosen where no other candidate exceeds that.
+    The probabilities of selection and cost are w / sum(w). The weight of `none` is held at 1/2, since its
+    output is zero whatever its weight: `none` is chosen where no other candidate exceeds 1/2.
 
     Attributes:
         zero_one: weight of the zero-one loss, -mean (sigmoid(alpha) - 1/2)^2 (eq. 5 there).
@@ -26,19 +26,19 @@ class Sigmoid(Relaxation):
     zero_one: Weight = 10.0
 
     def logits(self, choice: Choice) -> Tensor:
-        return logsigmoid(self._held(choice))
+        return logsigmoid(self._alpha(choice))
 
     def mean_weights(self, choice: Choice) -> dict[str, Tensor]:
-        return named(choice, self._held(choice).sigmoid())
+        return named(choice, self._alpha(choice).sigmoid())
 
     def losses(self, choices: Sequence[Choice]) -> dict[str, Tensor]:
-        weights = torch.cat([self._held(choice).sigmoid() for choice in choices])
+        weights = torch.cat([self._alpha(choice).sigmoid() for choice in choices])
         return {"zero_one": -self.zero_one * (weights - 0.5).square().mean()}
 
-    def _held(self, choice: Choice) -> Tensor:
-        """(K,) alpha, but 0 for `none`."""
+    def _alpha(self, choice: Choice) -> Tensor:
+        """(K,) alpha, with 0 in the place of `none`."""
         if NONE not in choice.names:
             return choice.alpha
-        alpha = choice.alpha.clone()
+        alpha = choice.alpha.clone()  # a leaf of the graph cannot be written into
         alpha[choice.names.index(NONE)] = 0
         return alpha

@@ -1,6 +1,7 @@
 """SmoothDARTS (Chen and Hsieh, ICML 2020): the weights are trained under perturbed weights of the candidates.
 
-What the alphas then find holds in a neighbourhood, so that less is lost when the network is derived.
+The alphas then settle where the loss is low in a whole neighbourhood, so that less is lost when the network is
+derived.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Gradients = Sequence[Tensor | None]
 
 
 class SmoothingConfig(BaseModel):
-    """How the weights of the candidates are perturbed in the weight step.
+    """Configuration of the perturbation of the candidates' weights in the weight step.
 
     Attributes:
         kind: ``random`` (uniform), or ``adversarial`` (projected gradient ascent on the loss).
@@ -51,10 +52,9 @@ class Perturbed(Around):
     offsets: Mapping[str, Tensor]
 
     def weights(self, choice: Choice) -> dict[str, Tensor]:
-        moved = (torch.stack(list(self.of.weights(choice).values())) + self.offsets[choice.label]).clamp(
-            1e-6, 1
-        )
-        return named(choice, moved / moved.sum())
+        weights = torch.stack(list(self.of.weights(choice).values())) + self.offsets[choice.label]
+        weights = weights.clamp(1e-6, 1)  # above zero, so that there is a sum to divide by
+        return named(choice, weights / weights.sum())
 
 
 def perturb(
@@ -68,41 +68,41 @@ def perturb(
     """Gives a supernet the perturbed relaxation of a moment.
 
     Args:
-        loss: of the weights on their batch, which the adversary makes larger.
-        average: takes gradients, and what they are of, to their means over all processes.
+        loss: computes the loss on the batch of the weight step, which the adversary makes larger.
+        average: averages gradients, given with their parameters, over all processes.
     """
     choices, radius = choices_of(network), scheduled(config.radius, moment.progress)
     perturbed = Perturbed(relaxation, {c.label: _uniform(moment, c, radius) for c in choices})
     relax(network, perturbed)
     if config.kind == "random" or not radius:
         return
-    with RestingBuffers(network):
+    with RestingBuffers(network):  # the passes of the adversary are no training
         for _ in range(config.ascents):
-            perturbed = _ascended(perturbed, loss, 2 * radius / config.ascents, radius, average)
+            perturbed = _ascend(perturbed, loss, 2 * radius / config.ascents, radius, average)
             relax(network, perturbed)
 
 
-def _ascended(
+def _ascend(
     perturbed: Perturbed,
     loss: Callable[[], Tensor],
     step: float,
     radius: float,
     average: Callable[[Gradients, Sequence[Tensor]], Gradients],
 ) -> Perturbed:
-    """The offsets after one step along the sign of the gradient, within the ball of the maximum norm."""
+    """Moves the offsets one step along the sign of the gradient, within the ball of the maximum norm."""
     offsets = list(perturbed.offsets.values())
     for offset in offsets:
         offset.requires_grad_()
     gradients = average(torch.autograd.grad(loss(), offsets, allow_unused=True), offsets)
-    moved = [_moved(o.detach(), g, step, radius) for o, g in zip(offsets, gradients, strict=True)]
-    return replace(perturbed, offsets=dict(zip(perturbed.offsets, moved, strict=True)))
+    further = [_move(o.detach(), g, step, radius) for o, g in zip(offsets, gradients, strict=True)]
+    return replace(perturbed, offsets=dict(zip(perturbed.offsets, further, strict=True)))
 
 
-def _moved(offset: Tensor, gradient: Tensor | None, step: float, radius: float) -> Tensor:
+def _move(offset: Tensor, gradient: Tensor | None, step: float, radius: float) -> Tensor:
     return offset if gradient is None else (offset + step * gradient.sign()).clamp(-radius, radius)
 
 
 def _uniform(moment: Moment, choice: Choice, radius: float) -> Tensor:
-    """(K,) in [-radius, radius]"""
-    drawn = noise_of(moment, choice).uniform(-radius, radius, len(choice.names))
-    return torch.from_numpy(drawn).to(choice.alpha)
+    """(K,) uniform numbers in [-radius, radius]."""
+    noise = noise_of(moment, choice).uniform(-radius, radius, len(choice.names))
+    return torch.from_numpy(noise).to(choice.alpha)

@@ -1,4 +1,4 @@
-"""The report of `manas data check`: what each set is, what is wrong with it, what two sets share."""
+"""The report of `manas data check`: the identity of each set, its problems, and backgrounds in two sets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from manas.evaluation.measures import Measure
 from manas.evaluation.protocols import protocol_named
 from manas.reporting.listing import bare_table, heading, lines, printable
 
-SHOWN = 10  # of a long list
+SHOWN = 10  # entries of a long list
 
-# Sets that PSNR tells apart: the inputs of Rain100H have 13.6 dB on average, those of Rain100L 26.9; nearly the
-# same have those of the new sets.
+# Sets that PSNR tells apart: the inputs of Rain100H have 13.6 dB on average, those of Rain100L 26.9 dB; the
+# inputs of the new sets have nearly the same.
 _LIGHT_OR_HEAVY = re.compile(r"(Rain\d+)L or \1H")
 _LEAST_LIGHT = 20.0
 
@@ -31,9 +31,9 @@ def data_report(check: Check, protocol: str, shown: int | None = SHOWN) -> Itera
     """The parts of the report on one set, from top to bottom.
 
     Args:
-        check: what was found.
-        protocol: name of that of the scores.
-        shown: how many of a long list are named; all of them for None.
+        check: the result of the check.
+        protocol: name of the protocol of the scores.
+        shown: number of entries of a long list that are shown; None shows all.
     """
     archive = check.archive
     yield heading(str(archive.root))
@@ -62,7 +62,7 @@ def data_report(check: Check, protocol: str, shown: int | None = SHOWN) -> Itera
 
 
 def leak_report(shared: Sequence[Leaks], shown: int | None = SHOWN) -> Iterator[RenderableType]:
-    """The backgrounds that any two of several sets share, `shown` of a long list."""
+    """The parts of the report on backgrounds that any two of several sets share, `shown` of a long list."""
     if not shared:
         yield heading("no background is in two of the sets")
     for one, other, matches in shared:
@@ -75,7 +75,7 @@ def leak_report(shared: Sequence[Leaks], shown: int | None = SHOWN) -> Iterator[
 
 
 def known_as(check: Check) -> str:
-    """Which published set it is; the score of its inputs tells Rain100L from Rain100H."""
+    """The published set that a data set is; the score of its inputs tells Rain100L from Rain100H."""
     known = check.fingerprint.known or "not one that is known by its layout, numbers and sizes"
     either = _LIGHT_OR_HEAVY.search(known)
     psnr = next((scores.means.get("psnr", math.inf) for scores in check.scores.values()), math.inf)
@@ -88,17 +88,17 @@ def known_as(check: Check) -> str:
 def sizes(check: Check, shown: int | None = SHOWN) -> str:
     """The sizes of the clean pictures, the most frequent first."""
     counts = Counter(size_of(scene.clean, check.archive.sizes) for scene in check.archive.scenes)
-    named = [f"{width}x{height} ({count:,})" for (width, height), count in counts.most_common()]
-    return ", ".join(_capped(named, shown))
+    texts = [f"{width}x{height} ({count:,})" for (width, height), count in counts.most_common()]
+    return ", ".join(_cap(texts, shown))
 
 
 def findings(check: Check) -> str:
-    """What is wrong, in one line."""
+    """The numbers of problems of each kind and of repeated backgrounds, in one line."""
     counts = Counter(problem.kind for problem in check.problems)
-    found = [f"{count:,} {kind}" for kind, count in counts.items()]
+    texts = [f"{count:,} {kind}" for kind, count in counts.items()]
     pairs = "pair" if len(check.twice) == 1 else "pairs"
-    found += [f"{len(check.twice):,} {pairs} of scenes with one background"] if check.twice else []
-    return ", ".join(found) or "none"
+    texts += [f"{len(check.twice):,} {pairs} of scenes with one background"] if check.twice else []
+    return ", ".join(texts) or "none"
 
 
 def _score_table(check: Check, measures: Sequence[Measure]) -> RenderableType:
@@ -122,8 +122,8 @@ def _score_cells(scores: InputScores, measures: Sequence[Measure]) -> list[str]:
 def _problems(check: Check, shown: int | None) -> Iterator[RenderableType]:
     for kind, count in Counter(problem.kind for problem in check.problems).items():
         yield heading(f"{count:,} {kind}")
-        named = [printable(str(problem)) for problem in check.problems if problem.kind == kind]
-        for line in _capped(named, shown):
+        texts = [printable(str(problem)) for problem in check.problems if problem.kind == kind]
+        for line in _cap(texts, shown):
             yield from lines({"": line})
 
 
@@ -140,6 +140,6 @@ def _clean_files(archive: Archive) -> dict[Hashable, str]:
     return {scene.name: printable(os.path.relpath(scene.clean.path, folder)) for scene in archive.scenes}
 
 
-def _capped(values: Sequence[str], shown: int | None) -> list[str]:
-    kept = list(values[:shown])
-    return [*kept, f"and {len(values) - len(kept):,} more"] if len(values) > len(kept) else kept
+def _cap(values: Sequence[str], shown: int | None) -> list[str]:
+    first = list(values[:shown])
+    return [*first, f"and {len(values) - len(first):,} more"] if len(values) > len(first) else first

@@ -12,14 +12,14 @@ from manas.errors import ManasError
 
 HEADINGS = ("degraded", "restored", "clean")
 MARGIN = 12
-NARROWEST = 120  # of a column, so that headings and captions of small pictures can be read
+NARROWEST = 120  # pixels of a column, so that headings and captions of small pictures can be read
 
 _BLACK, _GREY, _WHITE = (0, 0, 0), (90, 90, 90), (255, 255, 255)
 _TITLE, _NOTE = 17, 14
 
 
 class Row(NamedTuple):
-    """One scene: pictures of one size, (H, W, 3) uint8, and what is written with them.
+    """One scene: pictures of one size, (H, W, 3) uint8, with a caption and notes.
 
     The caption stands above the row ("light rain"), each note below its picture ("24.1 dB").
     """
@@ -40,8 +40,11 @@ def before_after(
     """Writes a grid of pictures on white, one scene a row, headings above; returns its path.
 
     Pictures wider than `width` pixels are scaled down to it in proportion, smaller ones are left as they are.
-    The title stands above all. ManasError where there is no row, where the pictures of a row are not one of
-    one size for each heading, or where the path cannot be written.
+    The title stands above all rows.
+
+    Raises:
+        ManasError: if there is no row, if a row has not one picture for each heading, all of one size, or if
+            the file cannot be written.
     """
     _check(rows, headings, width)
     column = max(NARROWEST, min(width, max(row.pictures[0].shape[1] for row in rows)))
@@ -66,10 +69,10 @@ def _check(rows: Sequence[Row], headings: Sequence[str], width: int) -> None:
         alike = len(shapes) == 1 and len(row.pictures) == len(headings)
         eight_bit = all(picture.dtype == np.uint8 for picture in row.pictures)
         if not alike or len(shape) != 3 or shape[2] != 3 or 0 in shape or not eight_bit:
-            found = ", ".join(f"{picture.dtype} {picture.shape}" for picture in row.pictures)
+            shapes_given = ", ".join(f"{picture.dtype} {picture.shape}" for picture in row.pictures)
             raise ManasError(
                 f"the row {row.caption!r} needs {len(headings)} uint8 pictures of one shape (H, W, 3), "
-                f"got {found or 'none'}"
+                f"got {shapes_given or 'none'}"
             )
 
 
@@ -87,8 +90,8 @@ def _headings(headings: Sequence[str], column: int) -> Image.Image:
 
 
 def _band(row: Row, width: int, column: int) -> Image.Image:
-    """The caption, the pictures below it and the notes below these."""
-    pictures = [_scaled(picture, width) for picture in row.pictures]
+    """The band of a row: the caption, the pictures below it and the notes below the pictures."""
+    pictures = [_scale_down(picture, width) for picture in row.pictures]
     top = MARGIN + _line(_NOTE)
     bottom = top + pictures[0].height
     band = _blank(len(pictures), column, bottom + _line(_NOTE) if any(row.notes) else bottom)
@@ -112,7 +115,7 @@ def _line(size: int) -> int:
     return size + 8
 
 
-def _scaled(picture: np.ndarray, width: int) -> Image.Image:
+def _scale_down(picture: np.ndarray, width: int) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(picture))
     if image.width <= width:
         return image
@@ -124,11 +127,11 @@ def _write(
     page: Image.Image, corner: tuple[int, int], text: str, size: int, colour: tuple[int, int, int], width: int
 ) -> None:
     font = ImageFont.load_default(size=size)
-    ImageDraw.Draw(page).text(corner, _fitted(text, font, width), fill=colour, font=font)
+    ImageDraw.Draw(page).text(corner, _shorten(text, font, width), fill=colour, font=font)
 
 
-def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    """One line of at most `width` pixels, its end replaced by dots where it is longer."""
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """Makes a text one line of at most `width` pixels, with dots in the place of an end that does not fit."""
     line = " ".join(text.split())
     if font.getlength(line) <= width:
         return line

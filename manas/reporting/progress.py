@@ -14,17 +14,17 @@ class Progress:
     """A bar of `total` steps on standard error; without a terminal only the lines that stay are written.
 
     Args:
-        title: what is going on.
+        title: the name of the work in progress.
         total: number of steps.
-        done: steps that an earlier run has done.
-        enabled: False shows nothing (all processes but the first).
+        done: number of steps that an earlier run has done.
+        enabled: whether to show anything, which the first process alone does.
     """
 
     def __init__(self, title: str, total: int, *, done: int = 0, enabled: bool = True):
         self.enabled = enabled
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
         self.console = Console(stderr=True, quiet=not enabled)
-        # What is printed meanwhile goes above the bar, but where it goes to a file it stays there.
+        # On a terminal, printed lines go above the bar; redirected output must stay in its file.
         above = sys.stdout.isatty()
         columns += [TextColumn("left"), TimeRemainingColumn()]
         self.bar = Bar(*columns, console=self.console, transient=True, redirect_stdout=above)
@@ -42,13 +42,13 @@ class Progress:
             self.bar.stop()
 
     def advance(self) -> None:
-        """One more step is done."""
+        """Counts one more step."""
         self.bar.advance(self.task)
 
     def reach(self, done: float, total: int) -> None:
-        """So many steps of so many are done, parts of a step too: where `advance` cannot tell."""
+        """Sets the steps done, parts of a step included, and their total, which may change on the way."""
         self.bar.update(self.task, completed=done, total=total)
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Prints a line that stays above the bar."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)

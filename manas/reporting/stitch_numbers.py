@@ -1,4 +1,4 @@
-"""The stitches of a network in numbers: what each tower takes from which."""
+"""The stitches of a network in numbers: the share that each tower takes of every tower's features."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ SHARED = "shared"  # the place of matrices that several stages have in common
 
 
 class Stitches(NamedTuple):
-    """Stitch matrices as they are at one time.
+    """The values of the stitch matrices at one time.
 
     Attributes:
-        tasks: of the towers, in the order of rows and columns.
-        matrices: by the place of the stitch, ``stage0`` or ``shared``, a list with one (T, T) float64 a scale:
-            row i has what tower i takes of each tower; where every channel has its own, the mean over channels.
-        channelwise: whether one of them is such a mean.
-        shuffle: of the towers, by which scale 0 is smaller than the image.
+        tasks: the tasks of the towers, in the order of rows and columns.
+        matrices: by the place of the stitch, ``stage0`` or ``shared``, a list with one (T, T) float64 a scale.
+            Row i holds the shares that tower i takes of each tower; if every channel has a matrix, it is their
+            mean.
+        channelwise: whether a matrix is such a mean.
+        shuffle: the factor by which the features of scale 0 are smaller than the image.
     """
 
     tasks: tuple[str, ...]
@@ -33,7 +34,7 @@ class Stitches(NamedTuple):
 
     @property
     def values(self) -> dict[str, float]:
-        """Every entry by its name, such as ``stitch/stage0/scale0/derain<-desnow``."""
+        """All entries by name, such as ``stitch/stage0/scale0/derain<-desnow``."""
         return {
             f"stitch/{place}/scale{scale}/{to}<-{of}": float(matrix[i, j])
             for place, by_scale in self.matrices.items()
@@ -44,14 +45,14 @@ class Stitches(NamedTuple):
 
 
 def stitches_of(network: nn.Module) -> Stitches | None:
-    """The stitches of a derived network that can change; None where there are none."""
+    """The stitches of a derived network that training changes; None if it has none."""
     if not isinstance(network, RestorationNetwork):
         return None
-    found = [cast(StitchMatrices, stitch) for stitch in network.stitches]
+    stitches = [cast(StitchMatrices, stitch) for stitch in network.stitches]
     places = {index: f"stage{place}" for place, index in network.stitch_after.items()}
-    if len(network.stitch_after) > len(found):
+    if len(network.stitch_after) > len(stitches):
         places = dict.fromkeys(places, SHARED)
-    learned = {places[index]: list(stitch.matrices) for index, stitch in enumerate(found) if stitch.matrices}
+    learned = {places[index]: list(stitch.matrices) for index, stitch in enumerate(stitches) if stitch.matrices}
     if not learned:
         return None
     means = {

@@ -1,4 +1,4 @@
-"""Tracking: numbers by name into TensorBoard and a file of JSON lines, which survive an interrupted run."""
+"""Tracking of numbers by name, in TensorBoard and a file of JSON lines that survive an interrupted run."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Tracker:
     """Writes the numbers, texts and images of one run directory, for the time of a ``with`` block.
 
     Args:
-        directory: of the run.
-        step: where the run goes on; what was written after it is cut off.
-        enabled: False writes nothing (all processes but the first).
+        directory: the run directory.
+        step: the step at which the run goes on; numbers of later steps are cut off.
+        enabled: whether to write anything, which the first process alone does.
     """
 
     def __init__(self, directory: Path, *, step: int = 0, enabled: bool = True):
         self.enabled = enabled
         if not enabled:
             return
-        from torch.utils.tensorboard import SummaryWriter
+        from torch.utils.tensorboard import SummaryWriter  # here, since it takes long to import
 
         path = directory / "metrics.jsonl"
         _cut(path, step)
@@ -36,9 +36,10 @@ class Tracker:
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1 if step else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Numbers by name after `step` steps."""
+        """Writes numbers by name, after `step` steps."""
         if not self.enabled:
             return
+        # JSON has no word for NaN and infinity; TensorBoard has, and shows them.
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self.lines.write(json.dumps({"step": step, **finite}) + "\n")
         self.lines.flush()
@@ -46,17 +47,17 @@ class Tracker:
             self.board.add_scalar(name, value, step)
 
     def text(self, step: int, name: str, text: str) -> None:
-        """A text, shown as it is."""
+        """Writes a text, which is shown literally."""
         if self.enabled:
             self.board.add_text(name, f"```\n{text}\n```", step)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """An image (H, W, 3) uint8."""
+        """Writes an image (H, W, 3) uint8."""
         if self.enabled:
             self.board.add_image(name, image, step, dataformats="HWC")
 
     def flush(self) -> None:
-        """Everything so far is on disk afterwards; called before a checkpoint is written."""
+        """Brings everything written so far onto the disk, as is needed before a checkpoint."""
         if self.enabled:
             os.fsync(self.lines.fileno())
             self.board.flush()
@@ -70,19 +71,19 @@ class Tracker:
         self.close()
 
     def close(self) -> None:
-        """Ends the files."""
+        """Closes the files."""
         if self.enabled:
             self.lines.close()
             self.board.close()
 
 
 def _cut(path: Path, step: int) -> None:
-    """Keeps the lines up to `step`; a last line that was torn off goes too."""
+    """Removes the lines after `step`, and a last line that was not completed."""
     if not path.exists():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
     with replacing(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in kept if step), encoding="utf-8")
+        temporary.write_text("".join(f"{line}\n" for line in lines if step), encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

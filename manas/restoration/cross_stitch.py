@@ -21,10 +21,10 @@ SAME_TASK = 0.9  # the best of the initial values that Misra et al. compare (the
 
 
 class StitchMatrices(nn.Module):
-    """The stitch matrices of one stage, a list with one (T, T, 1 or C) a scale.
+    """The stitch matrices of one stage, a list with one tensor (T, T, 1 or C) a scale.
 
-    `none` is the identity without parameters, `layer` has one matrix a scale, `channel` one a channel. They
-    begin with `start` on the diagonal and (1 - start) / (T - 1) off it, so that rows sum to one.
+    `none` is the identity without parameters, `layer` has one matrix a scale, `channel` one a channel. The
+    matrices begin with `start` on the diagonal and (1 - start) / (T - 1) off it, so that rows sum to one.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class StitchMatrices(nn.Module):
 
 
 def _initial(tasks: int, width: int, start: float) -> nn.Parameter:
-    """(T, T, width)"""
+    """(T, T, width), the matrices that a stitch begins with."""
     off_diagonal = (1 - start) / max(1, tasks - 1)
     matrix = torch.full((tasks, tasks), off_diagonal).fill_diagonal_(start)
     return nn.Parameter(matrix[:, :, None].repeat(1, 1, width))
@@ -62,21 +62,21 @@ def stitch(features: Sequence[Features], matrices: Sequence[Tensor]) -> list[Fea
 
 
 def _combine(tensors: Sequence[Tensor], matrix: Tensor) -> list[Tensor]:
-    """Multiply and add by broadcasting, which profilers count alike; they do not count an einsum alike."""
+    """Multiplies and adds by broadcasting, which all profilers count alike, unlike an einsum."""
     rows = matrix[..., None, None].to(tensors[0].dtype).unbind()  # T of (T, 1 or C, 1, 1)
     return [sum(w * x for w, x in zip(row[1:], tensors[1:], strict=True)) + row[0] * tensors[0] for row in rows]
 
 
 class StitchOptions(BaseModel):
-    """Where stitches are, and how they start.
+    """The places and the initial values of the stitches.
 
     Attributes:
-        start: initial value on the diagonal of every matrix; the rest of a row shares what is left of 1. 0.9 is
-            the best that Misra et al. found. n stitches in a row multiply what differs between two towers by
-            (2 start - 1)^n: 0.21 for DRN's seven stages at 0.9, but 3e-10 for its 98 blocks.
+        start: initial value on the diagonal of every matrix; the other entries of a row share 1 - start. 0.9 is
+            the best value that Misra et al. found. n stitches in a row multiply the difference between two
+            towers by (2 start - 1)^n: 0.21 for DRN's seven stages at 0.9, but 3e-10 for its 98 blocks.
         after: the stages, from 0, that are followed by a stitch; all unless given. Misra et al. stitch after
             pooling, and not after every convolution.
-        shared: the same matrices after all of them, as the recursions of DRN share their weights.
+        shared: whether all stitches have the same matrices, as the recursions of DRN share their weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -49,6 +49,7 @@ FUSIONS: dict[str, Callable[[int], nn.Module]] = {
 
 def _layers(tasks: int, outputs: int) -> nn.Sequential:
     last = nn.Conv2d(WIDTH, outputs, 3, padding=1)
+    # With zeros every fusion starts as the average, so that the towers learn from the first step on.
     for parameter in last.parameters():
         nn.init.zeros_(parameter)
     return nn.Sequential(nn.Conv2d(3 * (tasks + 1), WIDTH, 3, padding=1), nn.ReLU(), last)

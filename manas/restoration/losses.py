@@ -1,7 +1,8 @@
-"""Losses of restoration: external, internal, local and global, each term by its own name.
+"""Losses of restoration: external, internal, local and global, each term under its own name.
 
-Multi-to-one (MANAS): K degraded versions of one background are restored together. Terms are computed for each
-background, (B,), so that a batch may mix tasks; sums over versions follow the published formulas.
+In multi-to-one training (MANAS), K degraded versions of one background are restored together. Terms are
+computed for each background, (B,), so that a batch may mix tasks; sums over versions follow the published
+formulas.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ def total_variation(output: Tensor, clean: Tensor) -> Tensor:
 def internal(output: Tensor, clean: Tensor) -> Tensor:
     """sum_{k<l} MSE(output_k, output_l) = K^2 mean (output - mean_k output)^2: (B, K, 3, H, W) -> (B,)."""
     versions = output.shape[1]
+    # The sum over pairs in closed form: its cost grows with K, and not with K^2.
     return versions**2 * (output - output.mean(1, keepdim=True)).square().mean((1, 2, 3, 4))
 
 
@@ -62,14 +64,14 @@ TERMS: dict[str, Term] = {
 }
 
 
-COMPARING = ("mse", "l1", "ssim")  # with the clean image, as further terms do
+COMPARING = ("mse", "l1", "ssim")  # the terms that compare with the clean image, as all further terms do
 
 
 def term_named(name: str) -> Term:
     """The function of a term: one of `TERMS`, of an entry point in `manas.losses`, or ``package.module:name``.
 
     Raises:
-        ManasError: if there is none, or it is no function.
+        ManasError: if there is no such term, or it is no function.
     """
     term = TERMS.get(name) or object_of(name, group=LOSSES, noun="loss", trusted=True)
     if not callable(term):
@@ -81,16 +83,16 @@ class LossWeights(BaseModel):
     """Weights of the terms; the defaults are those of MANAS.
 
     Attributes:
-        mse, l1, ssim, tv: the external loss (`l1` is not in the paper).
-        internal: differences between the outputs of one background.
+        mse, l1, ssim, tv: weights of the terms of the external loss (`l1` is not in the paper).
+        internal: weight of the differences between the outputs of one background.
         more: weights of further terms, by the name of an entry point in `manas.losses` or as
-            ``package.module:function``; each maps outputs (B, K, 3, H, W) and clean images (B, 3, H, W), in
-            float32 or wider, to its sum over the K versions, (B,).
+            ``package.module:function``; each term maps outputs (B, K, 3, H, W) and clean images (B, 3, H, W),
+            in float32 or wider, to its sum over the K versions, (B,).
         internal_after: the share of the training after which the internal loss sets in.
-        fused: weight of the global loss, that of the fused output.
-        local: weight of each tower's loss on its own samples, in a network of several.
-        stages: the restoration after the s-th restoring stage of a tower counts s times this much beside the
-            tower's own (DRN: 0.1), by its difference to the clean image; 0 looks at the tower's own alone.
+        fused: weight of the global loss, which is the loss of the fused output.
+        local: weight of each tower's loss on its own samples, in a network of several towers.
+        stages: weight of the restorations on the way: the one after the s-th restoring stage of a tower counts
+            s times this much (DRN: 0.1), by its difference to the clean image; 0 leaves them out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -108,7 +110,7 @@ class LossWeights(BaseModel):
 
     @field_validator("more")
     @classmethod
-    def _found(cls, more: dict[str, float]) -> dict[str, float]:
+    def _check_names(cls, more: dict[str, float]) -> dict[str, float]:
         for name in more:
             if name in TERMS:
                 raise ManasError(f"{name} has a key of its own; set loss.{name}")
@@ -124,7 +126,7 @@ class LossWeights(BaseModel):
         return self
 
     def active(self, progress: float) -> dict[str, float]:
-        """Weights by name of the terms in force at `progress` in [0, 1] of the training."""
+        """The weights, by name, of the terms that count at `progress` in [0, 1] of the training."""
         weights = {name: getattr(self, name) for name in TERMS} | self.more
         if progress < self.internal_after:
             weights["internal"] = 0.0
@@ -132,7 +134,7 @@ class LossWeights(BaseModel):
 
 
 def require_effect(loss: LossWeights, space: SearchSpace, choices: Mapping[str, str] | None = None) -> None:
-    """Raises a `ManasError` where a weight could have no effect on such a network, or a part no gradient."""
+    """Raises a `ManasError` if a weight has no effect in this space, or a part of it gets no gradient."""
     if not isinstance(space, RestorationSpace):
         if loss.stages:
             raise ManasError("loss.stages is for a network of towers; give kind: restoration, with one tower")
@@ -155,15 +157,16 @@ def image_terms(output: Tensor, clean: Tensor, weights: dict[str, float]) -> dic
 def restoration_terms(
     restoration: Restoration, clean: Tensor, task: Tensor, loss: LossWeights, progress: float
 ) -> dict[str, Tensor]:
-    """The scalar terms whose sum is the loss of a network: global ones, a local one a tower, and its stages'.
+    """The scalar terms whose sum is the loss of a network: global terms, and local and stage terms by tower.
 
-    The local terms of a task are sums over its own samples divided by the batch size, so that an absent task
-    is zero and ranks agree. In a network of one tower, whose output is the fused one, there is nothing local.
+    The local terms of a task are sums over its own samples divided by the batch size, so that the term of an
+    absent task is zero and ranks agree. A network of one tower has no local terms, since the tower's output is
+    the fused one.
 
     Args:
-        restoration: of B * K images, the K versions of one background side by side.
-        clean: (B, 3, H, W).
-        task: (B,) place of the task among the towers; -1 for a clean sample, which has no local loss.
+        restoration: the restorations of B * K images, the K versions of one background side by side.
+        clean: (B, 3, H, W), the clean backgrounds.
+        task: (B,) number of the task among the towers; -1 for a clean sample, which has no local loss.
         progress: share of the training that is done, in [0, 1].
     """
     backgrounds, weights = len(clean), loss.active(progress)
@@ -185,6 +188,7 @@ def restoration_terms(
             weighted = [s * total(image, compared) for s, image in enumerate(on_the_way, start=1)]
             each["stages"] = loss.stages * torch.stack(weighted).sum(0)
         if share:
+            # Selected by `where`, so that another task's sample that is not finite leaves no NaN in the sum.
             sums = {kind: torch.where(own, value, 0.0).sum() / backgrounds for kind, value in each.items()}
             terms |= {f"{kind}/{name}": share * value for kind, value in sums.items()}
     return terms

@@ -22,12 +22,12 @@ KEY = "manas"  # one metadata key: several make the bytes differ from save to sa
 
 
 class ModelDescription(BaseModel):
-    """What a model file says about its weights.
+    """The description of the weights in a model file.
 
     Attributes:
-        genotype: of the whole restoration network.
+        genotype: the genotype of the whole restoration network.
         training: summary of the training (steps, seed, validation scores, versions).
-        degradations: what it was trained on, by task.
+        degradations: the degradations that the network was trained on, by task.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,8 +39,9 @@ class ModelDescription(BaseModel):
 
 
 def save_model(path: str | Path, network: nn.Module, description: ModelDescription) -> Path:
-    """Writes weights and description; the file is complete or not there."""
+    """Writes weights and description; an interruption leaves no incomplete file."""
     path = Path(path)
+    # safetensors takes no tensor in channels_last memory, which training uses.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={KEY: json.dumps(description.model_dump(mode="json"))})
@@ -48,7 +49,7 @@ def save_model(path: str | Path, network: nn.Module, description: ModelDescripti
 
 
 def read_description(path: str | Path, *, space: type[SearchSpace] | None = None) -> ModelDescription:
-    """The description alone; see `load_model`."""
+    """Reads the description of a model file without its weights; see `load_model`."""
     content = _content(path)
     genotype = json.dumps(content.pop("genotype", None))
     content["genotype"] = Genotype.from_json(genotype, where=str(path), space=space)
@@ -61,7 +62,7 @@ def read_description(path: str | Path, *, space: type[SearchSpace] | None = None
 def load_model(
     path: str | Path, *, space: type[SearchSpace] | None = None
 ) -> tuple[nn.Module, ModelDescription]:
-    """The network with its weights, on the CPU and in evaluation mode, and the description.
+    """Reads a model file into a network, on the CPU and in evaluation mode, and its description.
 
     Args:
         path: a file that `save_model` wrote.
@@ -72,6 +73,7 @@ def load_model(
     """
     description = read_description(path, space=space)
     network = description.genotype.network()
+    # The file may come from someone else, and safetensors unpickles nothing.
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     try:

@@ -24,12 +24,12 @@ RESERVED = ("stitch", "fusion")  # labels of the network's own forks begin with 
 
 
 class Restoration(NamedTuple):
-    """What a restoration network gives, images (B, 3, H, W).
+    """The output of a restoration network, in images (B, 3, H, W).
 
     Attributes:
         tasks: the restoration of every tower, by task.
-        fused: the blind one.
-        stages: where they were asked for, those after each of a tower's `restoring` stages, by task.
+        fused: the blind restoration, fused from all towers.
+        stages: the restorations after each of a tower's `restoring` stages, by task; empty unless asked for.
     """
 
     tasks: dict[str, Tensor]
@@ -38,18 +38,18 @@ class Restoration(NamedTuple):
 
     @classmethod
     def of(cls, output: Tensor | Restoration) -> Restoration:
-        """The output of a whole network as it is; that of a lone tower as the fused one."""
+        """Returns the output of a whole network as it is, and takes that of a lone tower for the fused one."""
         return output if isinstance(output, Restoration) else cls({}, output)
 
 
 class RestorationSpace(SearchSpace):
-    """Towers x stitches x fusion.
+    """The space of whole networks: the product of the spaces of its towers, its stitches and its fusion.
 
     Attributes:
         towers: the space of each task's tower, by task.
-        stitch: granularity of the stitches, or ``searched``: a fork at every stage.
-        stitches: where they are, and how they start.
-        fusion: how restorations become one, or ``searched``: a fork.
+        stitch: granularity of the stitches, or ``searched`` for a fork at every stage.
+        stitches: places and initial values of the stitches.
+        fusion: the way in which the restorations become one, or ``searched`` for a fork.
     """
 
     towers: dict[str, AnySpace] = Field(min_length=1)
@@ -74,7 +74,7 @@ class RestorationSpace(SearchSpace):
         return self
 
     def build(self, decide: Decide) -> nn.Module:
-        """A `RestorationNetwork`."""
+        """Builds a `RestorationNetwork`."""
         return RestorationNetwork(self, decide)
 
 
@@ -88,48 +88,48 @@ class RestorationNetwork(nn.Module):
         self.size_multiple = math.lcm(*(tower.size_multiple for tower in towers.values()))
         alone = len(towers) == 1
         stitched = not alone and space.stitch != "none"
-        # The stitch after a stage, by its place: one that is shared is registered once.
+        # A shared stitch is registered once, so stages point to stitches by number.
         self.stitches, self.stitch_after = (
             _stitches(space, towers, decide) if stitched else (nn.ModuleList(), {})
         )
         self.fusion = None if alone else _fusion(space, decide)
 
     def forward(self, image: Tensor, *, stages: bool = False) -> Restoration:
-        """The restorations; with `stages`, also those that the towers have on the way."""
+        """Restores images; with `stages`, returns the restorations after the towers' stages, too."""
         towers = cast("dict[str, Tower]", dict(self.towers.items()))
-        kept = {task: _Kept(tower, image, wanted=stages) for task, tower in towers.items()}
+        recorders = {task: _Recorder(tower, image, wanted=stages) for task, tower in towers.items()}
         features = {task: tower.stem(image) for task, tower in towers.items()}
         if self.stitch_after:
             steps = zip(*(tower.stages() for tower in towers.values()), strict=True)
             for place, step in enumerate(steps):
-                moved = [stage(x, image) for stage, x in zip(step, features.values(), strict=True)]
-                features = dict(zip(towers, self._stitched(place, moved), strict=True))
+                outputs = [stage(x, image) for stage, x in zip(step, features.values(), strict=True)]
+                features = dict(zip(towers, self._stitch(place, outputs), strict=True))
                 for task, x in features.items():
-                    kept[task].see(place, x)
-        else:
+                    recorders[task].see(place, x)
+        else:  # towers that exchange nothing need not agree in their stages
             for task, tower in towers.items():
                 for place, stage in enumerate(tower.stages()):
                     features[task] = stage(features[task], image)
-                    kept[task].see(place, features[task])
-        restored = {task: kept[task].end(features[task]) for task in towers}
+                    recorders[task].see(place, features[task])
+        restored = {task: recorders[task].end(features[task]) for task in towers}
         fused = self.fusion(image, list(restored.values())) if self.fusion else next(iter(restored.values()))
         return Restoration(
-            restored, fused, {task: each.images for task, each in kept.items()} if stages else {}
+            restored, fused, {task: each.images for task, each in recorders.items()} if stages else {}
         )
 
-    def _stitched(self, place: int, features: list[Features]) -> list[Features]:
+    def _stitch(self, place: int, features: list[Features]) -> list[Features]:
         if place not in self.stitch_after:
             return features
         return stitch(features, self.stitches[self.stitch_after[place]]())
 
 
-class _Kept:
-    """The restorations that a tower has on the way, where they are wanted."""
+class _Recorder:
+    """Records the restorations after a tower's stages, if they are wanted."""
 
     def __init__(self, tower: Tower, image: Tensor, *, wanted: bool):
         self.tower, self.image, self.images = tower, image, list[Tensor]()
         self.wanted = set(tower.restoring) if wanted else set()
-        self.current = False  # whether the last image is of the stage that was seen last
+        self.current = False  # whether the last image belongs to the stage that was seen last
 
     def see(self, place: int, features: Features) -> None:
         self.current = place in self.wanted
@@ -137,7 +137,7 @@ class _Kept:
             self.images.append(self.tower.head(features, self.image))
 
     def end(self, features: Features) -> Tensor:
-        """The restoration after the last stage, by a head that runs once."""
+        """The restoration after the last stage; the head does not run again if it ran for that stage."""
         return self.images[-1] if self.current else self.tower.head(features, self.image)
 
 
@@ -151,7 +151,7 @@ def _tower(space: SearchSpace, decide: Decide, task: str) -> Tower:
 def _stitches(
     space: RestorationSpace, towers: Mapping[str, Tower], decide: Decide
 ) -> tuple[nn.ModuleList, dict[int, int]]:
-    """The stitches, and for each stage that one follows, by its place, which of them it is."""
+    """The stitches, and the number of the stitch after each stage that has one."""
     rows = _common_channels(towers)
     options = space.stitches
     after = list(range(len(rows)) if options.after is None else options.after)
@@ -160,7 +160,7 @@ def _stitches(
     if options.shared and len({tuple(rows[place]) for place in after}) > 1:
         raise ManasError(f"stitches.shared needs stages of the same channels; these have {rows}")
 
-    def built(place: int) -> nn.Module:
+    def stitch_after(place: int) -> nn.Module:
         build = partial(StitchMatrices, len(towers), rows[place], start=options.start)
         if space.stitch != "searched":
             return build(granularity=space.stitch)
@@ -168,8 +168,8 @@ def _stitches(
         return decide(label, {g: partial(build, granularity=g) for g in ("none", "layer", "channel")})
 
     if options.shared:
-        return nn.ModuleList(map(built, after[:1])), dict.fromkeys(after, 0)
-    return nn.ModuleList(map(built, after)), {place: index for index, place in enumerate(after)}
+        return nn.ModuleList(map(stitch_after, after[:1])), dict.fromkeys(after, 0)
+    return nn.ModuleList(map(stitch_after, after)), {place: index for index, place in enumerate(after)}
 
 
 def _fusion(space: RestorationSpace, decide: Decide) -> nn.Module:
@@ -180,7 +180,7 @@ def _fusion(space: RestorationSpace, decide: Decide) -> nn.Module:
 
 
 def _common_channels(towers: Mapping[str, Tower]) -> list[list[int]]:
-    """The widths at which towers are stitched; the towers must agree in them and in resolution."""
+    """The widths of the features, one row a stage, in which stitched towers must agree, as in resolution."""
     rows = {task: [list(row) for row in tower.channels] for task, tower in towers.items()}
     for task, other in pairwise(towers):
         refusal = f"towers {task!r} and {other!r} cannot be stitched: their"
@@ -210,7 +210,7 @@ def assemble(
     Args:
         genotypes: the towers' genotypes by task.
         stitch: ``none``, ``layer`` or ``channel``.
-        stitches: where they are, and how they start.
+        stitches: places and initial values of the stitches.
         fusion: ``mean``, ``conv`` or ``mask``.
     """
     towers = {task: genotype.space for task, genotype in genotypes.items()}
@@ -228,7 +228,7 @@ def assemble(
 
 
 def size_multiple_of(network: nn.Module) -> int:
-    """What height and width of the images must be multiples of.
+    """The number that height and width of a network's images must be multiples of.
 
     Raises:
         ManasError: for a network that is neither a tower nor a restoration network.

@@ -1,8 +1,8 @@
-"""Global pooling: the one way in which a network looks at a whole image at once.
+"""Global pooling, by which alone a restoration network looks at a whole image at once.
 
-Everything else that restoration networks do is local. What is pooled through these functions can be gathered
-over the tiles of an image that does not fit into memory (`manas.inference.statistics`); a layer that pools by
-itself makes tiles differ from the whole image.
+All other layers of restoration networks are local. Layers that pool through these functions can have their
+statistics gathered over the tiles of an image that does not fit into memory (`manas.inference.statistics`); a
+layer that pools by itself makes tiles differ from the whole image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def image_mean(x: Tensor) -> Tensor:
     pooling = _of_this_thread()
     if pooling is not None:
         return pooling(x, "mean")
-    # The gradient of a mean would be a whole map of quotients; that of a sum is one number, looked at often.
+    # The gradient of `mean` is written out as a whole map; that of a sum is one number that is expanded.
     return x.sum((2, 3)) / (x.shape[2] * x.shape[3])
 
 
@@ -42,19 +42,20 @@ def image_maximum(x: Tensor) -> Tensor:
     pooling = _of_this_thread()
     if pooling is not None:
         return pooling(x, "maximum")
-    if torch.compiler.is_compiling():  # an export of the other would fix the size of the image
+    if torch.compiler.is_compiling():  # an export of `adaptive_max_pool2d` would fix the size of the image
         return x.amax((2, 3))
-    return adaptive_max_pool2d(x, 1).flatten(1)  # far faster in channels_last memory, as its gradient is
+    # In channels_last memory far faster than `amax`, forward and backward.
+    return adaptive_max_pool2d(x, 1).flatten(1)
 
 
 def _of_this_thread() -> Pooling | None:
-    """What answers; nothing in a compiled or exported network, which sees whole images alone."""
+    """The pooling set by `pooled_by`; None in a compiled or exported network, which sees whole images alone."""
     return None if torch.compiler.is_compiling() else _answering.get()
 
 
 @contextmanager
 def pooled_by(pooling: Pooling) -> Iterator[None]:
-    """Within the block, and in this thread, `pooling` answers for every pooling layer."""
+    """Lets `pooling` answer for every pooling layer, within the block and in this thread."""
     token = _answering.set(pooling)
     try:
         yield

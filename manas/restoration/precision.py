@@ -1,4 +1,4 @@
-"""Where losses and metrics are computed exactly, whatever mixed precision the network runs in."""
+"""Full precision for losses and metrics, whatever mixed precision the network runs in."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,17 +9,17 @@ import torch
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Within it, float32 arithmetic on `device` is float32: no autocast, no TF32 or bfloat16 products.
+    """Keeps autocast, TF32 and bfloat16 products out of the float32 arithmetic on `device` within the block.
 
-    A variance taken as E[x^2] - E[x]^2 loses everything at TF32's ten bits. The settings found are put back.
+    A variance taken as E[x^2] - E[x]^2 loses everything at TF32's ten bits. The former settings are put back.
     """
-    found = _product_settings()
+    before = _product_settings()
     torch.set_float32_matmul_precision("highest")
     try:
         with _without_autocast(device):
             yield
     finally:
-        _restore(found)
+        _restore(before)
 
 
 def _without_autocast(device: torch.device) -> Any:
@@ -29,7 +29,7 @@ def _without_autocast(device: torch.device) -> Any:
 
 
 def _backends() -> list[Any]:
-    """The per-backend switches, which torch has since 2.9 beside the older process-wide one."""
+    """The modules with a switch of their own, which torch has since 2.9 beside the process-wide switch."""
     modules = (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
     return [module for module in modules if hasattr(module, "fp32_precision")]
 
@@ -42,8 +42,8 @@ def _product_settings() -> tuple[str | None, list[str]]:
     return process_wide, [module.fp32_precision for module in _backends()]
 
 
-def _restore(found: tuple[str | None, list[str]]) -> None:
-    process_wide, each_backend = found
+def _restore(settings: tuple[str | None, list[str]]) -> None:
+    process_wide, each_backend = settings
     if process_wide is not None:
         torch.set_float32_matmul_precision(process_wide)
     for module, value in zip(_backends(), each_backend, strict=True):

@@ -1,9 +1,9 @@
-"""Structural similarity (Wang et al. 2004), once, for the loss and for the metric.
+"""Structural similarity (Wang et al. 2004), one function for the loss and for the metric.
 
     SSIM = (2 mu_x mu_y + C1)(2 cov_xy + C2) / ((mu_x^2 + mu_y^2 + C1)(var_x + var_y + C2))
 
-The moments are blurs by an 11 x 11 Gaussian of sigma 1.5. The Gaussian is separable and each pass is a
-product with a banded matrix: on the CPU several times faster than a depthwise convolution.
+The moments are blurs by an 11 x 11 Gaussian of sigma 1.5. The Gaussian is separable, and each of its two passes
+is a product with a banded matrix, which on the CPU is several times faster than a depthwise convolution.
 """
 
 from collections.abc import Iterator
@@ -19,12 +19,13 @@ from manas.restoration.precision import full_precision
 
 RADIUS = 5
 SIGMA = 1.5
-# Longer bands waste products on zeros, shorter ones cost launches; crops up to this side take one product.
+# Pixels a strip: longer bands waste products on zeros, shorter ones cost launches, and a crop of this side or
+# less takes one product.
 STRIP = 128
 
 
 class _Mode(NamedTuple):
-    """(0.01 L)^2 and (0.03 L)^2 for values in 0..L, and the pixels dropped at each border."""
+    """The constants (0.01 L)^2 and (0.03 L)^2 for values in 0..L, and the pixels dropped at each border."""
 
     c1: float
     c2: float
@@ -86,7 +87,9 @@ def _blur(image: Tensor) -> Tensor:
 class _Blur(torch.autograd.Function):
     """The Gaussian blur with zero padding: (..., H, W) -> (..., H, W).
 
-    It is symmetric, hence its own gradient, which so runs in full precision too, outside the caller's block.
+    The blur is symmetric and therefore its own gradient, which so runs in full precision, too: the backward
+        pass
+    of a training comes after the caller's block of full precision has ended.
     """
 
     @staticmethod
@@ -96,7 +99,7 @@ class _Blur(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        """Nothing to keep: the blur is linear."""
+        """Saves nothing, since the gradient of a linear function does not depend on its input."""
 
     @staticmethod
     def backward(_context: Any, gradient: Tensor) -> Tensor:
@@ -116,7 +119,7 @@ def _blur_columns(image: Tensor) -> Tensor:
 
 
 def _bands(side: int, dtype: torch.dtype, device: torch.device) -> Iterator[tuple[slice, Tensor]]:
-    """Strips of a side, so that no matrix grows with the image: the inputs of a strip and its matrix."""
+    """The strips of a side, each as its input pixels and its matrix, so that no matrix grows with the image."""
     for start in range(0, side, STRIP):
         stop = min(start + STRIP, side)
         first, last = max(start - RADIUS, 0), min(stop + RADIUS, side)
@@ -127,6 +130,7 @@ def _bands(side: int, dtype: torch.dtype, device: torch.device) -> Iterator[tupl
 def _band(outputs: int, inputs: int, offset: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(inputs, outputs): column j holds the Gaussian centred on input j + offset, cut at the borders."""
     distance = torch.arange(inputs)[:, None] - torch.arange(outputs) - offset
+    # In float64 and rounded at the end, so that the weights are the nearest to the Gaussian in every type.
     taps = torch.exp(-(torch.arange(-RADIUS, RADIUS + 1).double() ** 2) / (2 * SIGMA**2))
     weights = torch.exp(-(distance.double() ** 2) / (2 * SIGMA**2)) / taps.sum()
     return weights.where(distance.abs() <= RADIUS, 0.0).to(device, dtype)

@@ -1,7 +1,7 @@
-"""The contract of a tower: stem, stages, head.
+"""The contract of a tower: stem, stages and head.
 
 A tower restores images of one degradation. It works in stages, so that towers for different degradations can
-exchange features after each (`manas.restoration.cross_stitch`).
+exchange features after each stage (`manas.restoration.cross_stitch`).
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ class Tower(nn.Module):
 
     @property
     def restoring(self) -> Sequence[int]:
-        """The stages after which the head gives a restoration of its own, which a loss may ask for.
+        """The stages after which the head can make a restoration, which a loss may ask for.
 
-        Those from which on the features have the widths of the last, unless a tower knows better.
+        By default these are the last stages, as many as have the widths of the very last.
         """
         rows = [tuple(row) for row in self.channels]
         others = [place for place, row in enumerate(rows) if row != rows[-1]]
         return range(others[-1] + 1 if others else 0, len(rows))
 
     def stem(self, image: Tensor) -> Features:
-        """(B, 3, H, W) -> the features that the first stage takes."""
+        """Maps an image (B, 3, H, W) to the features that the first stage takes."""
         raise NotImplementedError(f"{type(self).__name__} does not define stem(image)")
 
     def stages(self) -> Sequence[Stage]:
-        """The stages in order: (features, image) -> features, of the widths in that row of `channels`."""
+        """The stages in order: (features, image) -> features, each with the widths in its row of `channels`."""
         raise NotImplementedError(f"{type(self).__name__} does not define stages()")
 
     def head(self, features: Features, image: Tensor) -> Tensor:
-        """(B, 3, H, W), the restored image; callable after any stage whose features it fits."""
+        """Restores the image (B, 3, H, W) from the features of any stage whose widths it fits."""
         raise NotImplementedError(f"{type(self).__name__} does not define head(features, image)")
 
     def run_stages(self, features: Features, image: Tensor) -> Features:
-        """All stages, one after the other."""
+        """Runs all stages, one after the other."""
         for stage in self.stages():
             features = stage(features, image)
         return features

@@ -1,4 +1,4 @@
-"""Networks without normalisation begin with features of mean 0 and variance 1 on training images.
+"""The start of networks without normalisation: features have mean 0 and variance 1 on training images.
 
 Salimans and Kingma, "Weight Normalization", NeurIPS 2016, section 3. A random start without data leaves the
 mean of the images in every feature, and layers of very different scale; a network without normalisation learns
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-BRANCH = 0.1  # the standard deviation at the start of what is added to features that pass by
+BRANCH = 0.1  # the standard deviation at the start of a branch that is added to features that pass by
 FLAT = 1e-5  # a channel whose standard deviation is below this keeps its scale
 
 
@@ -31,10 +31,10 @@ class UnitConvolution(nn.Conv2d):
 
 @torch.no_grad()
 def unit_start(network: nn.Module, images: Tensor) -> None:
-    """Scales and shifts every `UnitConvolution` by what it makes of the images, (B, 3, H, W).
+    """Scales and shifts every `UnitConvolution` by the statistics of its outputs on images (B, 3, H, W).
 
-    One pass does it, since a layer is scaled before its outputs go on. A layer that is used several times is
-    scaled at its first use, and one that the images do not pass stays as it is.
+    One pass is enough, since a layer is scaled before its outputs go on. A layer that is used several times is
+    scaled at its first use, and a layer that the images do not pass stays as it is.
     """
     hooks: dict[nn.Module, RemovableHandle] = {}
 
@@ -45,6 +45,7 @@ def unit_start(network: nn.Module, images: Tensor) -> None:
         assert layer.bias is not None
         layer.weight.mul_(factor[:, None, None, None])
         layer.bias.sub_(mean).mul_(factor)
+        # A hook that returns a value replaces the output, so that the next layer sees the scaled one.
         return (y - mean[:, None, None]) * factor[:, None, None]
 
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""Configuration of `search`; a knob of one part stands with that part."""
+"""Configuration of `search`; the options of the optimisers, the losses and the data stand with those parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from manas.training.schedule import ScheduleConfig
 
 
 class ComplexityConfig(BaseModel):
-    """The complexity loss: `weight` x expected cost over that of the dearest architecture."""
+    """The complexity loss: `weight` times the expected cost, as a share of that of the dearest architecture."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,10 +54,10 @@ class GradientConfig(BaseModel):
 
 
 class RandomConfig(BaseModel):
-    """Random search: architectures are drawn, each is trained for a while, the best by validation is kept.
+    """Random search: architectures are drawn, each is trained for a while, and the best by validation wins.
 
-    All trainings together cost as many multiply-accumulates as the search by gradient with the same
-    configuration, first order, would have; each gets an equal share, so a smaller network has more steps.
+    All trainings together cost as many multiply-accumulates as a first-order search by gradient with the same
+    configuration; each training gets an equal share, so a smaller network has more steps.
 
     Attributes:
         candidates: number of architectures.
@@ -70,7 +70,7 @@ class RandomConfig(BaseModel):
 
 
 def _kind(value: Any) -> Any:
-    """A name alone stands for the part with its defaults: ``relaxation: gumbel``."""
+    """Takes a name alone for the part of that name with its defaults, as in ``method: evolution``."""
     return {"kind": value} if isinstance(value, str) else value
 
 
@@ -85,36 +85,38 @@ class SearchConfig(Configuration):
 
     Attributes:
         run: the run directory.
-        seed: of the initial weights, the partition of the backgrounds and all draws.
+        seed: the seed of the initial weights, the partition of the backgrounds and all draws.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: of the network's forward pass; losses are in float32 in any case.
+        precision: the precision of the network's forward pass; losses are in float32 in any case.
         space: a preset, YAML path, ``package.module:Class``, or a mapping with its `kind`.
         method: ``gradient``, or a baseline to compare with: ``random`` or ``evolution``.
-        relaxation: how alphas become weights: ``softmax``, ``gumbel``, ``dirichlet``, ``sigmoid``, another that
-            a package enters in ``manas.relaxations``, or ``package.module:Class``.
+        relaxation: the way in which alphas become weights: ``softmax``, ``gumbel``, ``dirichlet``, ``sigmoid``,
+            another that a package enters in ``manas.relaxations``, or ``package.module:Class``.
         order: gradient of the alphas: ``first``; ``second``, which looks one step of the weights ahead; or
-            ``single``, one backward pass for weights and alphas on the same batch.
+            ``single``, which takes one backward pass for weights and alphas on the same batch.
         selection: ``argmax``, or ``perturbation``.
         data: where the images come from.
         epochs, steps: epochs, and steps in each; an epoch ends with validation, genotype and checkpoint.
         warmup: share of the steps before the alphas start to move.
-        alpha_share: share of the training backgrounds that the alphas see, and the weights do not; validation
-            is on them.
-        alpha_statistics: normalisation in the alpha step and in validation by ``batch`` statistics, as in the
-            weight step, or by ``running`` ones, as released. The alphas are then judged by the network that is
-            being trained, and not by averages over weights that no longer exist, which early on mislead them.
+        alpha_share: share of the training backgrounds that the alphas and validation see, and the weights do
+            not.
+        alpha_statistics: normalisation in the alpha step and in validation: by ``batch`` statistics, as in the
+            weight step, or by ``running`` statistics, as in the released code. Batch statistics belong to the
+            network that is being trained; running ones are averages over earlier weights, which early in a
+            search mislead the alphas.
         accumulate: parts into which the batch of a process is split, to save memory.
-        checkpointing: choices keep only their inputs for the backward pass, and compute again what is inside.
-        loss: of the restoration, in both steps: what a retraining learns best by
+        checkpointing: whether choices keep only their inputs for the backward pass, and compute the rest again.
+        loss: the loss of the restoration in both steps: the terms by which a retraining learns best
             (``experiments/results/recipe.md``), and the internal loss between the versions of a background.
         architecture: weight of the binary entropy of the probabilities, in the alpha step. The released code
             takes log10; the same weight is 0.43 times as large here.
         complexity: the price of MACs, parameters or latency, in the alpha step.
-        budget: what the derived network may cost at most; takes the place of `complexity`.
+        budget: the largest cost of the derived network; takes the place of `complexity`.
         beta_decay: weight of the mean logsumexp of the alphas of a choice (Beta-DARTS; Ye et al., CVPR 2022,
             which goes from 0 to 50).
         smoothing: perturbation of the candidates' weights in the weight step (SmoothDARTS), or None.
-        weights, alphas: the two optimisers; the schedule is of the weights'.
+        weights, alphas: the two optimisers.
+        schedule: the course of the learning rate of the weights.
         eigenvalue_every: epochs between two measurements of the dominant eigenvalue; 0 measures none.
         stop: rules for ending early.
         log_every: steps between two entries of the metrics; the device is waited for only then.
@@ -154,18 +156,18 @@ class SearchConfig(Configuration):
 
     @property
     def metric(self) -> Metric:
-        """What the cost table of the search is of."""
+        """The metric of the search's cost table."""
         return self.budget.metric if self.budget else self.complexity.metric
 
     @property
     def input(self) -> InputShape:
-        """(3, height, width) of the image whose cost that is."""
+        """(3, height, width), the shape of the image for which costs are counted."""
         size = self.budget.size if self.budget else None
         return (3, *(size or (self.data.patch, self.data.patch)))
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole search."""
+        """The number of steps of the whole search."""
         return self.epochs * self.steps
 
     @property

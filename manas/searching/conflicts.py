@@ -1,4 +1,4 @@
-"""Settings of a search that could take no effect beside one another: an error, never a silent no-op."""
+"""Conflicts in the settings of a search: a setting that would have no effect beside another is an error."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from manas.searching.health import SKIP
 from manas.searching.verdict import StopConfig
 
 Settings = Any  # a SearchConfig; its file imports this one, since it asks for its conflicts when it is made
-Conflict = tuple[bool, str]  # whether it is there, and what to do
+Conflict = tuple[bool, str]  # whether the conflict is there, and the message that says what to do
 
-# What a baseline makes no use of.
+# The settings that a baseline does not use.
 OF_THE_GRADIENT = (
     *("relaxation", "order", "selection", "warmup", "alpha_statistics", "architecture", "complexity"),
     *("beta_decay", "smoothing", "alphas", "eigenvalue_every", "stop"),
@@ -19,16 +19,18 @@ OF_THE_GRADIENT = (
 
 
 def conflicts(config: Settings) -> list[Conflict]:
-    """Every conflict that there could be."""
+    """Every possible conflict, with whether it is there."""
     return [*_of_the_method(config), *_of_the_order(config), *_of_the_terms(config), *_of_stopping(config)]
 
 
 def _of_the_method(config: Settings) -> list[Conflict]:
     method = config.method.kind
     baseline, default = method != "gradient", BudgetConfig.model_fields["rate"].default
-    used = {"warmup"} if method == "random" else set()  # it counts in the compute
-    used |= {"eigenvalue_every"} if not config.eigenvalue_every else set()  # and none is measured
-    changed = [name for name in OF_THE_GRADIENT if name not in used and _is_set(config, name)]
+    allowed = (
+        {"warmup"} if method == "random" else set()
+    )  # random search gets as much compute, warm-up included
+    allowed |= {"eigenvalue_every"} if not config.eigenvalue_every else set()  # 0 asks for nothing
+    changed = [name for name in OF_THE_GRADIENT if name not in allowed and _is_set(config, name)]
     return [
         (
             baseline and bool(changed),

@@ -1,4 +1,4 @@
-"""How sharp the loss is in the alphas: the dominant eigenvalue of its Hessian (Zela et al., ICLR 2020)."""
+"""The sharpness of the loss in the alphas: the dominant eigenvalue of its Hessian (Zela et al., ICLR 2020)."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def dominant_eigenvalue(
 ) -> float:
     """The largest eigenvalue of the Hessian of a loss with respect to the alphas (Zela et al., ICLR 2020).
 
-    The largest in algebraic order, not in magnitude. A softmax does not see a constant that is added to its
-    alphas, so of a supernet relaxed by one it is zero at least. The graph of the loss stays usable, `.grad` is
-    not touched.
+    The eigenvalue is the largest in algebraic order, not in magnitude. A constant that is added to all alphas
+    of a softmax changes nothing, so the eigenvalue of a supernet relaxed by softmax is at least zero. The graph
+    of the loss stays usable, and `.grad` is not touched.
 
     Args:
         loss: scalar; its gradient is built with a graph of its own, about twice the memory of an alpha step.
-        alphas: those that the loss does not depend on count as rows of zeros.
+        alphas: all alphas; alphas that the loss does not depend on count as rows of zeros.
         tolerance: error, as a share of the size of the Hessian.
-        restarts: of the Lanczos iteration at most, each of at most `BASIS` Hessian-vector products.
+        restarts: the most restarts of the Lanczos iteration, each of at most `BASIS` Hessian-vector products.
 
     Returns:
-        0 where the loss does not depend on the alphas, or only linearly; NaN where the Hessian is not finite
-        or nothing was found.
+        The eigenvalue; 0 if the loss does not depend on the alphas, or only linearly; NaN if the Hessian is not
+        finite or the iteration finds nothing.
     """
     gradients = _gradients(loss, alphas)
 
@@ -47,7 +47,7 @@ def dominant_eigenvalue(
 
 
 def _gradients(loss: Tensor, alphas: Sequence[nn.Parameter]) -> Sequence[Tensor | None]:
-    """With a graph of their own; None of an alpha that the loss does not depend on."""
+    """The gradients of the alphas, with a graph; None for an alpha that the loss does not depend on."""
     if not loss.requires_grad:
         return [None] * len(alphas)
     return torch.autograd.grad(loss, alphas, create_graph=True, allow_unused=True)
@@ -56,7 +56,7 @@ def _gradients(loss: Tensor, alphas: Sequence[nn.Parameter]) -> Sequence[Tensor 
 def _hessian_product(
     gradients: Sequence[Tensor | None], alphas: Sequence[nn.Parameter], vector: np.ndarray
 ) -> Tensor:
-    """(n,) derivative of the gradients along a vector (n,) over all alphas."""
+    """(n,) the derivative of the gradients along a vector (n,) over all alphas."""
     along = torch.from_numpy(vector).to(alphas[0].dtype).to(alphas[0].device)
     parts = along.split([alpha.numel() for alpha in alphas])
     pairs = [
@@ -66,40 +66,40 @@ def _hessian_product(
     ]
     if not pairs:
         return torch.zeros_like(along)
-    used, directions = zip(*pairs, strict=True)
-    rows = torch.autograd.grad(used, alphas, directions, retain_graph=True, allow_unused=True)
-    filled = (torch.zeros_like(a) if r is None else r for r, a in zip(rows, alphas, strict=True))
-    return torch.cat([row.reshape(-1) for row in filled])
+    outputs, directions = zip(*pairs, strict=True)
+    rows = torch.autograd.grad(outputs, alphas, directions, retain_graph=True, allow_unused=True)
+    parts_of_sum = (torch.zeros_like(a) if r is None else r for r, a in zip(rows, alphas, strict=True))
+    return torch.cat([part.reshape(-1) for part in parts_of_sum])
 
 
 def _largest_eigenvalue(product: Product, size: int, tolerance: float, restarts: int) -> float:
-    """By ARPACK, on the matrix plus a multiple of the identity.
+    """The largest eigenvalue by ARPACK, found on the matrix plus a multiple of the identity.
 
-    The multiple is twice the length of the first product. The largest eigenvalue, which for a relaxed supernet
-    is often near zero, is then found to a share of the size of the matrix and not of itself.
+    The multiple is twice the length of the first product. The tolerance is then a share of the size of the
+    matrix: as a share of the eigenvalue, which for a relaxed supernet is often near zero, it could not be met.
     """
     rng = np.random.default_rng(size)
-    start = rng.standard_normal(size)  # not ones: those are in the null space of every softmax
+    start = rng.standard_normal(size)  # not ones, which are in the null space of every softmax
     start /= np.linalg.norm(start)
     first = product(start)
     shift = 2 * float(np.linalg.norm(first))
     if not math.isfinite(shift):
         return math.nan
-    if size == 1 or not shift:
+    if size == 1 or not shift:  # ARPACK takes no matrix of one row, and a zero matrix has no direction
         return float(first @ start)
 
-    def shifted(vector: np.ndarray) -> np.ndarray:
+    def shifted_product(vector: np.ndarray) -> np.ndarray:
         image = product(vector)
         if not np.isfinite(image).all():
             raise FloatingPointError
         return image + shift * vector
 
-    operator = LinearOperator((size, size), matvec=shifted, dtype=np.float64)
+    operator = LinearOperator((size, size), matvec=shifted_product, dtype=np.float64)
     options = {"k": 1, "ncv": min(size, BASIS), "which": "LA", "v0": start, "rng": rng}
     try:
-        found = eigsh(operator, tol=tolerance, maxiter=restarts, return_eigenvectors=False, **options)
+        values = eigsh(operator, tol=tolerance, maxiter=restarts, return_eigenvectors=False, **options)
     except ArpackNoConvergence as error:
-        found = error.eigenvalues
+        values = error.eigenvalues
     except FloatingPointError:
-        found = []
-    return float(found[0]) - shift if len(found) else math.nan
+        values = []
+    return float(values[0]) - shift if len(values) else math.nan

@@ -1,6 +1,6 @@
 """Evolution over one-shot weights: a baseline without architecture parameters.
 
-The supernet is trained with a uniformly sampled path in every step (SPOS; Guo et al., ECCV 2020); then
+The supernet is trained on a uniformly sampled path in every step (SPOS; Guo et al., ECCV 2020); then
 regularised evolution (Real et al., AAAI 2019) looks for the path that restores held-out crops best.
 """
 
@@ -19,12 +19,12 @@ from manas.errors import ManasError
 
 
 class EvolutionConfig(BaseModel):
-    """Regularised evolution.
+    """Configuration of regularised evolution.
 
     Attributes:
-        evaluations: architectures that are evaluated in all, with the weights of the supernet.
-        population: architectures alive at a time.
-        tournament: so many of them are drawn, the best of which has the next child.
+        evaluations: number of architectures that are evaluated in all, with the weights of the supernet.
+        population: number of architectures alive at a time.
+        tournament: number of living architectures that are drawn; the best of them has the next child.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,7 +42,7 @@ class EvolutionConfig(BaseModel):
 
 
 class Individual(NamedTuple):
-    """An architecture and how well it restores."""
+    """An architecture and its score, which is higher the better it restores."""
 
     choices: dict[str, str]
     score: float
@@ -60,12 +60,12 @@ def evolve(
     *,
     seed: int,
 ) -> Individual:
-    """The best individual that ever lived; the oldest of the population dies for each child.
+    """Evolves architectures and returns the best that ever lived; the oldest one alive dies for each child.
 
     Args:
-        sample: a random architecture.
-        mutate: a random change of one.
-        score: of an architecture, higher is better.
+        sample: draws an architecture at random.
+        mutate: changes an architecture at random.
+        score: rates an architecture; higher is better.
     """
     rng = random.Random(seed)
     alive: deque[Individual] = deque(maxlen=config.population)  # a child drives out the oldest
@@ -83,13 +83,13 @@ def evolve(
 
 
 def mutated(forks: Sequence[Fork], choices: Mapping[str, str], rng: random.Random) -> dict[str, str]:
-    """The architecture with another candidate at one fork; forks that are new on its path are drawn."""
-    reached = {fork.label: fork for fork in _on_path(forks, choices)}
-    open_labels = [label for label, fork in reached.items() if len(fork.names) > 1]
+    """The architecture with another candidate at one fork; at forks that are new on its path, one is drawn."""
+    on_path = {fork.label: fork for fork in _on_path(forks, choices)}
+    open_labels = [label for label, fork in on_path.items() if len(fork.names) > 1]
     if not open_labels:
         return dict(choices)
     label = rng.choice(open_labels)
-    other = rng.choice([name for name in reached[label].names if name != choices[label]])
+    other = rng.choice([name for name in on_path[label].names if name != choices[label]])
     return random_choices(forks, rng, {**choices, label: other})
 
 

@@ -18,48 +18,48 @@ from manas.training.step import Terms
 
 
 class EvolutionSearch(SupernetSearch):
-    """Every step trains one path, drawn uniformly; the alphas stay where they are."""
+    """The search by evolution; every step trains one path, drawn uniformly, and the alphas stay as they are."""
 
     def step(self, step: int) -> Terms:
-        """One step of the weights on the path that this step draws."""
+        """Takes one step of the weights, on the path that is drawn for it."""
         relax(self.network, OneHot(self._path(step)))
         set_rate(self.weights.optimiser, self.config.schedule.factor(step, self.config.total_steps))
         return self.weight_step(self.network, self.weights, next(self.kept), step / self.config.total_steps)
 
     def judge(self, epoch: int, tracker: Tracker) -> str:
-        """PSNR of one path, the same in every epoch."""
+        """Logs the PSNR of one path, the same in every epoch."""
         psnr = self._score(self._path(0))
         tracker.scalars(self.ends[epoch], {"validation/psnr_of_a_path": psnr})
         return f"a path {psnr:.2f} dB"
 
     def finish(self, progress: Progress) -> Genotype:
-        """The best of all that lived."""
+        """Evolves architectures on the trained weights; returns the genotype of the best."""
         method = self.config.method
         assert isinstance(method, EvolutionConfig)
-        lived: list[float] = []
+        scores: list[float] = []
 
         def score(choices: Mapping[str, str]) -> float:
-            lived.append(self._score(choices))
-            if not len(lived) % method.population:
-                best = max(lived, key=comparable)
-                progress.say(f"{len(lived)} of {method.evaluations} architectures: best {best:.2f} dB")
-            return lived[-1]
+            scores.append(self._score(choices))
+            if not len(scores) % method.population:
+                best = max(scores, key=comparable)
+                progress.say(f"{len(scores)} of {method.evaluations} architectures: best {best:.2f} dB")
+            return scores[-1]
 
-        sample, mutate = self.architectures.sample, self._mutated
+        sample, mutate = self.architectures.sample, self._mutate
         best = evolve(method, sample, mutate, score, seed=self.config.seed)
-        genotype = self.genotypes.of(best.choices, psnr_one_hot=best.score, evaluations=len(lived))
-        first = max(lived[: method.population], key=comparable)
+        genotype = self.genotypes.of(best.choices, psnr_one_hot=best.score, evaluations=len(scores))
+        first = max(scores[: method.population], key=comparable)
         verdict = f"evolution raised the best one-hot PSNR from {first:.2f} to {best.score:.2f} dB"
         return self.conclude(genotype, [verdict], progress)
 
     def _path(self, step: int) -> dict[str, str]:
         return self.architectures.sample(random.Random(f"{self.config.seed}/{step}"))
 
-    def _mutated(self, choices: Mapping[str, str], rng: random.Random) -> dict[str, str]:
-        """A change of one fork that leaves every node an input and keeps to the budget, if one is found."""
+    def _mutate(self, choices: Mapping[str, str], rng: random.Random) -> dict[str, str]:
+        """Changes one fork such that every node keeps an input and the budget holds, if a draw finds such."""
         return self.architectures.fitting(lambda: mutated(self.architectures.forks, choices, rng), rng)
 
     def _score(self, choices: Mapping[str, str]) -> float:
-        """By batch statistics: the running ones are of all paths together."""
+        """PSNR of a path by batch statistics, since the running ones mix all paths."""
         with relaxed_by(self.network, OneHot(choices)):
             return self.data.psnr(self.network, training=True)

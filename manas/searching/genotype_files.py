@@ -1,4 +1,4 @@
-"""The genotypes that a search writes on its way and at its end, each with where it comes from."""
+"""The genotypes that a search writes on its way and at its end, each with its provenance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GenotypeFiles:
         self.config, self.process, self.directory = config, process, directory
 
     def of(self, choices: Mapping[str, str], **provenance: Any) -> Genotype:
-        """The genotype of choices, with what its network costs and where it comes from."""
+        """The genotype of choices, with the cost of its network and its provenance."""
         config = self.config
         origin = versions() | {
             "seed": config.seed,
@@ -33,12 +33,12 @@ class GenotypeFiles:
         return Genotype(space=config.space, choices=dict(choices), provenance=origin | provenance)
 
     def keep(self, name: str, genotype: Genotype) -> None:
-        """Writes a genotype on the way; the first process does."""
+        """Writes a genotype of an epoch, if this is the first process."""
         if self.process.is_first:
             genotype.write(self._path(name))
 
     def kept(self, name: str) -> Genotype:
-        """A genotype on the way, as `keep` wrote it."""
+        """Reads a genotype that `keep` wrote."""
         return Genotype.from_json(self._path(name).read_text(encoding="utf-8"), trusted=True)
 
     def finish(self, genotype: Genotype, verdict: Sequence[str], progress: Progress) -> Genotype:
@@ -50,7 +50,7 @@ class GenotypeFiles:
             write_report(self.directory.path)
         for sentence in verdict:
             progress.say(sentence)
-        self.process.wait()
+        self.process.wait()  # no process may look for the files before the first has written them
         return genotype
 
     def _path(self, name: str) -> Path:

@@ -34,11 +34,11 @@ from manas.training.run import RunDirectory
 from manas.training.schedule import set_rate
 from manas.training.step import Terms, named, total
 
-WEIGHTS, ALPHAS = 0, 1  # the two draws of a step
+WEIGHTS, ALPHAS = 0, 1  # the numbers of the two draws of a step
 
 
 class GradientSearch(SupernetSearch):
-    """The search whose architecture is in alphas, which descend on held backgrounds."""
+    """The search by gradient; the alphas descend on held backgrounds."""
 
     def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
         super().__init__(config, process, directory)
@@ -50,15 +50,16 @@ class GradientSearch(SupernetSearch):
         self.dearest = self.table.dearest()
         self.pressure = Pressure(self.table, config.budget, process.device) if config.budget else None
         self.review = Review(self.network, self.data, self.architectures, config)
-        self.norms: list[Tensor] = []  # of the gradients of the alphas, in this epoch
+        self.norms: list[Tensor] = []  # the norms of the gradients of the alphas in this epoch
 
     def begin(self, step: int) -> None:
         """Opens the streams of both parts of the backgrounds."""
         super().begin(step)
+        # The alphas take no batch in the warm-up, so their stream begins where it ends.
         self.held = self.data.for_alphas(max(0, step - self.config.first_alpha_step))
 
     def step(self, step: int) -> Terms:
-        """The alphas on held backgrounds, then the weights on kept ones; or both at once."""
+        """Takes a step of the alphas on held backgrounds and of the weights on kept ones, or a joint step."""
         kept = next(self.kept)
         set_rate(self.weights.optimiser, self.config.schedule.factor(step, self.config.total_steps))
         if step < self.config.first_alpha_step:
@@ -96,7 +97,7 @@ class GradientSearch(SupernetSearch):
         return self._alphas_descend(gradients, terms, relaxation, step)
 
     def _single_step(self, kept: Batch, step: int) -> Terms:
-        """One backward pass for weights and alphas (one-level optimisation)."""
+        """Takes a step of weights and alphas by one backward pass (one-level optimisation)."""
         relaxation, weights = self._relax(step, WEIGHTS), self.weights.parameters
         gradients, terms = first_order(
             lambda part: self._loss(part, step, training=True)(self.network),
@@ -109,7 +110,7 @@ class GradientSearch(SupernetSearch):
         return of_alphas | {"weights/gradient": norm}
 
     def _loss(self, batch: Batch, step: int, *, training: bool) -> Callable[[Forward], Loss]:
-        """The objective on a batch as a function of the network, which it puts into the mode for it."""
+        """The objective on a batch as a function of the network, whose mode it sets to `training`."""
 
         def loss(forward: Forward) -> Loss:
             self.network.train(training)
@@ -118,12 +119,13 @@ class GradientSearch(SupernetSearch):
         return loss
 
     def _alphas_descend(self, gradients: Gradients, terms: Terms, relaxation: Relaxation, step: int) -> Terms:
-        """One step of the alphas on these gradients and those of what they pay for by themselves."""
+        """Takes a step of the alphas along these gradients and those of the losses of the alphas alone."""
+        # These losses need no forward pass, so they are differentiated once and not with every part of a batch.
         own = self._architecture_losses(relaxation, step / self.config.total_steps)
         of_own = torch.autograd.grad(total(own), self.alphas.parameters, allow_unused=True)
         gradients = [added(a, b) for a, b in zip(gradients, of_own, strict=True)]
         norm = descend(gradients, self.alphas, self.process)
-        self.norms.append(norm.detach())
+        self.norms.append(norm.detach())  # as a tensor: a number would be waited for in every step
         if self.pressure:
             self.pressure.adapt(self.network)
             own["multiplier"] = self.pressure.multiplier
@@ -141,17 +143,17 @@ class GradientSearch(SupernetSearch):
         return losses | {"complexity": price}
 
     def _moment(self, step: int, draw: int) -> Moment:
-        progress = min(1.0, step / self.config.total_steps)  # steps that tune come after the last
+        progress = min(1.0, step / self.config.total_steps)  # the steps of perturbation come after the last
         return Moment(progress, self.config.seed, 2 * step + draw)
 
     def _relax(self, step: int, draw: int) -> Relaxation:
-        """Gives the supernet the relaxation of a draw."""
+        """Gives the supernet the relaxation of a draw, and returns it."""
         relaxation = self.config.relaxation.at(self._moment(step, draw), self.choices)
         relax(self.network, relaxation)
         return relaxation
 
     def judge(self, epoch: int, tracker: Tracker) -> str:
-        """Health, genotype and drawing of the epoch, without the noise of the relaxation."""
+        """Logs health, genotype and drawing of the epoch, without the noise of the relaxation."""
         relax(self.network, self._mean(epoch))
         gradient = float(torch.stack(self.norms).mean()) if self.norms else None
         self.norms = []
@@ -166,28 +168,27 @@ class GradientSearch(SupernetSearch):
         return f"relaxed {health.psnr_relaxed:.2f} dB, one-hot {health.psnr_one_hot:.2f} dB"
 
     def finish(self, progress: Progress) -> Genotype:
-        """The genotype of the last epoch or of one that a rule asks for, or that of perturbation."""
+        """The genotype of the last epoch, of an earlier one that a stopping rule names, or of perturbation."""
         if isinstance(self.config.selection, PerturbationConfig):
             return self._finish_by_perturbation(self.config.selection, progress)
         stop, history = self.review.stop, self.review.history
         epoch = stop.epoch if stop else history[-1].epoch
         early = [f"stopped early: {stop.reason}"] if stop else []
-        return self.conclude(
-            self.genotypes.kept(_name(epoch)), [*early, *verdict(history, epoch=epoch)], progress
-        )
+        sentences = [*early, *verdict(history, epoch=epoch)]
+        return self.conclude(self.genotypes.kept(_name(epoch)), sentences, progress)
 
     def left_out(self) -> LeftOut:
         """The steps of weights and of alphas whose gradient was broken."""
         return super().left_out() + self.alphas.check()
 
     def state(self) -> dict[str, Any]:
-        """The alphas' optimiser, the multiplier of the budget and what was reviewed."""
+        """The state of the supernet, the alphas' optimiser, the multiplier of the budget and the review."""
         multiplier = self.pressure.multiplier if self.pressure else None
         own = {"alphas": self.alphas.state_dict(), "multiplier": multiplier}
         return super().state() | own | self.review.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` returned."""
+        """Goes on from a state that `state` returned."""
         super().load_state(state)
         self.alphas.load_state_dict(state["alphas"])
         if self.pressure:
@@ -200,7 +201,7 @@ class GradientSearch(SupernetSearch):
         return Mean(self.config.relaxation.at(Moment(progress, self.config.seed), self.choices))
 
     def _eigenvalue(self, epoch: int) -> float | None:
-        """Of the loss on the first of the held crops, the same in every epoch; one process has it."""
+        """The dominant eigenvalue of the loss on the first held crops; the first process tells the others."""
         every = self.config.eigenvalue_every
         if not every or (epoch + 1) % every:
             return None

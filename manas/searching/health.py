@@ -1,4 +1,4 @@
-"""How a search is doing: how decided the alphas are, and what they choose."""
+"""The health of a search: how far the alphas are decided, and which candidates they choose."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from manas.architecture.choice import Choice
 from manas.searching.objectives import groups_of
 
-SKIP = "skip_connect"  # the name of the candidate that passes everything on as it is
+SKIP = "skip_connect"  # the name of the candidate that passes its input on unchanged
 
 
 def group_name(names: tuple[str, ...]) -> str:
-    """A short name of a group of choices: up to three candidates joined by +, of more the first and the last.
+    """A short name of a group of choices: ``parallel+fusion``, or ``none+..+cbam_9`` for nine candidates.
 
-    ``parallel+fusion``; ``none+..+cbam_9`` for nine candidates.
+    Up to three candidates are joined by +; of more, the first and the last are named, with their number.
     """
     return "+".join(names) if len(names) <= 3 else f"{names[0]}+..+{names[-1]}_{len(names)}"
 
 
 def group_tags(network: nn.Module) -> dict[tuple[str, ...], str]:
-    """Tags of a supernet's groups, for logs: short, but all names where two groups would be called alike."""
+    """Tags of a supernet's groups for the logs: short names, or all candidates if two short names are equal."""
     groups = list(groups_of(network))
     uses = Counter(map(group_name, groups))
     return {names: group_name(names) if uses[group_name(names)] == 1 else "+".join(names) for names in groups}
@@ -34,9 +34,10 @@ def group_tags(network: nn.Module) -> dict[tuple[str, ...], str]:
 
 @torch.no_grad()
 def entropy_by_group(network: nn.Module) -> dict[str, float]:
-    """The mean entropy of the probabilities of a group's choices over ln K, by tag.
+    """The mean entropy of the probabilities of each group's choices, divided by ln K, by tag.
 
-    In [0, 1]: 1 is undecided, 0 decided. Groups of one candidate have nothing to decide and are left out.
+    An entropy of 1 is undecided, and 0 is decided. Groups of one candidate have nothing to decide and are left
+    out.
     """
     tags = group_tags(network)
     return {
@@ -57,24 +58,24 @@ def shares_by_group(network: nn.Module) -> dict[str, dict[str, float]]:
 
 
 def _probabilities(choices: Sequence[Choice]) -> Tensor:
-    """(N, K) of the N choices of a group."""
+    """(N, K), the probabilities of the N choices of a group."""
     return torch.stack([choice.probabilities() for choice in choices])
 
 
 def _entropy(probabilities: Tensor) -> float:
-    """(N, K) -> mean of the N entropies over ln K."""
+    """The mean entropy of probabilities (N, K), divided by ln K; in [0, 1]."""
     entropies = torch.special.entr(probabilities).sum(1) / math.log(probabilities.shape[1])
-    return entropies.mean().clamp(0, 1).item()
+    return entropies.mean().clamp(0, 1).item()  # rounding may leave the interval
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How often one candidate was chosen.
+    """The number of times that one candidate was chosen.
 
     Attributes:
-        chosen: forks that chose it.
-        offered: forks that could have.
-        chance: the share of them that would have by lot.
+        chosen: number of forks that chose it.
+        offered: number of forks that offered it.
+        chance: expected share of these forks that would choose it by lot.
     """
 
     chosen: int
@@ -83,7 +84,7 @@ class Tally:
 
     @property
     def share(self) -> float | None:
-        """The share of the forks that chose it; None where none offers it."""
+        """The share of the offering forks that chose the candidate; None if no fork offers it."""
         return self.chosen / self.offered if self.offered else None
 
 
@@ -91,9 +92,9 @@ def tally(name: str, choices: Mapping[str, str], candidates: Mapping[str, tuple[
     """Counts a candidate among the forks of a derived path that offer it beside another.
 
     Args:
-        name: of the candidate.
-        choices: label -> chosen candidate of the forks on the path, as in a genotype.
-        candidates: label -> names of the candidates of every fork, as from `SearchSpace.choices`.
+        name: the name of the candidate.
+        choices: the chosen candidate of each fork on the path by label, as in a genotype.
+        candidates: the names of the candidates of every fork by label, as from `SearchSpace.choices`.
     """
     offering = [label for label in choices if name in candidates[label] and len(candidates[label]) > 1]
     chances = [1 / len(candidates[label]) for label in offering]
@@ -103,15 +104,16 @@ def tally(name: str, choices: Mapping[str, str], candidates: Mapping[str, tuple[
 
 @dataclass(frozen=True)
 class Health:
-    """What was measured at the end of one epoch.
+    """The measurements at the end of one epoch.
 
     Attributes:
-        epoch: counted from zero.
-        psnr_relaxed, psnr_one_hot: dB, of the relaxed and of the derived network in the supernet's weights.
-        entropy: of each group of choices by its tag, in [0, 1]; see `entropy_by_group`.
-        skips, nones: how often the derived path took `skip_connect` and `none`.
+        epoch: number of the epoch, counted from zero.
+        psnr_relaxed, psnr_one_hot: PSNR in dB of the relaxed and of the derived network, in the supernet's
+            weights.
+        entropy: entropy of each group of choices by its tag, in [0, 1]; see `entropy_by_group`.
+        skips, nones: the tallies of `skip_connect` and `none` on the derived path.
         gradient: mean norm of the gradient of the alphas over the epoch; None before they move.
-        eigenvalue: of the Hessian with respect to the alphas; None where it was not measured.
+        eigenvalue: dominant eigenvalue of the Hessian in the alphas; None if it was not measured.
     """
 
     epoch: int
@@ -125,12 +127,12 @@ class Health:
 
     @property
     def gap(self) -> float:
-        """dB that the derived network is below the relaxed one: the discretisation gap."""
+        """The discretisation gap: the dB by which the derived network is below the relaxed one."""
         return self.psnr_relaxed - self.psnr_one_hot
 
     @property
     def scores(self) -> dict[str, float]:
-        """PSNR and gap by the names that logs and provenance have for them."""
+        """PSNR and gap by their names in logs and provenance."""
         return {
             "psnr_relaxed": self.psnr_relaxed,
             "psnr_one_hot": self.psnr_one_hot,
@@ -153,5 +155,5 @@ class Health:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Health:
-        """From what `to_dict` returned."""
+        """Makes the health from values that `to_dict` returned."""
         return cls(**{**values, "skips": Tally(**values["skips"]), "nones": Tally(**values["nones"])})

@@ -1,4 +1,4 @@
-"""What the methods of a search have in common: their data, what they may choose, and the supernet of some."""
+"""The base classes of the methods of search: their data, their architectures, and a supernet for some."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Method(Job[Genotype]):
     """A method of search.
 
     Attributes:
-        data: the backgrounds, parted.
-        architectures: what it may choose.
-        genotypes: the files of those that it writes.
+        data: the backgrounds, in a part for the weights and a part for the alphas.
+        architectures: the architectures that the method may choose.
+        genotypes: the files of the genotypes that it writes.
         objective: the loss of a network on a batch.
 
     Raises:
@@ -71,17 +71,21 @@ class Method(Job[Genotype]):
         self.files = {COST_FILE: table.to_json()}
 
     def sound(self, network: nn.Module) -> list[str]:
-        """Makes a network's layers right in the precision of the search; returns what was done."""
+        """Makes a network's layers right in the precision of the search; returns a line for each remedy."""
         shape = shape_of_pass(self.config.data, self.process, self.config.accumulate)
         return make_sound(network, shape, self.process, self.config.precision)
 
     def descent(self, network: nn.Module) -> Descent:
-        """The steps of a network's weights."""
+        """The descent that takes the steps of a network's weights."""
         optimiser = self.config.weights.build(decay_groups(network))
         return Descent(optimiser, RunningStatistics(network), self.config.weights.clip)
 
     def weight_step(self, network: nn.Module, descent: Descent, batch: Batch, progress: float) -> Terms:
-        """One step of a network's weights at the share `progress` of its training; the rate is set."""
+        """Takes one step of a network's weights at the rate that is set.
+
+        Args:
+            progress: the share of the network's training that is done, in [0, 1].
+        """
         network.train()
 
         def loss(part: Batch) -> Loss:
@@ -92,14 +96,14 @@ class Method(Job[Genotype]):
         return named("weights", terms | {"gradient": norm})
 
     def conclude(self, genotype: Genotype, verdict: Sequence[str], progress: Progress) -> Genotype:
-        """Ends with a genotype; the verdict also says what it spends of the budget, and what was left out."""
-        said = list(verdict)
-        if self.process.is_first:  # a latency is measured anew
+        """Ends with a genotype; adds the share of the budget and the steps left out to the verdict."""
+        sentences = list(verdict)
+        if self.process.is_first:  # a latency is measured anew, which one process should do
             spending = self.architectures.spending(genotype.choices, self.config.input, self.process.device)
-            said += [spending] if spending else []
+            sentences += [spending] if spending else []
         left_out = self.left_out()
-        said += [left_out.sentence] if left_out.steps else []
-        return self.genotypes.finish(genotype, said, progress)
+        sentences += [left_out.sentence] if left_out.steps else []
+        return self.genotypes.finish(genotype, sentences, progress)
 
 
 class SupernetSearch(Method):
@@ -108,11 +112,13 @@ class SupernetSearch(Method):
     def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
         super().__init__(config, process, directory)
         self.ends = range(config.steps, config.total_steps + 1, config.steps)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed)  # every process draws the same initial weights
         supernet = config.space.supernet(config.relaxation, recompute=config.checkpointing)
         self.network = place(supernet, process.device)
         if not directory.can_resume:
-            with relaxed_by(self.network, Softmax()):  # every candidate is run, whatever the relaxation
+            with relaxed_by(
+                self.network, Softmax()
+            ):  # a relaxation that samples would leave candidates unscaled
                 start(self.network, self.data.backgrounds, process)
         self.notes = [*self.notes, *self.sound(self.network)]
         self.choices = choices_of(self.network)
@@ -127,7 +133,7 @@ class SupernetSearch(Method):
         return self.weights.check()
 
     def end_epoch(self, epoch: int, tracker: Tracker) -> str:
-        """Judges the supernet of all processes, and writes samples of what it restores."""
+        """Averages the statistics of all processes, judges the supernet and writes restored samples."""
         self.process.average_statistics(self.network)
         self.weights.statistics.remember()
         line = self.judge(epoch, tracker)
@@ -138,10 +144,10 @@ class SupernetSearch(Method):
 
     @abstractmethod
     def judge(self, epoch: int, tracker: Tracker) -> str:
-        """Judges the supernet at the end of an epoch; returns what is shown of it."""
+        """Judges the supernet at the end of an epoch; returns words for the line that the user sees."""
 
     def state(self) -> dict[str, Any]:
-        """The supernet and the optimiser of its weights."""
+        """The state of the supernet and of the optimiser of its weights."""
         return {
             "kind": "search",
             "space": self.config.space.model_dump(mode="json"),
@@ -150,13 +156,13 @@ class SupernetSearch(Method):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` returned."""
+        """Goes on from a state that `state` returned."""
         self.network.load_state_dict(state["network"])
         self.weights.load_state_dict(state["weights"])
 
 
 def _table(config: SearchConfig, process: Process, directory: RunDirectory) -> CostTable:
-    """The costs of the space; latencies are measured by one process, once, and a resumed run keeps to them."""
+    """The costs of the space; the first process measures latencies once, and a resumed run reads them again."""
     if config.metric != "latency":
         table = cost_table(config.space, config.metric, config.input)
     else:

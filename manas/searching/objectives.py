@@ -1,4 +1,4 @@
-"""What the alphas pay for besides the restoration: indecision and cost."""
+"""The losses of the alphas beside the restoration: indecision and cost."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def groups_of(network: nn.Module) -> dict[tuple[str, ...], list[Choice]]:
 
 
 def binary_entropy(choice: Choice) -> Tensor:
-    """(K,) -p ln p - (1 - p) ln(1 - p) of the probabilities (MANAS and CLEARER, with log10 there).
+    """(K,) -p ln p - (1 - p) ln(1 - p) of the probabilities p (MANAS and CLEARER, with log10 there).
 
-    From log p and log(1 - p), so that value and gradient are finite however saturated the alphas are.
+    It is computed from log p and log(1 - p), so that value and gradient are finite for all alphas.
     """
     log_p, log_rest = choice.relaxation.log_probabilities(choice)
     if len(choice.names) == 1:  # log(1 - p) of a certainty is no number
@@ -39,7 +39,7 @@ def indecision(network: nn.Module) -> Tensor:
 
 
 def complexity(network: nn.Module, table: CostTable, dearest: float) -> Tensor:
-    """Expected cost over `dearest`, the cost of the dearest architecture of the space; in [0, 1]."""
+    """The expected cost divided by `dearest`, the cost of the dearest architecture of the space; in [0, 1]."""
     return table.expected(probabilities_of(network)) / dearest
 
 

@@ -1,7 +1,7 @@
 """Selection by perturbation (DARTS-PT; Wang et al., ICLR 2021), which trusts the supernet and not the alphas.
 
-Fork by fork, in random order: that candidate is kept without which the supernet restores held-out crops worst;
-then the supernet is tuned a little to live with it.
+Forks are decided one by one, in random order: the supernet restores held-out crops without each candidate in
+turn, and the candidate without which it restores worst is kept. Then the supernet is trained a little with it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from manas.cost.selection import Allowance, comparable
 
 
 class PerturbationConfig(BaseModel):
-    """Selection by perturbation.
+    """Configuration of the selection by perturbation.
 
     Attributes:
         tune_steps: weight steps after each decision.
@@ -38,7 +38,7 @@ class PerturbationConfig(BaseModel):
 class Projected(Around):
     """A relaxation in which some choices are decided, and one candidate may be missing.
 
-    The weights of the others are not raised when a candidate is missing.
+    The weights of the other candidates are not raised when one is missing.
     """
 
     kept: Mapping[str, str] = field(default_factory=dict)
@@ -60,15 +60,15 @@ def select_by_perturbation(
     allowance: Allowance | None = None,
     decided: Callable[[str, str], None] = lambda label, name: None,
 ) -> dict[str, str]:
-    """The choices that the supernet misses most.
+    """The choices without which the supernet restores worst.
 
     Args:
         forks: the outermost forks of the space.
-        score: how well the supernet restores (higher is better) with the choices kept so far, and without
-            one candidate (label, name).
+        score: rates the restorations of the supernet (higher is better), with the choices kept so far and
+            without one candidate (label, name).
         tune: trains the supernet with the choices kept so far.
-        seed: of the order of the forks.
-        decided: is told of every decision.
+        seed: seed of the order of the forks.
+        decided: called with the label and the name of every decision.
     """
     kept: dict[str, str] = {}
     order = random.Random(seed)
@@ -79,7 +79,7 @@ def select_by_perturbation(
         allowed = _allowed(fork, kept, siblings.get(fork.label, ()), allowance)
         without = {name: score(kept, (fork.label, name)) for name in allowed} if len(allowed) > 1 else {}
         kept[fork.label] = min(without, key=lambda name: comparable(without[name])) if without else allowed[0]
-        pending += fork.inside[kept[fork.label]]
+        pending += fork.inside[kept[fork.label]]  # forks inside a candidate stand open once it is chosen
         decided(fork.label, kept[fork.label])
         tune(kept)
     return kept
@@ -88,7 +88,7 @@ def select_by_perturbation(
 def _allowed(
     fork: Fork, kept: Mapping[str, str], siblings: Sequence[str], allowance: Allowance | None
 ) -> list[str]:
-    """The candidates that leave the node an input, and an architecture within the allowance."""
+    """The candidates of a fork that leave its node an input and some architecture within the allowance."""
     others = [kept.get(label) for label in siblings if label != fork.label]
     last_input = bool(siblings) and all(other == NONE for other in others)
     names = [name for name in fork.names if not (last_input and name == NONE)] or list(fork.names)
@@ -96,6 +96,6 @@ def _allowed(
         return names
     table, limit, spend = allowance
     uniform = {label: dict.fromkeys(of.names, 1.0) for label, of in table.forks.items()}
-    reached = {name: within(*allowance, uniform, {**kept, fork.label: name}) for name in names}
-    costs = {name: table.exact(found) for name, found in reached.items() if found}
+    completions = {name: within(*allowance, uniform, {**kept, fork.label: name}) for name in names}
+    costs = {name: table.exact(choices) for name, choices in completions.items() if choices}
     return [name for name, cost in costs.items() if cost >= spend * limit] or list(costs)

@@ -28,9 +28,9 @@ from manas.training.step import Terms
 
 
 class RandomSearch(Method):
-    """Draws architectures, trains each for its share of the compute, keeps the best by validation.
+    """The search that draws architectures, trains each for its share of the compute, and takes the best.
 
-    An epoch is the training of one architecture; a run that is resumed begins the interrupted one again.
+    An epoch is the training of one architecture; a resumed run begins the interrupted training again.
     """
 
     def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
@@ -39,14 +39,14 @@ class RandomSearch(Method):
         seeds = (f"{config.seed}/{n}" for n in range(config.method.candidates))
         self.candidates = [self.architectures.sample(random.Random(seed)) for seed in seeds]
         self.ends = list(accumulate(self._steps()))
-        self.scores: list[float] = []  # dB, of the candidates so far
-        self.left_out_before = LeftOut()  # in the trainings of the candidates so far
+        self.scores: list[float] = []  # PSNR in dB of the candidates so far
+        self.left_out_before = LeftOut()  # the steps left out in the trainings that are complete
 
     def begin(self, step: int) -> None:
-        """Nothing: every candidate has a stream of its own."""
+        """Opens no stream, since every candidate has its own."""
 
     def begin_epoch(self, epoch: int, progress: Progress) -> None:
-        """A new network, with the same start and the same batches as every other."""
+        """Makes the network of a candidate, with the same seed and the same batches as every other."""
         torch.manual_seed(self.config.seed)
         self.network = place(self.config.space.network(self.candidates[epoch]), self.process.device)
         start(self.network, self.data.backgrounds, self.process)
@@ -58,7 +58,7 @@ class RandomSearch(Method):
         self.weights = self.descent(self.network) if self.steps else None
 
     def step(self, step: int) -> Terms:
-        """One step of the weights of the candidate."""
+        """Takes one step of the weights of the candidate."""
         assert self.weights is not None
         own = step - self.first
         set_rate(self.weights.optimiser, self.config.schedule.factor(own, self.steps))
@@ -69,7 +69,7 @@ class RandomSearch(Method):
         return self.left_out_before + (self.weights.check() if self.weights else LeftOut())
 
     def end_epoch(self, epoch: int, tracker: Tracker) -> str:
-        """The score of the candidate."""
+        """Scores the candidate and writes its genotype."""
         self.process.average_statistics(self.network)
         self.left_out_before, self.weights = self.left_out(), None
         psnr = self.data.psnr(self.network, training=False)
@@ -80,7 +80,7 @@ class RandomSearch(Method):
         return f"candidate {epoch}: {psnr:.2f} dB after {self.steps} steps"
 
     def finish(self, progress: Progress) -> Genotype:
-        """The best of all candidates."""
+        """The genotype of the best candidate."""
         numbers = [score for score in self.scores if not math.isnan(score)] or [math.nan]
         low, high = min(numbers), max(numbers)
         count = len(self.candidates)
@@ -88,7 +88,7 @@ class RandomSearch(Method):
         return self.conclude(self.genotypes.kept(_name(self._best())), [verdict], progress)
 
     def state(self) -> dict[str, Any]:
-        """The scores so far, and the best candidate."""
+        """The scores so far, and the choices of the best candidate."""
         return {
             "kind": "search",
             "space": self.config.space.model_dump(mode="json"),
@@ -98,7 +98,7 @@ class RandomSearch(Method):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` returned."""
+        """Goes on from a state that `state` returned."""
         self.scores = state["scores"]
         self.left_out_before = LeftOut(**state.get("left_out", {}))  # older checkpoints have none
 
@@ -106,14 +106,17 @@ class RandomSearch(Method):
         return max(range(len(self.scores)), key=lambda n: comparable(self.scores[n]))
 
     def _steps(self) -> list[int]:
-        """Steps of each candidate, which cost its share of what a search by gradient would cost."""
+        """The number of steps of each candidate: equal shares of the compute of a search by gradient."""
         config, shape = self.config, (3, self.config.data.patch, self.config.data.patch)
         with torch.device("meta"):
             supernet = config.space.supernet()
-        passes = 2 * config.total_steps - config.first_alpha_step  # of weights, and of alphas after the warm-up
+        # A search by gradient takes a pass for the weights in every step, and one for the alphas after the
+        # warm-up.
+        passes = 2 * config.total_steps - config.first_alpha_step
         share = passes * measure(supernet, "macs", shape) / len(self.candidates)
         costs = [measure(config.space.network(choices), "macs", shape) for choices in self.candidates]
-        return [max(1, round(share / macs)) if macs else 0 for macs in costs]  # without any it learns nothing
+        # Without multiply-accumulates a network learns nothing, and its steps would cost nothing.
+        return [max(1, round(share / macs)) if macs else 0 for macs in costs]
 
 
 def _name(candidate: int) -> str:

@@ -23,7 +23,7 @@ class Review:
     Attributes:
         history: the health of every epoch.
         choices: the architecture that the last epoch would derive.
-        stop: why and with what the search has ended early, if it has.
+        stop: the reason and the epoch of an early end, or None.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Review:
         self.stop: Stop | None = None
 
     def add(self, epoch: int, gradient: float | None, eigenvalue: float | None) -> dict[str, float]:
-        """Reviews the supernet under the relaxation that it has; returns all numbers that are logged of it.
+        """Reviews the supernet under its present relaxation; returns all numbers for the logs.
 
         Args:
             gradient: the mean norm of the gradient of the alphas, or None before they move.
-            eigenvalue: of the Hessian of the loss in the alphas, or None where it was not measured.
+            eigenvalue: the dominant eigenvalue of the loss in the alphas, or None if it was not measured.
         """
         probabilities = self._probabilities()
         self.choices = self.architectures.argmax(probabilities)
@@ -59,7 +59,7 @@ class Review:
         gradient: float | None = None,
         eigenvalue: float | None = None,
     ) -> Health:
-        """The health of the supernet, were these choices derived from it."""
+        """The health of the supernet if these choices are derived from it."""
         training = self.config.alpha_statistics == "batch"
         relaxed = self.data.psnr(self.network, training=training)
         with relaxed_by(self.network, OneHot(choices)):
@@ -77,7 +77,7 @@ class Review:
         )
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """The state that a checkpoint keeps."""
         return {
             "choices": self.choices,
             "history": [health.to_dict() for health in self.history],
@@ -85,21 +85,21 @@ class Review:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` returned."""
+        """Goes on from a state that `state` returned."""
         self.choices = state["choices"]
         self.history = [Health.from_dict(values) for values in state["history"]]
         self.stop = Stop(**state["stop"]) if state["stop"] else None
 
     def _numbers(self, health: Health) -> dict[str, float]:
         numbers = {f"validation/{k}": v for k, v in health.scores.items()}
-        measured = {
+        measurements = {
             "skip_share": health.skip_share,
             "none_share": health.none_share,
             "alpha_gradient": health.gradient,
             "eigenvalue": health.eigenvalue,
             "cost": self.architectures.table.exact(self.choices),
         }
-        numbers |= {f"health/{k}": v for k, v in measured.items() if v is not None}
+        numbers |= {f"health/{k}": v for k, v in measurements.items() if v is not None}
         numbers |= {f"entropy/{tag}": value for tag, value in health.entropy.items()}
         for tag, shares in shares_by_group(self.network).items():
             numbers |= {f"shares/{tag}/{name}": share for name, share in shares.items()}
@@ -107,5 +107,5 @@ class Review:
 
     def _probabilities(self) -> dict[str, dict[str, float]]:
         names = {choice.label: choice.names for choice in choices_of(self.network)}
-        found = probabilities_of(self.network)
-        return {label: dict(zip(names[label], p.tolist(), strict=True)) for label, p in found.items()}
+        probabilities = probabilities_of(self.network)
+        return {label: dict(zip(names[label], p.tolist(), strict=True)) for label, p in probabilities.items()}

@@ -1,4 +1,4 @@
-"""`manas.search`: the configuration picks the method."""
+"""The function `manas.search`, which runs the method of the configuration."""
 
 from __future__ import annotations
 

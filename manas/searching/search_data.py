@@ -20,7 +20,7 @@ class SearchData:
     """The data of a search.
 
     Attributes:
-        backgrounds: all of them, parted.
+        backgrounds: all backgrounds, in two parts.
         validation: crops of the part that the alphas see.
 
     Raises:
@@ -31,6 +31,7 @@ class SearchData:
         self.config, self.process = config, process
         self.tasks = tasks_of(config.space) or config.data.tasks
         own = config.data.batch // process.world_size
+        # Equal parts, since the gradient of a batch is the mean of those of its parts.
         if own % config.accumulate:
             raise ManasError(
                 f"accumulate={config.accumulate}: the {own} backgrounds of a process cannot be split into so "
@@ -48,18 +49,18 @@ class SearchData:
         self.validation = self.backgrounds.validation("held")
 
     def for_weights(self, step: int = 0) -> Iterator[Batch]:
-        """Batches of the part that the weights learn from, from a step on."""
+        """Batches of the part that the weights learn from, from step number `step` on."""
         return self.backgrounds.batches("kept", step=step)
 
     def for_alphas(self, step: int = 0) -> Iterator[Batch]:
-        """Batches of the other part, from the alphas' step number `step` on."""
+        """Batches of the part that the alphas see, from their step number `step` on."""
         return self.backgrounds.batches("held", step=step)
 
     def psnr(self, network: nn.Module, *, training: bool) -> float:
-        """PSNR-Y in dB on the validation crops; normalisation by batch statistics where `training`."""
+        """PSNR-Y in dB on the validation crops; with `training`, layers normalise by batch statistics."""
         precision = self.config.precision
-        found = validate(network, self.validation, self.tasks, self.process, precision, training=training)
-        return found["psnr"]
+        scores = validate(network, self.validation, self.tasks, self.process, precision, training=training)
+        return scores["psnr"]
 
 
 def _size_multiple(config: SearchConfig) -> int:

@@ -1,4 +1,4 @@
-"""When a search ends early, and what its user is told of the result in words."""
+"""The rules by which a search ends early, and the verdict on its result in words."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from scipy.special import bdtrc
 from manas.errors import ManasError
 from manas.searching.health import Health, Tally
 
-# Eigenvalues below it are zero: the resolution of second derivatives of a float32 loss of order one. Growth out
-# of them would be a large factor that says nothing.
+# Smaller eigenvalues count as zero: this is the resolution of second derivatives of a float32 loss of order
+# one. Growth from a smaller one would be a large factor without meaning.
 NO_EIGENVALUE = 1e-6
 
-UNDECIDED = 0.95  # of the entropy: of two candidates the better one has 0.63, of nine 0.28
+UNDECIDED = 0.95  # entropy: the better of two candidates then has a probability of 0.63, the best of nine 0.28
 COLLAPSED = 0.7  # share of forks with one choice: most of the network is no longer a choice
-BY_CHANCE = 0.01  # probability by lot above which a share says nothing; few forks reach any share by lot
+BY_CHANCE = 0.01  # a share that is more probable by lot says nothing, as with few forks it may be
 LARGE_GAP = 1.0  # dB: a quarter more squared error
-GROWTH, WINDOW, LAG = 1.3, 5, 4  # of the eigenvalue, as RobustDARTS stops
+GROWTH, WINDOW, LAG = 1.3, 5, 4  # the rule of RobustDARTS for the eigenvalue
 
 
 class StopConfig(BaseModel):
-    """When a search ends early; nothing is set by default. Only epochs in which the alphas moved count.
+    """The rules by which a search ends early; none is set by default.
+
+    Epochs before the alphas moved do not count.
 
     Attributes:
         eigenvalue_growth: stop when the eigenvalue, averaged over `eigenvalue_window` epochs, has grown by more
             than this factor in `eigenvalue_lag` epochs (RobustDARTS, Zela et al., ICLR 2020: 1.3, 5, 4). The
-            result is the genotype of the earlier epoch. For what counts as growth, see `eigenvalue_growth`.
+            result is the genotype of the earlier epoch. The function `eigenvalue_growth` defines growth.
         skip_share: stop when this share of the forks that offer `skip_connect` chose it. The result is the
             genotype of the last epoch below it.
         patience: stop when the one-hot PSNR has not been beaten for so many epochs. The result is the genotype
@@ -47,8 +49,8 @@ class StopConfig(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_ignored(self) -> StopConfig:
-        given = (self.eigenvalue_window, self.eigenvalue_lag) != (WINDOW, LAG)
-        if given and self.eigenvalue_growth is None:
+        is_set = (self.eigenvalue_window, self.eigenvalue_lag) != (WINDOW, LAG)
+        if is_set and self.eigenvalue_growth is None:
             raise ManasError(
                 "eigenvalue_window and eigenvalue_lag have no effect; give eigenvalue_growth, such as 1.3"
             )
@@ -57,19 +59,19 @@ class StopConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Stop:
-    """Why a search ended early, in a sentence, and the epoch whose genotype is its result."""
+    """The reason why a search ended early, in a sentence, and the epoch whose genotype is its result."""
 
     reason: str
     epoch: int
 
 
 def should_stop(history: Sequence[Health], config: StopConfig) -> Stop | None:
-    """Whether the search ends after the last epoch of its history; None to go on.
+    """The rule that ends the search after the last epoch of its history, or None to go on.
 
-    Where several rules say so, growth of the eigenvalue goes before skips, and skips before patience.
+    If several rules do, growth of the eigenvalue goes before skips, and skips before patience.
 
     Args:
-        history: all epochs so far; those before the alphas moved are passed over.
+        history: all epochs so far; epochs before the alphas moved do not count.
         config: the rules.
     """
     searched = _searched(history)
@@ -95,21 +97,21 @@ class Growth(NamedTuple):
 
 
 def eigenvalue_growth(history: Sequence[Health], window: int, lag: int) -> Growth | None:
-    """The mean of the last `window` eigenvalues, and what it was `lag` measurements ago.
+    """The mean of the last `window` eigenvalues, and the same mean `lag` measurements earlier.
 
-    Epochs without a finite eigenvalue are passed over: window and lag count those with one. None while there
-    are too few, and where the earlier mean is not clearly positive: no factor leads from a negative number or
-    from rounding errors to another number.
+    Window and lag count the epochs with a finite eigenvalue. The growth is None while there are too few of
+    them, or if the earlier mean is not clearly positive, since growth from a negative number or from rounding
+    errors is no factor.
     """
-    measured = [
+    eigenvalues = [
         (each.epoch, each.eigenvalue)
         for each in history
         if each.eigenvalue is not None and math.isfinite(each.eigenvalue)
     ]
-    if len(measured) < window + lag:
+    if len(eigenvalues) < window + lag:
         return None
-    earlier = measured[-lag - window : -lag]
-    before, after = (sum(value for _, value in part) / window for part in (earlier, measured[-window:]))
+    earlier = eigenvalues[-lag - window : -lag]
+    before, after = (sum(value for _, value in part) / window for part in (earlier, eigenvalues[-window:]))
     return Growth(before, after, earlier[-1][0]) if before > NO_EIGENVALUE else None
 
 
@@ -141,26 +143,27 @@ def _if_no_better(searched: Sequence[Health], config: StopConfig) -> Stop | None
 
 
 def verdict(history: Sequence[Health], *, epoch: int | None = None, by_alphas: bool = True) -> list[str]:
-    """What is to be said of the result of a search: one sentence a finding, or one that there is none.
+    """The findings on the result of a search, one sentence each, or the sentence that there are none.
 
-    Each says what was seen, what it means and what to do. Alphas that never moved are the only finding where
-    they are one: everything else is then an accident.
+    Each sentence tells the finding, its meaning and the remedy. If the alphas never moved, that is the only
+    finding, since everything else is then an accident.
 
     Args:
         history: all epochs.
-        epoch: the one whose genotype is the result, as `Stop.epoch`; later ones have no say. Default: the last.
-        by_alphas: whether the alphas chose; otherwise nothing is said of them.
+        epoch: the epoch whose genotype is the result, as `Stop.epoch`; later epochs do not count. The last
+            epoch unless given.
+        by_alphas: whether the alphas chose; otherwise the verdict says nothing of them.
     """
-    told = [each for each in history if epoch is None or each.epoch <= epoch]
-    if by_alphas and not any(each.gradient and math.isfinite(each.gradient) for each in told):
-        return [_resting(told)]
-    last = told[-1]
+    counted = [each for each in history if epoch is None or each.epoch <= epoch]
+    if by_alphas and not any(each.gradient and math.isfinite(each.gradient) for each in counted):
+        return [_resting(counted)]
+    last = counted[-1]
     collapses = [_collapse(last.skips, "skip connections", "search for fewer epochs or set stop.skip_share")]
     collapses += [_collapse(last.nones, "none", "lower complexity.weight or search without the candidate none")]
-    found = [*collapses, _gap(last)]
+    findings = [*collapses, _gap(last)]
     if by_alphas:
-        found = [*_undecided(last), *found, _sharp(_searched(told))]
-    return [sentence for sentence in found if sentence] or [_well(last, by_alphas)]
+        findings = [*_undecided(last), *findings, _sharp(_searched(counted))]
+    return [sentence for sentence in findings if sentence] or [_well(last, by_alphas)]
 
 
 def _searched(history: Sequence[Health]) -> list[Health]:
@@ -191,14 +194,14 @@ def _undecided(last: Health) -> Iterator[str]:
 
 
 def _collapse(tally: Tally, what: str, remedy: str) -> str | None:
-    """Where a share is large, and larger than a binomial number at the mean chance of the forks would be.
+    """The sentence on a candidate whose share is large, and larger than chance explains; else None.
 
-    Forks may offer different numbers of candidates; the binomial tail at their mean chance is then an upper
-    bound of the true one (Hoeffding, 1956).
+    Chance is a binomial number at the mean chance of the forks. Forks may offer different numbers of
+    candidates; the binomial tail is then an upper bound of the true one (Hoeffding, 1956).
     """
     if not tally.offered or tally.chosen < COLLAPSED * tally.offered:
         return None
-    if bdtrc(tally.chosen - 1, tally.offered, tally.chance) > BY_CHANCE:  # of so many or more
+    if bdtrc(tally.chosen - 1, tally.offered, tally.chance) > BY_CHANCE:  # the probability of so many or more
         return None
     by_lot = tally.chance * tally.offered
     return (

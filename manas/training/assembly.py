@@ -22,7 +22,7 @@ def whole_genotype(config: RetrainConfig) -> Genotype:
 
 
 def _genotype_of(reference: str, space: type[SearchSpace] | None) -> Genotype:
-    """That of a file; or that of a space without forks, which needs none: a preset such as ``cmudrn``."""
+    """Reads a genotype from its file, or makes the empty one of a space without forks, such as ``cmudrn``."""
     if reference not in presets() and not reference.endswith((".yaml", ".yml")):
         if not Path(reference).suffix and not Path(reference).exists():
             raise ManasError(f"{reference}: no such file, and no preset; {nearest(reference, presets())}")
@@ -37,7 +37,7 @@ def _genotype_of(reference: str, space: type[SearchSpace] | None) -> Genotype:
 
 
 def _around(genotype: Genotype, config: RetrainConfig) -> Genotype:
-    """A whole network's genotype as it is; a lone tower's as that of a network of one task."""
+    """Returns a whole network's genotype as it is, and puts a lone tower into a network of one task."""
     fields = {name: type(config).model_fields[name].default for name in ("stitch", "stitches", "fusion")}
     ignored = [name for name, default in fields.items() if getattr(config, name) != default]
     if ignored:

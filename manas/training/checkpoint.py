@@ -17,18 +17,20 @@ FORMAT = "manas.checkpoint/1"
 
 
 def save_checkpoint(path: Path, process: Process, state: dict[str, Any]) -> None:
-    """Writes the state of a run and the random states of all processes; complete or not there."""
+    """Writes the state of a run and the random states of all processes; an interruption leaves the old file."""
+    # All processes take part, so this stands before the branch that the first one alone enters.
     randomness = process.gather(_random_state(process.device))
     if process.is_first:
         with replacing(path) as temporary, open(temporary, "wb") as file:
             torch.save({"format": FORMAT, "random": randomness, **state}, file)
             file.flush()
+            # The rename must not reach the disk before the bytes do, or a power cut leaves an empty checkpoint.
             os.fsync(file.fileno())
     process.wait()
 
 
 def load_checkpoint(path: Path, process: Process | None = None) -> dict[str, Any]:
-    """What `save_checkpoint` wrote, on the CPU; restores the random state of `process` if it is given.
+    """Reads a checkpoint onto the CPU, and restores the random state of `process` if it is given.
 
     Raises:
         ManasError: for a file that is missing, damaged, or no checkpoint.
@@ -42,6 +44,7 @@ def load_checkpoint(path: Path, process: Process | None = None) -> dict[str, Any
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ManasError(f"{path}: not a checkpoint of this version ({FORMAT}); give one that it wrote")
     if process is not None:
+        # A run may go on with more processes than it was saved with.
         _restore_random_state(state["random"][process.rank % len(state["random"])])
     return state
 

@@ -1,4 +1,4 @@
-"""Configuration of `retrain`; a knob of one part stands with that part."""
+"""Configuration of `retrain`; the options of the optimiser, the losses and the data stand with those parts."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ from manas.training.schedule import ScheduleConfig
 class RetrainConfig(Configuration):
     """Configuration of `retrain`.
 
-    What the defaults are worth is measured, a row each, in ``experiments/results/recipe.md``.
+    The effect of each default is measured in ``experiments/results/recipe.md``, one row a default.
 
     Attributes:
         run: the run directory.
-        seed: of the initial weights, the partition of the backgrounds and all draws.
+        seed: the seed of the initial weights, the partition of the backgrounds and all draws.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: of the network's forward pass; losses are in float32 in any case.
-        genotype: path of one genotype a task, by task; or one path, of a whole network or for a lone tower. A
-            space without forks needs none: its preset or YAML file does, such as ``cmudrn``.
+        precision: the precision of the network's forward pass; losses are in float32 in any case.
+        genotype: paths of genotypes, one a task; or one path, of a whole network or of a lone tower. A space
+            without forks is named by its preset, such as ``cmudrn``, or by its YAML file.
         space: ``package.module:Class`` of a space that no entry point names, for reading the genotypes.
-        stitch, stitches, fusion: of the network that is made of one genotype a task
-            (`manas.restoration.network.RestorationSpace`); a whole genotype has its own.
-        init: weights to begin with: a model file of the same network; or one a task, whose tower is taken.
+        stitch, stitches, fusion: options of the network that is made of one genotype a task
+            (`manas.restoration.network.RestorationSpace`); the genotype of a whole network has its own.
+        init: weights to begin with: a model file of the same network, or one model file a task, whose tower is
+            taken.
         stitch_rate: factor on the learning rate of the stitches. Misra et al. found 100 to 1000 best for SGD,
             whose steps grow with the gradient; Adam's do not, and 10 moves a stitch of 0.9 in proportion as
             much as a weight of 0.09.
         data: where the images come from.
         epochs, steps: epochs, and steps in each; an epoch ends with validation and checkpoint.
         validation_share: share of the training backgrounds that the weights do not see.
-        loss: global, of the fused output, and local, of each tower; by default L1 and a little of 1 - SSIM,
-            which trained best (``experiments/results/recipe.md``).
-        optimiser, schedule: of the weights.
-        average: decay of the moving average of the weights, which is what is evaluated and saved.
-        statistics: of the normalisation of that average: ``estimated`` anew from training crops before it is
-            evaluated, or ``running``, averaged as the weights are (`manas.training.estimated_statistics`).
+        loss: the loss of the fused output (global) and of each tower (local); by default L1 and a little of
+            1 - SSIM, which trained best (``experiments/results/recipe.md``).
+        optimiser, schedule: the optimiser of the weights and the course of its learning rate.
+        average: decay of the moving average of the weights; the averaged network is evaluated and saved.
+        statistics: the normalisation statistics of the averaged network: ``estimated`` anew from training crops
+            before it is evaluated, or ``running``, averaged as the weights are
+            (`manas.training.estimated_statistics`).
         log_every: steps between two entries of the metrics; the device is waited for only then.
     """
 

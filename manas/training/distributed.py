@@ -1,4 +1,4 @@
-"""One process or many: what differs between the two, and nothing else.
+"""The differences between a run in one process and a run in several, and nothing else.
 
 Under `torchrun` every process is one rank of a group (nccl on GPUs, gloo on CPUs); a plain process is a group
 of one, for which every function here does nothing. The training loops are written once, for N.
@@ -28,7 +28,7 @@ from manas.errors import ManasError
 
 Precision = Literal["float32", "bf16"]
 
-# What DDP calls the broadcast of buffers before every forward pass; newer versions warn about the older name.
+# DDP's option for the broadcast of buffers before every forward pass; newer versions warn about the older name.
 _SYNC_BUFFERS = (
     "forward_sync_buffers"
     if "forward_sync_buffers" in signature(DistributedDataParallel).parameters
@@ -46,19 +46,19 @@ class Process:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes files and speaks."""
+        """Whether this process writes the files and speaks to the user, which one of them does."""
         return self.rank == 0
 
     def share_of_data(self) -> dict[str, Any]:
-        """How `manas.data.dataset.backgrounds.Backgrounds` is to load for this process."""
+        """The arguments by which `manas.data.dataset.backgrounds.Backgrounds` loads this process's share."""
         return {"rank": self.rank, "world_size": self.world_size, "pin": self.device.type == "cuda"}
 
     def autocast(self, precision: Precision) -> torch.autocast:
-        """Mixed precision for the forward pass of a network; losses and metrics stay out of it."""
+        """Returns a block of mixed precision for the forward pass; losses and metrics stay outside it."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes."""
+        """The sum of a tensor over all processes; the tensor itself is overwritten with it."""
         if self.world_size > 1:
             dist.all_reduce(tensor)
         return tensor
@@ -77,6 +77,7 @@ class Process:
         if self.world_size == 1:
             return network
         devices = [self.device] if self.device.type == "cuda" else None
+        # DDP would broadcast the buffers of the first process, whose batches alone would then count.
         options: dict[str, Any] = {"device_ids": devices, _SYNC_BUFFERS: False}
         return DistributedDataParallel(network, **options)
 
@@ -88,7 +89,7 @@ class Process:
                 buffer.div_(self.world_size)
 
     def wait(self) -> None:
-        """Returns when all processes have come here."""
+        """Waits until all processes have called it."""
         if self.world_size > 1:
             dist.barrier()
 
@@ -109,28 +110,27 @@ class Process:
         return values
 
     def average(self, gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor | None]:
-        """Gradients averaged over all processes in one message; None where no process has one.
+        """Averages gradients over all processes in one message; a gradient that no process has stays None.
 
-        A parameter that a process did not use counts as zero there; one that nobody used keeps None, since a
-        zero gradient would still move it by its momentum.
+        A parameter that a process did not use counts as zero there. A parameter that no process used keeps
+        None, since a zero gradient would still move it by its momentum.
         """
         if self.world_size == 1:
             return list(gradients)
         pairs = list(zip(gradients, parameters, strict=True))
-        used = torch.tensor([float(g is not None) for g in gradients], device=self.device)
-        flat = torch.cat([*((torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs), used])
+        flags = torch.tensor([float(g is not None) for g in gradients], device=self.device)
+        flat = torch.cat([*((torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in pairs), flags])
         dist.all_reduce(flat)
-        *parts, used = flat.split([*(p.numel() for p in parameters), len(pairs)])
+        *parts, counts = flat.split([*(p.numel() for p in parameters), len(pairs)])
         shaped = (laid_out_as(p, part) / self.world_size for part, p in zip(parts, parameters, strict=True))
-        if all(
-            g is not None for g in gradients
-        ):  # then every parameter is used, and the device need not be waited for
+        # Where this process used every parameter, the sums of the flags need not be waited for.
+        if all(g is not None for g in gradients):
             return list(shaped)
-        return [g if count else None for g, count in zip(shaped, used.tolist(), strict=True)]
+        return [g if count else None for g, count in zip(shaped, counts.tolist(), strict=True)]
 
 
 def laid_out_as(parameter: Tensor, values: Tensor) -> Tensor:
-    """Values in the shape of a parameter and laid out in memory as it is, which fused optimisers rely on."""
+    """Returns values in the shape and the memory layout of a parameter, on which fused optimisers rely."""
     if values.stride() == parameter.stride():
         return values
     return torch.empty_like(parameter).copy_(values.view(parameter.shape))
@@ -138,7 +138,7 @@ def laid_out_as(parameter: Tensor, values: Tensor) -> Tensor:
 
 @contextmanager
 def started(device: DeviceName) -> Iterator[Process]:
-    """The process of this run, joined with the others of its group for the time of the block.
+    """Joins this process with the others of its run for the time of the block.
 
     A network that was wrapped by `Process.in_parallel` must not outlive the block.
     """
@@ -165,5 +165,5 @@ def started(device: DeviceName) -> Iterator[Process]:
 
 
 def floating_buffers(network: nn.Module) -> list[Tensor]:
-    """Running statistics and the like, in a fixed order."""
+    """The floating buffers of a network, such as running statistics, in a fixed order."""
     return [buffer for buffer in network.buffers() if buffer.is_floating_point()]

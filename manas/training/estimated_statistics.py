@@ -1,8 +1,8 @@
 """Normalisation statistics of the averaged network, which fit its weights.
 
-Running statistics are averages over weights that no longer exist, and the average of them is that of no network
-at all. What is judged and saved gets those of its own weights, from training batches ("precise" statistics: Wu
-and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3).
+Running statistics were collected under weights that have changed since, and their moving average fits no
+network at all. So the averaged network gets statistics of its own weights, from training batches, before it is
+judged and saved ("precise" statistics: Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021, section 3).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from manas.data.dataset.backgrounds import Backgrounds
 from manas.data.dataset.crops import Batch
 from manas.training.distributed import Process
 
-IMAGES = 256  # sixteen batches by default, forward alone
+IMAGES = 256  # sixteen batches by default, of which only the forward passes are run
 
 
 class Statistics:
@@ -28,15 +28,15 @@ class Statistics:
         self._batches: list[Batch] = []
 
     def estimate(self, network: nn.Module) -> None:
-        """Gives the batch normalisations of a network their statistics anew; its weights stay as they are.
+        """Replaces the batch statistics of a network by new estimates; its weights stay as they are.
 
-        Batches that are not finite are left out; if none is left, the statistics stay as they are, too.
-
-        Every process takes its share of the crops, and all have the mean in the end.
+        Batches that are not finite are left out; if none remains, the statistics stay as they are, too. Every
+        process takes its share of the crops, and all processes have the mean in the end.
         """
         if not any(isinstance(module, _BatchNorm) for module in network.modules()):
             return
         batches = self._first_batches()
+        # Without a batch, `update_bn` would leave the statistics reset. The mean below needs every process.
         if batches:
             update_bn((batch.to(self.process.device).degraded.flatten(0, 1) for batch in batches), network)
         self.process.average_statistics(network)
@@ -45,6 +45,7 @@ class Statistics:
         if not self._batches:
             data = self.backgrounds.config
             count = max(1, -(-IMAGES // (data.batch * data.versions)))
+            # Without workers, which would be started for these few batches alone.
             stream = self.backgrounds.batches("kept", workers=0)
             self._batches = [batch for batch in islice(stream, count) if batch.degraded.isfinite().all()]
         return self._batches

@@ -1,5 +1,6 @@
-"""The gradient watched by layer: a norm that is far beyond what it was breaks the step, also if it is finite.
+"""The guard of a training: a gradient that is not finite, or far larger than before, breaks the step.
 
+The gradient is watched layer by layer.
 Clipping alone would let such a step through, with every other gradient turned to zero.
 """
 
@@ -26,8 +27,8 @@ class LeftOut:
     """The steps that were left out, and the parameters whose gradients broke them.
 
     Attributes:
-        steps: how many.
-        names: in how many of the steps each parameter's gradient was broken.
+        steps: the number of steps that were left out.
+        names: for each parameter, the number of these steps in which its gradient was broken.
     """
 
     steps: int = 0
@@ -46,17 +47,17 @@ class LeftOut:
 
     @property
     def sentence(self) -> str:
-        """For those who read of the run later."""
+        """The sentence that model cards and reports say about these steps."""
         return said_of(self.steps, "", self.parameters)
 
     def __str__(self) -> str:
-        """``60 steps left out so far (stem.0.weight 60)``."""
+        """Returns the words for the progress line: ``60 steps left out so far (stem.0.weight 60)``."""
         what = f"{self.steps} step{'s' * (self.steps != 1)} left out so far"
         return f"{what} ({self.parameters})" if self.names else what
 
 
 def said_of(steps: int, of: str, parameters: str) -> str:
-    """``60 of 400 steps were left out: ...``, where `of` is `` of 400`` or empty."""
+    """Words the sentence ``60 of 400 steps were left out: ...``, where `of` is `` of 400`` or empty."""
     were = "was" if steps == 1 and not of else "were"
     why = "the gradient was not finite or far beyond what it was before"
     what = f"{steps}{of} step{'' if were == 'was' else 's'} {were} left out, since {why}"
@@ -67,7 +68,7 @@ def left_out_of(training: Mapping[str, Any]) -> Iterator[str]:
     """The sentence about the steps that a training left out, if it left out any.
 
     Args:
-        training: the summary in a model file; of a file from someone else it may hold anything.
+        training: the training summary of a model file, which may hold anything if the file is someone else's.
     """
     left_out, steps = training.get("steps_left_out"), training.get("steps")
     if isinstance(left_out, int) and left_out > 0:
@@ -77,44 +78,46 @@ def left_out_of(training: Mapping[str, Any]) -> Iterator[str]:
 
 
 class Guard:
-    """Tells a broken gradient by the norms of its parts, all on the device.
+    """Recognises a broken gradient by the norms of its parts, one part a parameter, all on the device.
 
-    A part is broken whose norm is not finite, or over `EXCESS` times its own running mean and above that of the
-    whole gradient: a gradient that was next to nothing may well grow, as long as it is no more than the others.
-    Zeros are no evidence of how large a gradient is, and broken steps none of how large it should be.
+    A part is broken if its norm is not finite, or if it is over `EXCESS` times its own running mean and above
+    the running mean of the whole gradient: a tiny gradient may well grow, as long as it stays below the others.
+    Zeros and broken steps do not enter the running means.
 
     Args:
-        names: of the parameters.
+        names: the names of the parameters.
     """
 
     def __init__(self, names: Sequence[str], device: torch.device):
         self.names = names
-        self.means = torch.zeros(len(names) + 1, device=device)  # of the parts, then of the whole; 0 is unseen
-        self.broken = torch.zeros(len(names), device=device)  # steps that each part broke
+        # The running means of the parts, and last that of the whole gradient; zero where none was seen yet.
+        self.means = torch.zeros(len(names) + 1, device=device)
+        self.broken = torch.zeros(len(names), device=device)  # the number of steps that each part broke
 
     def judge(self, norms: Tensor, norm: Tensor) -> Tensor:
-        """1.0 for a step that is to be left out, else 0.0; remembers the norms.
+        """Returns 1.0 for a step that is to be left out and 0.0 for any other, and remembers the norms.
 
         Args:
-            norms: (P,) one a parameter, zero without a gradient.
-            norm: () of the whole gradient.
+            norms: (P,) the norm of each parameter's gradient, zero where there is no gradient.
+            norm: () the norm of the whole gradient.
         """
-        found = torch.cat([norms, norm[None]])
+        # Everything stays on the device, branches included: to ask here would make every step wait for it.
+        latest = torch.cat([norms, norm[None]])
         usual = torch.where(self.means > 0, self.means, UNSEEN)
-        off = ~found.isfinite()
+        off = ~latest.isfinite()
         off[:-1] |= (norms > EXCESS * usual[:-1]) & (norms > usual[-1])
         broken = off.any()
-        moved = torch.where(self.means > 0, self.means.lerp(found, WEIGHT), found)
-        self.means = torch.where((found > 0) & ~broken, moved, self.means)
+        updates = torch.where(self.means > 0, self.means.lerp(latest, WEIGHT), latest)
+        self.means = torch.where((latest > 0) & ~broken, updates, self.means)
         self.broken = self.broken + off[:-1]
         return broken.float()
 
     def counts(self) -> dict[str, int]:
-        """The steps that each parameter broke, without those that broke none; waits for the device."""
+        """The number of steps that each parameter broke, if it broke any; waits for the device."""
         return {name: int(n) for name, n in zip(self.names, self.broken.tolist(), strict=True) if n}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs."""
+        """The state that a checkpoint keeps."""
         return {"means": self.means, "broken": self.broken}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:

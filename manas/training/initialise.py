@@ -18,32 +18,33 @@ from manas.training.distributed import Process
 
 
 def start(network: nn.Module, backgrounds: Backgrounds, process: Process) -> None:
-    """Scales what nothing normalises by the first batch of the training (`unit_start`).
+    """Scales the layers that no normalisation follows, by the first batch of the training (`unit_start`).
 
-    Any number of processes do it alike, since all see the whole batch.
+    The result does not depend on the number of processes, since each sees the whole batch.
 
     Args:
         network: on its device.
     """
     batches = process.gather(next(backgrounds.batches("kept", workers=0)).degraded)
     unit_start(network, torch.cat(batches).flatten(0, 1).to(process.device))
+    # The devices of several processes may round differently, and their weights must begin equal.
     process.broadcast([*network.parameters(), *network.buffers()])
 
 
 def initialise(
     network: nn.Module, init: str | Mapping[str, str] | None, space: type[SearchSpace] | None = None
 ) -> None:
-    """Loads weights into a network: Misra et al. stitch towers that were trained by themselves before.
+    """Loads weights into a network, such as towers that were trained alone before (Misra et al., CVPR 2016).
 
     Args:
         network: on any device.
-        init: a model file of the same network; or one a task, whose tower for that task, or whose only tower,
-            is taken; the other towers, stitches and fusion stay as they are.
+        init: a model file of the same network; or one model file a task, from which the tower of that task, or
+            else the only tower, is taken. The other towers, the stitches and the fusion stay as they are.
         space: the class of a space that no entry point names.
 
     Raises:
         ManasError: for a file that cannot be read, a task that a network does not have, or weights that do not
-            fit: the first that differs is named with both shapes.
+            fit; the message names the first weight that differs, with both shapes.
     """
     if init is None:
         return
@@ -54,10 +55,10 @@ def initialise(
     for task, path in init.items():
         if task not in towers:
             raise ManasError(f"init: the network has no tower for {task!r}; it has {', '.join(towers)}")
-        found = cast(RestorationNetwork, load_model(path, space=space)[0]).towers
-        if task not in found and len(found) > 1:
-            raise ManasError(f"{path}: no tower for {task!r}, but those for {', '.join(found)}; give another")
-        _load(towers[task], found[task] if task in found else next(iter(found.values())), path)
+        sources = cast(RestorationNetwork, load_model(path, space=space)[0]).towers
+        if task not in sources and len(sources) > 1:
+            raise ManasError(f"{path}: no tower for {task!r}, but those for {', '.join(sources)}; give another")
+        _load(towers[task], sources[task] if task in sources else next(iter(sources.values())), path)
 
 
 def _load(network: nn.Module, source: nn.Module, path: str) -> None:

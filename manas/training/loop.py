@@ -1,4 +1,4 @@
-"""The one loop: searches, baselines and retraining are jobs that say what a step and the end of an epoch do."""
+"""The one training loop; searches, baselines and retraining are its jobs, each with steps of its own."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Result = TypeVar("Result")
 
 
 class Job(ABC, Generic[Result]):
-    """Work in steps, parted into epochs; an interrupted job goes on from the end of its last epoch, exactly.
+    """Work in steps that form epochs; an interrupted job goes on exactly from the end of its last epoch.
 
     Attributes:
         title: the name that the progress bar shows.
-        process, directory: where the job runs, and where it writes.
+        process, directory: the process that the job runs in, and the directory that it writes to.
         ends: the number of steps after which each epoch ends.
         log_every: steps between two entries of the metrics.
         notes: sentences for the user before the first step.
         files: texts that the run directory holds from the start, by name.
-        ended: whether a rule has ended the job before its last epoch.
+        ended: whether the job has ended before its last epoch, by a rule of its own.
     """
 
     title: str
@@ -42,44 +42,45 @@ class Job(ABC, Generic[Result]):
 
     @abstractmethod
     def begin(self, step: int) -> None:
-        """Opens the streams of batches, so that `step` finds its own."""
+        """Opens the streams of batches at the position of `step`."""
 
     def begin_epoch(self, epoch: int, progress: Progress) -> None:  # noqa: B027 (most have nothing to prepare)
         """Prepares the steps of an epoch."""
 
     @abstractmethod
     def step(self, step: int) -> Terms:
-        """Takes one step; returns the terms of its loss by the names that they are logged under."""
+        """Takes one step and returns the terms of its loss, by the names that they are logged under."""
 
     @abstractmethod
     def left_out(self) -> LeftOut:
         """The steps so far whose gradient was broken; waits for the device."""
 
     def numbers(self) -> dict[str, float]:
-        """Numbers that are logged beside the terms; waits for the device."""
+        """The numbers that are logged beside the terms; waits for the device."""
         return {"steps_left_out": self.left_out().steps}
 
     @abstractmethod
     def end_epoch(self, epoch: int, tracker: Tracker) -> str:
-        """Judges the network and writes what an epoch leaves behind; returns the line that is shown."""
+        """Judges the network and writes the files of an epoch; returns the line that the user sees."""
 
     @abstractmethod
     def finish(self, progress: Progress) -> Result:
-        """The result of the job, after its last epoch."""
+        """Completes the job after its last epoch and returns its result."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything that a checkpoint needs beside the place in the loop."""
+        """Everything that a checkpoint keeps beside the position in the loop."""
 
     @abstractmethod
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Goes on from what `state` returned."""
+        """Goes on from a state that `state` returned."""
 
 
 def run(job: Job[Result]) -> Result:
-    """Carries a job out, from its last checkpoint where its run is resumed, and returns its result."""
+    """Carries out a job, from its last checkpoint if its run is resumed, and returns its result."""
     epochs, done = _resume(job)
     job.begin(done)
+    # The directory is written last, so that a mistake in the data or the checkpoint leaves it as it was.
     job.directory.open(job.files)
     first = job.process.is_first
     with (
@@ -103,17 +104,17 @@ def run(job: Job[Result]) -> Result:
 
 
 def _end_epoch(job: Job, epoch: int, tracker: Tracker) -> str:
-    """Ends an epoch and keeps it; returns the line that is shown."""
-    left_out = job.left_out()  # it refuses to go on from broken steps alone, before any of them is kept
+    """Ends an epoch and saves its checkpoint; returns the line that the user sees."""
+    left_out = job.left_out()  # raises after many broken steps in a row, before the checkpoint is overwritten
     line = job.end_epoch(epoch, tracker)
-    tracker.flush()
+    tracker.flush()  # the metrics must hold every step of the checkpoint, to which a resumed run cuts them back
     place = {"step": job.ends[epoch], "epochs": epoch + 1}
     save_checkpoint(job.directory.checkpoint, job.process, place | job.state())
     return f"{line}; {left_out}" if left_out.steps else line
 
 
 def _resume(job: Job) -> tuple[int, int]:
-    """The epochs and steps that are done, with everything as it was then."""
+    """Restores a job from its last checkpoint, if it is resumed; returns the epochs and steps that are done."""
     if not job.directory.can_resume:
         return 0, 0
     state = load_checkpoint(job.directory.checkpoint, job.process)

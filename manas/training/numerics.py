@@ -1,8 +1,8 @@
-"""The self-test before a training in reduced precision: no kernel is believed.
+"""The self-test before a training in reduced precision: every kernel is first compared with float32.
 
-torch 2.13 on CPUs is the example. The weight gradient of a dilated depthwise convolution in bfloat16 and
-channels_last is wrong in every pass where features are 29 pixels wide or more. Now and then it is so large that
-clipping turns all other gradients to zero; as a rule it is only wrong, and no norm tells.
+A kernel of torch 2.13 on CPUs shows why. Its weight gradient of a dilated depthwise convolution in bfloat16 and
+channels_last is wrong in every pass where features are 29 pixels wide or more. Now and then the gradient is so
+large that clipping turns all others to zero; as a rule it is only wrong, which no norm shows.
 """
 
 from __future__ import annotations
@@ -17,33 +17,35 @@ from manas.training.distributed import Precision, Process
 from manas.training.probes import Kind, Kinds, Lowered, Part, Probe, kinds_of, seed
 from manas.training.remedies import REMEDIES
 
-# Seconds for repetitions, shared by all kinds: each is tried some times in any case, and cheap ones more often.
+# Seconds for repetitions, shared by all kinds: each is tried a few times in any case, and cheap ones more
+# often.
 BUDGET = 0.3
-# Float32 is right by definition. Another remedy must take less than half of its time: a measurement of
-# milliseconds does not decide less than that, and a run that is resumed must come to the same.
+# Float32 is right by definition. Another remedy must take less than half of its time: measurements of
+# milliseconds are no more exact than that, and a resumed run must come to the same choice.
 GAIN = 0.5
 
 
 def shape_of_pass(data: DataConfig, process: Process, parts: int = 1) -> tuple[int, int, int, int]:
-    """(images, 3, P, P) of one forward pass of a process in training, a batch being in so many parts."""
+    """(images, 3, P, P), the shape of one forward pass in training on one process, for one of so many parts."""
     images = data.batch // process.world_size // parts * data.versions
     return images, 3, data.patch, data.patch
 
 
 def make_sound(network: nn.Module, shape: Sequence[int], process: Process, precision: Precision) -> list[str]:
-    """Tests each kind of layer and gives those that fail another way to run; returns a line a remedy.
+    """Tests each kind of layer and makes layers that fail run in another way; returns one line a remedy.
 
-    Weights, buffers, modes and random states are afterwards what they were. A family of kernels is remedied as
-    a whole, on every process, if one of its kinds fails on one of them.
+    Weights, buffers, modes and random states stay as they were. If one kind of a family of kernels fails on one
+    process, the whole family is remedied on every process.
 
     Args:
-        network: on its device, before it is copied, wrapped, or given to an optimiser.
+        network: a network on its device, before it is copied, wrapped, or given to an optimiser.
         shape: (images, 3, P, P) of one forward pass on one process.
-        precision: of the training; nothing is tested in float32.
+        precision: the precision of the training; nothing is tested in float32.
     """
     if precision == "float32":
         return []
     test = _SelfTest(network, shape, process, lambda: process.autocast(precision))
+    # The test draws random numbers, which must not change the draws of the training.
     with torch.random.fork_rng([process.device] if process.device.type == "cuda" else []):
         seed(process.device)
         return test.run(precision)
@@ -57,13 +59,14 @@ class _SelfTest:
 
     def run(self, precision: Precision) -> list[str]:
         self.kinds = kinds_of(self.network, self.size, self.process.device, self.lowered)
-        found: dict[str, Part] = {}
+        failures: dict[str, Part] = {}
         for of_a_process in self.process.gather(self._failures()):
-            found |= of_a_process
-        return [self._remedied(family, found[family], precision) for family in sorted(found)]
+            failures |= of_a_process
+        # Sorted, since the processes exchange messages about each family and must come to them in one order.
+        return [self._remedy(family, failures[family], precision) for family in sorted(failures)]
 
     def _failures(self) -> dict[str, Part]:
-        """The families that fail here, with the part that is wrong; one failure is enough."""
+        """The families that fail on this process, each with the part of its first failure."""
         failures: dict[str, Part] = {}
         for kind in self.kinds:
             if kind.family not in failures:
@@ -75,7 +78,8 @@ class _SelfTest:
         layer = next(iter(self.kinds[kind].values()))
         return Probe(layer, kind, self.images, self.process.device, self.lowered)
 
-    def _remedied(self, family: str, part: Part, precision: Precision) -> str:
+    def _remedy(self, family: str, part: Part, precision: Precision) -> str:
+        """Makes the layers of a family run in the best other way; returns the line that says so."""
         kinds = [kind for kind in self.kinds if kind.family == family]
         remedy = best_of(self.process.gather(self._trials(kinds)))
         layers = {name: (layer, kind) for kind in kinds for name, layer in self.kinds[kind].items()}
@@ -85,13 +89,13 @@ class _SelfTest:
         they_run, they_are = ("they run", "they are") if len(layers) > 1 else ("it runs", "it is")
         name, *settings = family.split(", ")
         what = ", ".join([f"{len(layers)} layer{'s' * (len(layers) > 1)} {name}", *settings])
-        done = f"{they_run} in {remedy}"
+        outcome = f"{they_run} in {remedy}"
         if remedy is None:
-            done = f"no remedy helps, and {they_are} left alone; set precision=float32"
-        return f"numerics: {what}: the {precision} {part} is wrong on this machine; {done}"
+            outcome = f"no remedy helps, and {they_are} left alone; set precision=float32"
+        return f"numerics: {what}: the {precision} {part} is wrong on this machine; {outcome}"
 
     def _trials(self, kinds: Sequence[Kind]) -> dict[str, float]:
-        """The seconds that each remedy takes here, without those that fail."""
+        """The seconds that each remedy takes on this process; remedies that fail are left out."""
         seconds = dict.fromkeys(REMEDIES, 0.0)
         for kind in kinds:
             for name in list(seconds):
@@ -104,7 +108,7 @@ class _SelfTest:
 
 
 def best_of(trials: Sequence[Mapping[str, float]]) -> str | None:
-    """The remedy that every process has found right: float32, unless another is far cheaper."""
+    """The remedy that is right on every process: float32, unless another is far cheaper; None if all fail."""
     right = [name for name in REMEDIES if all(name in seconds for seconds in trials)]
     total = {name: sum(seconds[name] for seconds in trials) for name in right}
     if not total:

@@ -22,13 +22,13 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class OptimiserConfig(BaseModel):
-    """An optimiser.
+    """Configuration of an optimiser.
 
     Attributes:
         name: ``adam``, ``adamw`` or ``sgd`` (with momentum `betas[0]`).
         rate: base learning rate.
         betas: momentum terms.
-        decay: weight decay; of a network's weights, those of convolutions and linear layers alone.
+        decay: weight decay; in a network, only the weights of convolutions and linear layers decay.
         clip: largest norm of the gradient; None does not clip.
     """
 
@@ -41,24 +41,24 @@ class OptimiserConfig(BaseModel):
     clip: float | None = Field(None, gt=0)
 
     def build(self, groups: Sequence[dict[str, Any]]) -> Optimizer:
-        """The optimiser of parameter groups; one may have its own ``weight_decay`` and ``rate_factor``.
+        """Builds the optimiser of parameter groups, which may set ``weight_decay`` and ``rate_factor``.
 
-        Fused, since a fused step can be told on the device that it shall change nothing (`Descent`).
+        The optimiser is fused, since only a fused step can be told on the device to change nothing (`Descent`).
         """
-        decayed = [{"weight_decay": self.decay, "rate_factor": 1.0, **group} for group in groups]
+        complete = [{"weight_decay": self.decay, "rate_factor": 1.0, **group} for group in groups]
         if self.name == "sgd":
-            optimiser: Optimizer = SGD(decayed, self.rate, momentum=self.betas[0], fused=True)
+            optimiser: Optimizer = SGD(complete, self.rate, momentum=self.betas[0], fused=True)
             _start_momentum(optimiser)
         else:
             kind = Adam if self.name == "adam" else AdamW
-            optimiser = kind(decayed, self.rate, betas=self.betas, fused=True)
+            optimiser = kind(complete, self.rate, betas=self.betas, fused=True)
         for group in optimiser.param_groups:
             group["lr"] = group["base_lr"] = self.rate * group.pop("rate_factor")
         return optimiser
 
 
 def _start_momentum(optimiser: Optimizer) -> None:
-    """From zero; torch's own start leaves the buffer unfilled if the very first step is left out."""
+    """Starts the momentum from zero; torch would leave its buffer unfilled if the first step is left out."""
     for group in optimiser.param_groups:
         for parameter in group["params"]:
             optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
@@ -67,15 +67,16 @@ def _start_momentum(optimiser: Optimizer) -> None:
 def after_step(
     optimiser: Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
 ) -> list[Tensor]:
-    """What the optimiser's next step would make of its parameters, differentiable in the gradients.
+    """The parameters as the optimiser's next step would leave them, differentiable in the gradients.
 
-    Nothing is changed. Parameters without a gradient stay as they are.
+    The optimiser and its parameters are not changed. Parameters without a gradient stay as they are.
 
     Args:
-        parameters: of the optimiser, in any order.
+        parameters: parameters of the optimiser, in any order.
+        gradients: one for each of them, or None.
     """
     groups = {id(p): group for group in optimiser.param_groups for p in group["params"]}
-    # AdamW is an Adam in newer versions of torch, and is none in older ones
+    # AdamW is asked for first: it is a subclass of Adam in newer versions of torch, but not in older ones.
     apart = isinstance(optimiser, AdamW)
     step = _sgd_step if isinstance(optimiser, SGD) else partial(_adam_step, apart=apart)
     return [
@@ -90,19 +91,20 @@ def _sgd_step(p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any]
 
 
 def _adam_step(p: Tensor, g: Tensor, group: dict[str, Any], state: dict[str, Any], *, apart: bool) -> Tensor:
-    """Adam, or AdamW, whose decay is apart from the gradient."""
+    """The step of Adam, or of AdamW, whose decay is apart from the gradient."""
     (beta1, beta2), rate, decay = group["betas"], group["lr"], group["weight_decay"]
     p, g = (p * (1 - rate * decay), g) if apart else (p, g + decay * p)
+    # 1 - beta^steps is a difference of nearly equal numbers in the first steps, so it takes the widest type.
     steps = 1 + (state["step"] if state else torch.zeros((), device=p.device)).to(widest_float(p.device))
     mean, square = (state["exp_avg"], state["exp_avg_sq"]) if state else (0.0, 0.0)
     mean, square = beta1 * mean + (1 - beta1) * g, beta2 * square + (1 - beta2) * g.square()
-    moved = square > 0  # the square root has no derivative at 0
-    root = torch.where(moved, square, 1).sqrt() * moved / (1 - beta2**steps).sqrt()
+    positive = square > 0  # the square root has no derivative at 0
+    root = torch.where(positive, square, 1).sqrt() * positive / (1 - beta2**steps).sqrt()
     return p - rate / (1 - beta1**steps) * mean / (root + group["eps"])
 
 
 def decay_groups(network: nn.Module, stitch_rate: float = 1.0) -> list[dict[str, Any]]:
-    """The weights of a network in groups: what decays; norms and biases, which do not; stitches, neither.
+    """The weights of a network in groups: weights that decay; norms and biases, and stitches, which do not.
 
     Args:
         stitch_rate: factor on the learning rate of the stitches.
@@ -124,14 +126,14 @@ def decay_groups(network: nn.Module, stitch_rate: float = 1.0) -> list[dict[str,
 
 
 class RunningStatistics:
-    """The running statistics of a network, which a batch that broke must not change."""
+    """The running statistics of a network, which a broken step must not change."""
 
     def __init__(self, network: nn.Module):
         self.buffers = floating_buffers(network)
         self.good = self._flat()
 
     def settle(self, broken: Tensor) -> None:
-        """Puts the statistics back where `broken` is not zero, and remembers them where it is."""
+        """Restores the last good statistics where `broken` is not zero, and else remembers the present ones."""
         if not self.buffers:
             return
         self.good = torch.where(broken > 0, self.good, self._flat())
@@ -140,23 +142,23 @@ class RunningStatistics:
         torch._foreach_copy_(self.buffers, copies)
 
     def remember(self) -> None:
-        """Takes the statistics as they are for good ones."""
+        """Remembers the present statistics as good ones."""
         self.good = self._flat()
 
     def _flat(self) -> Tensor:
-        """All of them in one tensor, so that a step costs a few kernels and not a few for each."""
+        """All statistics in one tensor, so that a step costs a few kernels and not a few for each of them."""
         return torch.cat([buffer.reshape(-1) for buffer in self.buffers]) if self.buffers else torch.empty(0)
 
 
 class Descent:
-    """Clips and steps; a broken gradient changes nothing, without waiting for the device.
+    """Steps of an optimiser on clipped gradients; a broken gradient changes nothing, and nothing waits for it.
 
     Args:
-        optimiser: fused, of parameters whose gradients are in `.grad`; its groups may name them, as torch's
-            ``param_names``.
-        statistics: of the network; shared by all descents on it.
-        clip: largest norm of the gradient, or None.
-        patience: so many steps left out in a row are an error.
+        optimiser: a fused optimiser of parameters whose gradients are in `.grad`; its groups may name their
+            parameters, as torch's ``param_names``.
+        statistics: the running statistics of the network, which all descents on it share.
+        clip: largest norm of the gradient; None does not clip.
+        patience: the number of steps left out in a row that is an error.
     """
 
     def __init__(
@@ -169,7 +171,7 @@ class Descent:
         self.in_a_row = self.left_out = self._nothing = torch.zeros((), device=device)
 
     def step(self) -> Tensor:
-        """One step of the optimiser; returns the norm of the gradient."""
+        """Takes one step of the optimiser and returns the norm of the gradient."""
         norms = self._norms()
         norm = torch.linalg.vector_norm(norms)
         broken = self.guard.judge(norms, norm)
@@ -199,7 +201,7 @@ class Descent:
         return left_out
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs."""
+        """The state that a checkpoint keeps."""
         counts = {"in_a_row": self.in_a_row, "left_out": self.left_out, "guard": self.guard.state_dict()}
         return {"optimiser": self.optimiser.state_dict(), **counts}
 
@@ -208,19 +210,19 @@ class Descent:
         self.optimiser.load_state_dict(state["optimiser"])
         self.in_a_row = state["in_a_row"].to(self.in_a_row.device)
         self.left_out = state["left_out"].to(self.left_out.device)
-        if "guard" in state:  # checkpoints of before it was there have none
+        if "guard" in state:  # older checkpoints have none
             self.guard.load_state_dict(state["guard"])
         self.statistics.remember()
 
     def _norms(self) -> Tensor:
-        """(P,) the norms of the gradients, zero for parameters without one."""
+        """(P,) the norms of the gradients, zero for parameters without a gradient."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        given = iter(torch._foreach_norm(gradients) if gradients else ())
-        return torch.stack([self._nothing if p.grad is None else next(given) for p in self.parameters])
+        norms = iter(torch._foreach_norm(gradients) if gradients else ())
+        return torch.stack([self._nothing if p.grad is None else next(norms) for p in self.parameters])
 
 
 def _names(optimiser: Optimizer) -> list[str]:
-    """The names of an optimiser's parameters; a group that does not name them has them numbered."""
+    """The names of an optimiser's parameters; the parameters of a group without names are numbered."""
     return [
         name
         for place, group in enumerate(optimiser.param_groups)

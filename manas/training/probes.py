@@ -1,7 +1,7 @@
-"""A layer alone, on the kernels that a training will give it: is it right in reduced precision?
+"""Probes of single layers, which tell whether their kernels are right in reduced precision.
 
-Layers are told apart by what decides which kernels they run on (`Kind`). A layer of each kind is run forward
-and backward on random numbers, in reduced precision and in float32, and its output and all its gradients are
+Layers are of one kind if they run on the same kernels (`Kind`). A layer of each kind is run forward and
+backward on random numbers, in reduced precision and in float32, and its output and all its gradients are
 compared.
 """
 
@@ -26,16 +26,16 @@ from manas.relaxations.base import Mean
 from manas.relaxations.softmax import Softmax
 from manas.restoration.precision import full_precision
 
-Lowered = Callable[[], AbstractContextManager]  # autocast, entered anew for every pass
+Lowered = Callable[[], AbstractContextManager]  # makes a block of autocast, anew for every pass
 Part = Literal["output", "gradient"]
 Kinds = dict["Kind", dict[str, nn.Module]]  # the layers of each kind by their names in the network
 
 # Sums are rounded to bfloat16 at their ends alone (2^-9 of their size); a sixteenth is far beyond that, and a
 # kernel that reads the wrong numbers is off by more than all.
 TOLERANCE = 2**-4
-FEW = 2  # images: a kernel is picked by channels and sizes, and the fault that is known does not mind how many
-LEAST, MOST = 3, 16  # passes of a kind: a fault that comes and goes shows in one of some
-POISONED = 1 << 20  # bytes; larger blocks cost more than the pass that they are for
+FEW = 2  # images: a kernel is picked by channels and sizes, and the known fault shows with any number of images
+LEAST, MOST = 3, 16  # passes of a kind: a fault that comes and goes needs several to show
+POISONED = 1 << 20  # bytes; larger blocks would take longer to fill than the pass itself takes
 
 
 class Kind(NamedTuple):
@@ -43,9 +43,9 @@ class Kind(NamedTuple):
 
     Attributes:
         family: the kernel in words, without channels and sizes.
-        settings: of the layer, as its class prints them, and the shapes of its weights.
-        shape, stride: of the input for `FEW` images.
-        dtype: of the input.
+        settings: the settings of the layer as its class prints them, and the shapes of its weights.
+        shape, stride: shape and stride of the input for `FEW` images.
+        dtype: type of the input.
         result: type of the output under autocast.
     """
 
@@ -64,7 +64,7 @@ class Kind(NamedTuple):
         return cls(_family(layer, x), settings, tuple(x.shape), x.stride(), x.dtype, y.dtype)
 
     def input(self, images: int, device: torch.device) -> Tensor:
-        """Random numbers as they come to the layer in a batch of so many images."""
+        """Random numbers in the shape, layout and type of the layer's input for a batch of so many images."""
         shape = (max(1, self.shape[0] * images // FEW), *self.shape[1:])
         if 0 in self.stride:  # an expanded tensor, which cannot be filled
             return _random(torch.empty(shape, device=device, dtype=self.dtype))
@@ -72,7 +72,7 @@ class Kind(NamedTuple):
 
 
 def _family(layer: nn.Module, x: Tensor) -> str:
-    """``Conv2d 3x3, dilation 2, depthwise, channels_last``; what is as usual is not said."""
+    """A family in words, without usual settings: ``Conv2d 3x3, dilation 2, depthwise, channels_last``."""
     words = [type(layer).__name__]
     if isinstance(layer, _ConvNd):
         words[0] += f" {'x'.join(map(str, layer.kernel_size))}"
@@ -86,18 +86,18 @@ def _family(layer: nn.Module, x: Tensor) -> str:
 
 
 def kinds_of(network: nn.Module, size: int, device: torch.device, lowered: Lowered) -> Kinds:
-    """The layers of a network by kind, from one forward pass in training mode that leaves it as it was.
+    """The layers of a network by kind, found by one forward pass in training mode, which changes nothing.
 
-    All candidates of a supernet are run, whatever its relaxation would sample.
+    All candidates of a supernet are run, whichever of them its relaxation would sample.
 
     Args:
         size: height and width of an image.
     """
-    found: Kinds = defaultdict(dict)
+    kinds: Kinds = defaultdict(dict)
 
     def note(name: str, layer: nn.Module, inputs: tuple, output: Any) -> None:
         if len(inputs) == 1 and _is_floating(inputs[0]) and _is_floating(output):
-            found[Kind.of(layer, inputs[0], output)][name] = layer
+            kinds[Kind.of(layer, inputs[0], output)][name] = layer
 
     hooks = [
         m.register_forward_hook(partial(note, name)) for name, m in network.named_modules() if _is_layer(m)
@@ -109,11 +109,11 @@ def kinds_of(network: nn.Module, size: int, device: torch.device, lowered: Lower
     finally:
         for hook in hooks:
             hook.remove()
-    return dict(found)
+    return dict(kinds)
 
 
 def _is_layer(module: nn.Module) -> bool:
-    """Whether it computes with weights or statistics of its own and of no module inside it."""
+    """Whether a module has weights or statistics of its own and no modules inside it."""
     computes = isinstance(module, _NormBase) or next(module.parameters(), None) is not None
     return computes and next(module.children(), None) is None
 
@@ -123,10 +123,10 @@ def _is_floating(value: object) -> bool:
 
 
 class Probe:
-    """A copy of a layer, alone, with inputs of its kind.
+    """A copy of a layer that is run alone, on inputs of its kind.
 
     Args:
-        images: of a batch of the training.
+        images: the number of images in a batch of the training.
         lowered: makes a block of reduced precision.
     """
 
@@ -135,20 +135,20 @@ class Probe:
         self.device, self.lowered = device, lowered
         with torch.no_grad():
             for weight in self.layer.parameters():
-                if not weight.any():  # it would hide the gradient of what is before it
+                if not weight.any():  # under a zero weight the gradient of the input is zero, right or wrong
                     weight.normal_()
 
     def wrong(self, seconds: float) -> Part | None:
-        """The part that is wrong in some pass, or None; more passes, and whole batches, if there is time."""
+        """The part that is wrong in some pass, or None; `seconds` allow more passes, and whole batches."""
         start = perf_counter()
-        found = self._wrong(min(FEW, self.images), LEAST, start + seconds)
+        part = self._wrong(min(FEW, self.images), LEAST, start + seconds)
         whole = (perf_counter() - start) * self.images / FEW
-        if found or self.images <= FEW or perf_counter() + whole > start + seconds:
-            return found
+        if part or self.images <= FEW or perf_counter() + whole > start + seconds:
+            return part
         return self._wrong(self.images, 1, start + seconds)
 
     def seconds(self) -> float:
-        """The time of a pass: the best of some, since others may be at work on this machine."""
+        """The time of a pass in seconds: the shortest of several, since other programs may be at work."""
         x = self.kind.input(min(FEW, self.images), self.device)
         return min(self._timed(x) for _ in range(LEAST))
 
@@ -156,7 +156,7 @@ class Probe:
         x = self.kind.input(images, self.device)
         with full_precision(self.device):
             along = _random(torch.empty_like(self.layer(x.float())))
-            along = along.to(self.kind.result).float()  # both get the same numbers
+            along = along.to(self.kind.result).float()  # rounded before, so that both passes get equal numbers
             exact = self._pass(x.float(), along)
         for done in range(MOST):
             if done >= least and perf_counter() > deadline:
@@ -174,10 +174,12 @@ class Probe:
         weights = [weight for weight in self.layer.parameters() if weight.requires_grad]
         x = x.detach().requires_grad_()
         poison([x, *weights])
-        seed(self.device)  # should the layer draw, it draws alike in every pass
+        seed(self.device)  # a layer with dropout then drops the same in every pass
         y = self.layer(x)
         poison([x, *weights])
-        with torch.autocast(self.device.type, enabled=False):  # as the backward pass of a training
+        with torch.autocast(
+            self.device.type, enabled=False
+        ):  # the backward pass of a training is outside it, too
             gradients = torch.autograd.grad(y, [x, *weights], along.to(y.dtype), materialize_grads=True)
         return [y.detach(), *gradients]
 
@@ -196,27 +198,28 @@ class Probe:
 
 
 def seed(device: torch.device) -> None:
-    """Seeds the draws on the CPU and on the device; `torch.manual_seed` takes a millisecond."""
+    """Seeds the draws on the CPU and on the device, far faster than `torch.manual_seed`, which takes 1 ms."""
     torch.default_generator.manual_seed(0)
     if device.type == "cuda":
         torch.cuda.manual_seed(0)
 
 
 def _random(tensor: Tensor) -> Tensor:
-    """The tensor filled with uniform numbers, which take a tenth of the time of normal ones."""
+    """Fills a tensor with uniform numbers, which take a tenth of the time of normal ones."""
     return tensor.detach().uniform_(-1, 1)
 
 
 def _is_off(rounded: Tensor, exact: Tensor) -> Tensor:
-    """Whether a tensor is further from the exact one than rounding explains; never, if that is not finite."""
+    """Whether a tensor is further from the exact one than rounding explains; false if that is not finite."""
     error, size = (rounded.float() - exact).norm(), exact.norm()
+    # Negated, since a comparison with NaN is false, and a NaN is off.
     return ~(error <= TOLERANCE * size) & size.isfinite()
 
 
 def poison(tensors: Sequence[Tensor]) -> None:
-    """Fills memory of the sizes that a kernel is about to take with NaN, and frees it again.
+    """Fills memory of the sizes that a kernel is about to allocate with NaN, and frees it again.
 
-    A kernel that reads what nobody wrote finds zeros in a young process, and is right by luck.
+    In a young process, memory that nobody has written holds zeros, with which a wrong kernel is right by luck.
     """
     sizes = {tensor.numel() * width for tensor in tensors for width in (2, 4)} | {1 << 10, 1 << 12, 1 << 14}
     device = tensors[0].device

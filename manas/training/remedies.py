@@ -1,6 +1,7 @@
-"""Other ways to run a layer whose kernel is wrong; each binds a `forward` of its own to the one layer.
+"""Other ways to run a layer whose kernel is wrong; each gives that one layer another `forward`.
 
-A copy of such a layer (the moving average) is bound to itself, and names, weights and hooks are as before.
+`forward` is bound as a method, so that a copy of the layer (in the moving average) runs on its own weights.
+Names, weights and hooks stay as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Remedy = Callable[[nn.Module, Kind], None]
 
 
 def run_in_float32(layer: nn.Module, kind: Kind) -> None:
-    """Autocast is off inside the layer; it gives the type that the network is used to."""
+    """Makes a layer run in float32 and return the type that it would return under autocast."""
     layer.forward = MethodType(partial(_in_float32, kind.result), layer)
 
 
@@ -31,7 +32,7 @@ def _in_float32(result: torch.dtype, layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def run_contiguous(layer: nn.Module, kind: Kind) -> None:
-    """Input and weights are contiguous inside the layer; it gives the memory format that it is given."""
+    """Makes a layer run on contiguous input and weights and return the memory format of its input."""
     for weight in layer.parameters():
         weight.data = weight.data.clone(memory_format=torch.contiguous_format)
     layer.forward = MethodType(_contiguous, layer)

@@ -82,7 +82,7 @@ class _Retraining(Job[Path]):
             **process.share_of_data(),
         )
         self.notes = [*self.backgrounds.notes, *self.numerics]
-        if not directory.can_resume:  # the checkpoint has all weights, and the files may be gone
+        if not directory.can_resume:  # a checkpoint has all weights, and the files of `init` may be gone
             start(self.network, self.backgrounds, process)
             trusted = space_class(config.space, trusted=True) if config.space else None
             initialise(self.network, config.init, trusted)
@@ -92,8 +92,10 @@ class _Retraining(Job[Path]):
         optimiser = config.optimiser.build(decay_groups(self.network, config.stitch_rate))
         self.descent = Descent(optimiser, RunningStatistics(self.network), config.optimiser.clip)
         self.objective = Objective(config.loss, process, config.precision)
+        # Wrapped after the average and the optimiser were made, whose names would else begin with "module.".
         self.parallel = process.in_parallel(self.network)
         self.best = float("-inf")
+        # Measured once: the network does not change in cost, and every epoch writes a description.
         self.cost = costs(self.network, (3, config.data.patch, config.data.patch))
 
     def begin(self, step: int) -> None:
@@ -101,7 +103,7 @@ class _Retraining(Job[Path]):
 
     def step(self, step: int) -> Terms:
         set_rate(self.descent.optimiser, self.config.schedule.factor(step, self.steps))
-        self.parallel.train()
+        self.parallel.train()  # validation has left the network in evaluation mode
         loss, terms = self.objective(self.parallel, next(self.batches), step / self.steps)
         loss.backward()
         norm = self.descent.step()
@@ -115,6 +117,7 @@ class _Retraining(Job[Path]):
         return {"rate": self.descent.optimiser.param_groups[0]["lr"], **super().numbers()}
 
     def end_epoch(self, epoch: int, tracker: Tracker) -> str:
+        # Each process has the statistics of its own batches, and one checkpoint serves them all.
         self.process.average_statistics(self.network)
         self.descent.statistics.remember()
         if self.config.statistics == "estimated":
@@ -122,7 +125,7 @@ class _Retraining(Job[Path]):
         else:
             self.process.average_statistics(self.average.network)
         scores = self._validate()
-        improved = epoch == 0 or scores["psnr"] > self.best
+        improved = epoch == 0 or scores["psnr"] > self.best  # a first score of NaN would leave no model file
         self.best = max(self.best, scores["psnr"])
         self._write(tracker, epoch, scores, improved)
         by_task = ", ".join(f"{task} {scores[f'psnr/{task}']:.2f}" for task in self.config.data.tasks)
@@ -158,7 +161,7 @@ class _Retraining(Job[Path]):
         return validate(self.average.network, self.validation, self.tasks, self.process, precision)
 
     def _write(self, tracker: Tracker, epoch: int, scores: Mapping[str, float], improved: bool) -> None:
-        """The numbers, the pictures and the model files of an epoch."""
+        """Writes the numbers, the pictures and the model files of an epoch."""
         step, stitches = self.ends[epoch], stitches_of(self.average.network)
         values = {f"validation/{name}": value for name, value in scores.items()}
         tracker.scalars(step, values | (stitches.values if stitches else {}))
@@ -186,8 +189,8 @@ class _Retraining(Job[Path]):
         }
         training |= {"broken_gradients": left_out.parameters} if left_out.names else {}
         training |= {"numerics": "; ".join(self.numerics)} if self.numerics else {}
-        seen = {task: [s.model_dump(mode="json") for s in self._sources(task)] for task in self.tasks}
-        return ModelDescription(genotype=self.genotype, training=training, degradations=seen)
+        sources = {task: [s.model_dump(mode="json") for s in self._sources(task)] for task in self.tasks}
+        return ModelDescription(genotype=self.genotype, training=training, degradations=sources)
 
     def _sources(self, task: str) -> list[SourceConfig]:
         return [source for source in self.config.data.sources if source.task == task]

@@ -1,4 +1,4 @@
-"""The run directory: one folder holds everything that a run writes."""
+"""The run directory: the one folder that holds everything that a run writes."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ WRITTEN = (
 
 
 class RunDirectory:
-    """A run's folder with its configuration and environment; every process of a run sees the same one.
+    """The folder of a run, with its configuration and environment; all processes of a run share it.
 
-    Nothing is written or removed before `open`, so that a mistake found in between leaves all as it was.
+    Nothing is written or removed before `open`, so that a mistake found in between leaves everything as it was.
 
     Raises:
-        ManasError: if it holds a run and neither `resume` nor `overwrite` is given, if there is nothing to
-            resume, or if the configuration is another than the run's.
+        ManasError: if the folder holds a run and neither `resume` nor `overwrite` is given, if there is nothing
+            to resume, or if the configuration is not that of the run.
     """
 
     def __init__(self, config: BaseModel, path: str, process: Process, *, resume: bool, overwrite: bool):
@@ -54,13 +54,14 @@ class RunDirectory:
         self.checkpoint = self.path / "checkpoint.pt"
         self.config, self.process = config, process
         self.resume, self.overwrite = resume, overwrite
+        # The first process decides: another may look when the first has already written its files.
         refusal = process.share(self._refusal())
         if refusal:
             raise ManasError(refusal)
 
     @property
     def can_resume(self) -> bool:
-        """Whether to go on from a checkpoint: an interrupted run may have ended before its first."""
+        """Whether to go on from a checkpoint; a run that was interrupted early may have none."""
         return self.resume and self.checkpoint.exists()
 
     def digest(self) -> str:
@@ -68,10 +69,10 @@ class RunDirectory:
         return hashlib.sha256(_as_yaml(self.config).encode()).hexdigest()
 
     def open(self, files: Mapping[str, str] = {}) -> None:
-        """Makes the folder and writes what the run is; clears it before if it is to be overwritten.
+        """Makes the folder and writes configuration and environment; removes an overwritten run first.
 
         Args:
-            files: further texts that it holds from the start, by name.
+            files: further texts that the folder holds from the start, by name.
         """
         if self.process.is_first:
             if self.overwrite and (self.path / "environment.json").exists():
@@ -84,7 +85,7 @@ class RunDirectory:
         self.process.wait()
 
     def _refusal(self) -> str | None:
-        """Why the run cannot be here, if so."""
+        """The reason why the run cannot use this folder, or None."""
         file = self.path / "config.yaml"
         if self.resume and self.overwrite:
             return f"{self.path}: --resume and --overwrite exclude each other; give one"
@@ -101,9 +102,9 @@ class RunDirectory:
         return None
 
     def _difference(self, file: Path) -> str:
-        """How the configuration of the run differs from the one given, empty if it does not.
+        """The first difference between the configuration of the run and the one given; empty if there is none.
 
-        A key that the run's does not have, since it began with an earlier version, has its default there.
+        A key that is missing in the run's file, perhaps of an earlier version, counts as its default.
         """
         try:
             own = read_config(type(self.config), file)
@@ -113,7 +114,7 @@ class RunDirectory:
         return "" if before == given else f" ({_first_difference(before, given)})"
 
     def _clear(self) -> None:
-        """Removes what a run writes, and nothing else that may stand beside it."""
+        """Removes the files that a run writes, and no other files of the folder."""
         for name in WRITTEN:
             path = self.path / name
             if path.is_dir():
@@ -125,7 +126,7 @@ class RunDirectory:
 
 
 def _first_difference(own: Any, given: Any, key: str = "") -> str:
-    """The first key, ``data.patch``, with what stands under it in two configurations that differ."""
+    """The first key that differs, with both its values: ``data.patch was 64 and is 96``."""
     if isinstance(own, dict) and isinstance(given, dict):
         for name in {**own, **given}:
             if own.get(name) != given.get(name):
@@ -138,7 +139,7 @@ def _as_yaml(config: BaseModel) -> str:
 
 
 def _environment() -> str:
-    known = {
+    facts = {
         "manas": manas.__version__,
         "python": sys.version.split()[0],
         "torch": torch.__version__,
@@ -148,7 +149,7 @@ def _environment() -> str:
         "cores": os.cpu_count(),
         "command": sys.argv,
     }
-    return json.dumps(known, indent=2) + "\n"
+    return json.dumps(facts, indent=2) + "\n"
 
 
 def versions() -> dict[str, str]:

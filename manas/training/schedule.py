@@ -21,7 +21,7 @@ class ScheduleConfig(BaseModel):
         floor: share of the base rate at which the cosine ends.
         drops: instead of the cosine, the shares of all steps after which the rate falls at once; without any,
             it stays.
-        drop: what the rate falls to each time, as a share of what it was; 0.5 unless given.
+        drop: the factor on the rate at each drop; 0.5 unless given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,13 +41,13 @@ class ScheduleConfig(BaseModel):
 
     def factor(self, step: int, steps: int) -> float:
         """The share of the base rate at `step` of `steps`."""
-        rising = max(1, round(self.warmup * steps))
-        if step < rising and self.warmup:
-            return (step + 1) / rising
+        warmup = max(1, round(self.warmup * steps))
+        if step < warmup and self.warmup:
+            return (step + 1) / warmup  # a first step at rate zero would be wasted
         if self.drops is not None:
-            fallen = sum(step >= round(drop * steps) for drop in self.drops)
-            return (self.drop or 0.5) ** fallen
-        done = (step - rising * bool(self.warmup)) / max(1, steps - rising * bool(self.warmup))
+            count = sum(step >= round(drop * steps) for drop in self.drops)
+            return (self.drop or 0.5) ** count
+        done = (step - warmup * bool(self.warmup)) / max(1, steps - warmup * bool(self.warmup))
         return self.floor + (1 - self.floor) * (1 + math.cos(math.pi * done)) / 2
 
 

@@ -22,8 +22,8 @@ class Objective:
 
     Attributes:
         loss: weights of the terms.
-        process: whose device the batches are moved to.
-        precision: of the forward pass.
+        process: the process, to whose device the batches are moved.
+        precision: the precision of the forward pass.
     """
 
     loss: LossWeights
@@ -33,7 +33,7 @@ class Objective:
     def __call__(
         self, network: Callable[..., Tensor | Restoration], batch: Batch, progress: float
     ) -> tuple[Tensor, Terms]:
-        """The loss on a batch, with its terms for the logs.
+        """Computes the loss on a batch; returns it with its terms, which are detached for the logs.
 
         Args:
             progress: share of the training that is done, in [0, 1].
@@ -58,6 +58,7 @@ def named(prefix: str, terms: Terms) -> Terms:
 
 def logged(terms: Mapping[str, Tensor], process: Process) -> dict[str, float]:
     """The terms as numbers, averaged over all processes; waits for the device."""
+    # Stacked, so that all terms take one message and one wait for the device.
     values = torch.stack([term.detach().float() for term in terms.values()])
     means = (process.sum(values) / process.world_size).tolist()
     return dict(zip(terms, means, strict=True))

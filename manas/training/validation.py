@@ -31,13 +31,14 @@ def validate(
     *,
     training: bool = False,
 ) -> dict[str, float]:
-    """Mean PSNR-Y in dB of the fused output: ``psnr`` over all images, ``psnr/<task>`` over those of a task.
+    """Mean PSNR-Y in dB of the fused output: ``psnr`` over all images, ``psnr/<task>`` over a task's images.
 
     Args:
         batches: this process's share of the validation crops.
-        tasks: names of the tasks by their places in the batches.
-        training: whether normalisation is by the statistics of each batch, which are then not remembered.
+        tasks: names of the tasks, in the order of their numbers in the batches.
+        training: whether layers normalise by the statistics of each batch, which are then not remembered.
     """
+    # Sums are added up over processes, whose shares may differ in size, so that every image weighs the same.
     totals = torch.zeros(len(tasks), 2, dtype=torch.float32, device=process.device)  # sum of PSNR, images
     network.train(training)
     for batch in batches:
@@ -64,10 +65,10 @@ def sample_sheet(network: nn.Module, batches: Iterable[Batch], process: Process,
         row = torch.cat([batch.degraded[:, -1], restored, batch.clean], 3)[0]  # (3, P, 3 P)
         lines.append(row)
     sheet = torch.cat(lines, 1).clamp(0, 1).permute(1, 2, 0)
-    return (sheet * 255 + 0.5).byte().cpu().numpy()
+    return (sheet * 255 + 0.5).byte().cpu().numpy()  # `byte` cuts off, so a half is added to round
 
 
 def write_samples(sheet: np.ndarray, folder: Path, tracker: Tracker, epoch: int, step: int) -> None:
-    """Writes a sheet of validation crops into the samples of a run, and shows it among its images."""
+    """Writes a sheet of validation crops into the samples of a run and into its TensorBoard images."""
     tracker.image(step, "validation: degraded, restored, clean", sheet)
     write_image(folder / "samples" / f"epoch_{epoch:04d}.png", sheet)

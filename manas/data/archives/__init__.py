@@ -1,8 +1,8 @@
 """The layouts of data sets on disk, read into one index of scenes.
 
-`read_archive` is the way in. A layout is a row of `manas.data.archives.layouts.LAYOUTS`: how it is recognised,
-and which of its files is which part of which scene; what is common to all is done once: pairing
-(`pairing`), sizes (`checks`), what is known of the published sets (`published`, `fingerprints`).
+`read_archive` is the way in. A layout is a row of `manas.data.archives.layouts.LAYOUTS`, which says how the
+layout is recognised and which part of which scene each of its files is. The steps that all layouts share stand
+apart: pairing (`pairing`), sizes (`checks`), and knowledge of the published sets (`published`, `fingerprints`).
 """
 
 from manas.data.archives.fingerprints import Fingerprint, fingerprint

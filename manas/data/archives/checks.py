@@ -1,4 +1,4 @@
-"""What headers tell: files that are no images, odd halves, pairs of two sizes. Nothing is decoded."""
+"""The checks of headers: files that are no images, odd halves, pairs of two sizes. Nothing is decoded."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from manas.data.images import FORMATS_READ
 
 Size = tuple[int, int]
 
-_ORIENTATION = 0x0112
-_TURNED = range(5, 9)
+_ORIENTATION = 0x0112  # the EXIF tag
+_ON_ITS_SIDE = range(5, 9)  # its values for pictures that lie on their side
 
 
 class Checked(NamedTuple):
-    """Scenes without the pictures that have a problem, the problems, and the sizes of the files looked at."""
+    """Scenes without the pictures that have a problem, the problems, and the sizes of the scenes' files."""
 
     scenes: list[Scene]
     problems: list[Problem]
@@ -39,14 +39,14 @@ def check_sizes(scenes: Sequence[Scene]) -> Checked:
     sound = []
     for scene in scenes:
         if scene.clean.path in sizes:
-            fitting, wrong = _fitting(scene, sizes)
-            problems += wrong
-            sound += [fitting] if fitting.degraded else []
+            rest, mismatches = _without_mismatches(scene, sizes)
+            problems += mismatches
+            sound += [rest] if rest.degraded else []
     return Checked(sound, problems, {picture.path: sizes[picture.path] for picture in _pictures(sound)})
 
 
 def size_of(picture: Picture, sizes: Mapping[Path, Size]) -> Size:
-    """(width, height) of a picture, from those of the files."""
+    """(width, height) of a picture, from the sizes of the files."""
     width, height = sizes[picture.path]
     return (width // 2 if picture.half else width, height)
 
@@ -59,7 +59,7 @@ def _pictures(scenes: Iterable[Scene]) -> Iterator[Picture]:
 
 
 def sizes_in_headers(paths: Iterable[Path]) -> tuple[dict[Path, Size], list[Problem]]:
-    """The size of the upright image in each file, and the files that are no images."""
+    """The size of the upright image in each file, and the problems of the files that are no images."""
     sizes: dict[Path, Size] = {}
     problems: list[Problem] = []
     with warnings.catch_warnings():
@@ -78,11 +78,11 @@ def sizes_in_headers(paths: Iterable[Path]) -> tuple[dict[Path, Size], list[Prob
 def _size_in_header(path: Path) -> Size:
     with Image.open(path, formats=FORMATS_READ) as picture:
         width, height = picture.size
-        # Of a TIFF, Pillow gives the upright size; of a PNG without the chunk, it would decode the pixels to
-        # look for it behind them.
+        # Pillow gives the upright size of a TIFF. In a PNG without an EXIF chunk before the pixels, it would
+        # decode them all to look for one behind them.
         tells = picture.format not in ("TIFF", "PNG") or (picture.format == "PNG" and "exif" in picture.info)
-        turned = tells and picture.getexif().get(_ORIENTATION) in _TURNED
-        return (height, width) if turned else (width, height)
+        on_its_side = tells and picture.getexif().get(_ORIENTATION) in _ON_ITS_SIDE
+        return (height, width) if on_its_side else (width, height)
 
 
 def _is_empty(path: Path) -> bool:
@@ -100,8 +100,8 @@ def _odd_width(path: Path, size: Size) -> Problem:
     return Problem("odd_width", path, message)
 
 
-def _fitting(scene: Scene, sizes: Mapping[Path, Size]) -> tuple[Scene, list[Problem]]:
-    """The scene with those pictures that are sound and of the clean one's size."""
+def _without_mismatches(scene: Scene, sizes: Mapping[Path, Size]) -> tuple[Scene, list[Problem]]:
+    """The scene without pictures that are unreadable or not of the clean picture's size; and the latter."""
     expected = size_of(scene.clean, sizes)
     problems = []
     for picture in (*scene.degraded.values(), *scene.masks.values()):
@@ -119,7 +119,7 @@ def _fitting(scene: Scene, sizes: Mapping[Path, Size]) -> tuple[Scene, list[Prob
 
 
 def other_size(picture: Picture, own: Size, clean: Picture, expected: Size) -> Problem:
-    """That a picture has not the size of its clean one."""
+    """The problem of a picture whose size is not that of its clean picture."""
     message = f"{_times(own)}, but its clean image {clean} is {_times(expected)}; pairs must have one size"
     return Problem("size", picture.path, message)
 

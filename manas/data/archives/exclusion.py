@@ -1,4 +1,4 @@
-"""Backgrounds that another set has, too, found by what they show."""
+"""The exclusion of backgrounds that another set has, too, recognised by their pixels and not by their names."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ if TYPE_CHECKING:
 
 
 class Exclusion(NamedTuple):
-    """The names of the backgrounds that are left, and sentences that count the others."""
+    """The names of the backgrounds that remain, and sentences that count the excluded ones."""
 
     kept: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def excluding(backgrounds: Mapping[str, Picture], others: Sequence[str | Path], where: str) -> Exclusion:
-    """The backgrounds without those that one of the others has.
+    """Excludes the backgrounds that one of the other sets has.
 
     Args:
         backgrounds: clean pictures by name.
-        others: roots of archives, or of several, or folders of photographs.
-        where: what the backgrounds are of, for errors.
+        others: roots of one or several archives, or folders of photographs.
+        where: the name of the set of the backgrounds, for errors.
 
     Raises:
-        ManasError: if another cannot be read, or no background is left.
+        ManasError: if another set cannot be read, or no background remains.
     """
-    kept, notes = dict(backgrounds), []
-    own = _signed(backgrounds.items()) if others else {}
+    rest, notes = dict(backgrounds), []
+    own = _signatures(backgrounds.items()) if others else {}
     for other in others:
-        shared = _shared({name: own[name] for name in kept}, Path(other))
-        kept = {name: picture for name, picture in kept.items() if name not in shared}
+        shared = _shared({name: own[name] for name in rest}, Path(other))
+        rest = {name: picture for name, picture in rest.items() if name not in shared}
         notes.append(f"left out {len(shared)} backgrounds that are in {other}")
-        if not kept:
+        if not rest:
             raise ManasError(f"{where}: all of its backgrounds are in {other}; exclude another set")
-    return Exclusion(tuple(kept), tuple(notes))
+    return Exclusion(tuple(rest), tuple(notes))
 
 
 def _shared(own: Mapping[Hashable, Signature], other: Path) -> set[Hashable]:
-    from manas.data.checking.matching import matches  # loads what only those need who exclude something
+    from manas.data.checking.matching import matches  # here, since only exclusions need its libraries
 
-    return {match.first for match in matches(own, _signed(_backgrounds(other)))}
+    return {match.first for match in matches(own, _signatures(_backgrounds(other)))}
 
 
-def _signed(pictures: Iterable[tuple[Hashable, Picture]]) -> dict[Hashable, Signature]:
+def _signatures(pictures: Iterable[tuple[Hashable, Picture]]) -> dict[Hashable, Signature]:
     from manas.data.checking.signature import signature
 
     return {key: signature(picture.read()) for key, picture in pictures}
@@ -60,7 +60,7 @@ def _backgrounds(root: Path) -> Iterator[tuple[Hashable, Picture]]:
     roots = find_archives(root)
     for each in roots:
         archive = inspect_archive(each, exclusions=False)
-        if archive.problems:  # a clean picture without partner would be missed
+        if archive.problems:  # a clean picture without partner is in no scene, and would be missed
             raise ManasError(
                 f"{archive.problems[0]}: so not all backgrounds of {each} are known; mend what manas data "
                 "check finds in it, or exclude its folder of clean pictures"

@@ -1,4 +1,4 @@
-"""Which published set a folder holds, as far as names, numbers and sizes tell."""
+"""The published set that a folder holds, as far as names, numbers and sizes tell."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from manas.data.archives.index import Archive, Picture
 
 
 class Fingerprint(NamedTuple):
-    """What a set is.
+    """The identity of a set.
 
     Attributes:
-        known: the published set, or None.
-        digest: of the names, levels and sizes of all pictures, wherever the set lies: two people compare it.
+        known: the name of the published set, or None.
+        digest: a digest of the names, levels and sizes of all pictures, by which two people compare their
+            copies.
     """
 
     known: str | None
@@ -23,14 +24,23 @@ class Fingerprint(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A row of the table: a set of this layout with so many backgrounds, each with so many versions."""
+    """A row of the table of published sets.
+
+    Attributes:
+        layout: the name of its layout.
+        backgrounds: the number of backgrounds.
+        versions: the number of degraded versions of each background.
+        name: the name of the set.
+        padded: whether numbers are written 001; None if both ways occur.
+        sizes: the sizes of its pictures, upright or lying; empty for any sizes.
+    """
 
     layout: str
     backgrounds: int
     versions: int
     name: str
-    padded: bool | None = None  # whether numbers are written 001; None where it does not matter
-    sizes: frozenset[Size] = frozenset()  # of all its pictures, upright or lying; any where empty
+    padded: bool | None = None
+    sizes: frozenset[Size] = frozenset()
 
 
 _RAIN100 = frozenset({(480, 320), (481, 321)})
@@ -77,10 +87,10 @@ KNOWN = (
 
 
 def fingerprint(archive: Archive) -> Fingerprint:
-    """Which published set it is, and a digest to compare copies by.
+    """The published set that an archive is, and a digest by which copies are compared.
 
-    Rain100L and Rain100H have the same names and sizes; the PSNR of input against target tells them apart
-    (26.9 dB and 13.6 dB, Y).
+    Rain100L and Rain100H have the same names and sizes; the PSNR-Y of the degraded pictures tells them apart
+    (26.9 dB and 13.6 dB).
     """
     known = next((row.name for row in KNOWN if _is(row, archive)), None)
     return Fingerprint(known, _digest(archive))
@@ -97,7 +107,7 @@ def _is(row: Known, archive: Archive) -> bool:
 
 
 def _padded(archive: Archive) -> bool:
-    """Whether a number in the names of its files begins with a zero."""
+    """Whether a number in the names of an archive's files begins with a zero."""
     stems = (scene.clean.path.stem for scene in archive.scenes)
     numbers = (stem.lstrip("-_abcdefghijklmnopqrstuvwxyz") for stem in map(str.lower, stems))
     return any(len(number) > 1 and number.startswith("0") for number in numbers)

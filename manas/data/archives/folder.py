@@ -1,4 +1,4 @@
-"""A folder as the layouts see it: listed once, when asked, whatever the case of its names."""
+"""A folder as the layouts see it: listed once, when it is first asked, with names in any case."""
 
 from __future__ import annotations
 
@@ -16,25 +16,31 @@ _NOT_DATA = ("__macosx", "thumbs.db")
 
 
 class File(NamedTuple):
-    """An image file in or below a folder."""
+    """An image file in or below a folder.
+
+    Attributes:
+        path: the path of the file.
+        place: the folders between, in lower case, with a '/' behind each.
+        stem: the name of the file without its suffix.
+    """
 
     path: Path
-    place: str  # the folders between, lower case, with a '/' behind each
+    place: str
     stem: str
 
 
 class Folder:
-    """One folder.
+    """One folder on disk.
 
     Raises:
-        ManasError: when it is listed, if it is not there, or two folders in it differ only in their spelling.
+        ManasError: when it is listed, if it is missing, or if two folders in it differ only in their spelling.
     """
 
     def __init__(self, path: Path):
         self.path = path
 
     @cached_property
-    def _listed(self) -> tuple[dict[str, Folder], list[str]]:
+    def _listing(self) -> tuple[dict[str, Folder], list[str]]:
         folders: dict[str, Folder] = {}
         images: list[str] = []
         for entry in self._entries():
@@ -66,19 +72,19 @@ class Folder:
 
     @property
     def folders(self) -> dict[str, Folder]:
-        """The folders in it by `folded` name."""
-        return self._listed[0]
+        """The folders in this one, by their `folded` names."""
+        return self._listing[0]
 
     @property
     def images(self) -> list[File]:
-        """The image files in it, not below."""
-        return [File(self.path / name, "", name[: name.rindex(".")]) for name in self._listed[1]]
+        """The image files in this folder, but not in the folders below it."""
+        return [File(self.path / name, "", name[: name.rindex(".")]) for name in self._listing[1]]
 
     def files(self) -> list[File]:
-        """The image files in and below it.
+        """The image files in and below this folder.
 
         Raises:
-            ManasError: if there is none.
+            ManasError: if there is no image file.
         """
         if not self.tree:
             raise ManasError(
@@ -88,7 +94,7 @@ class Folder:
 
     @cached_property
     def tree(self) -> list[File]:
-        """The image files in and below it, or none."""
+        """The image files in and below this folder; it may be empty."""
         return list(self._walk("", (self.path.resolve(),)))
 
     def _walk(self, place: str, above: tuple[Path, ...]) -> Iterator[File]:
@@ -99,18 +105,18 @@ class Folder:
                 yield from folder._walk(f"{place}{folder.path.name.lower()}/", (*above, real))
 
     def child(self, *names: str) -> Folder:
-        """The folder in it that has one of the names.
+        """The folder in this one that has one of the names.
 
         Raises:
-            ManasError: if there is none.
+            ManasError: if there is no such folder.
         """
-        found = next((self.folders[name] for name in names if name in self.folders), None)
-        if found is None:
+        folder = next((self.folders[name] for name in names if name in self.folders), None)
+        if folder is None:
             raise ManasError(f"{self.path}: no folder {' or '.join(map(repr, names))} in it; add it")
-        return found
+        return folder
 
     @property
     def core(self) -> Folder:
-        """Where its images begin: below all folders that hold one folder and nothing else."""
+        """The first folder from this one down that holds more than one folder alone."""
         only = next(iter(self.folders.values()), None)
         return only.core if only is not None and len(self.folders) == 1 and not self.images else self

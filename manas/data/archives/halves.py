@@ -1,4 +1,4 @@
-"""Files of two halves, clean and degraded: whether they are, which is which, whether clean ones agree."""
+"""Files of two halves, clean and degraded: how they are recognised, told apart and compared."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from manas.data.images import read_image
 from manas.errors import ManasError
 
 LOOKED_AT = 20  # files, or scenes, at even distances
-SEEN_AT_ONCE = 5  # of them are enough to see that they are halves
-DECIDED = 2 / 3  # of them must speak for a side
-ALIKE = 0.5  # correlation; halves of Rain100H's pairs have a median of 0.87, those of photographs below 0
-THUMBNAIL = 32
-AGREE = 3.0  # mean difference in levels, which JPEG stays below
+SEEN_AT_ONCE = 5  # files; enough to recognise that they have halves
+DECIDED = 2 / 3  # the share of files that must speak for a side
+ALIKE = 0.5  # correlation; halves of Rain100H's pairs have a median of 0.87, halves of photographs are below 0
+THUMBNAIL = 32  # pixels
+AGREE = 3.0  # mean difference in levels of 255; differences by JPEG stay below it
 
 _Item = TypeVar("_Item")
 
 
 def halves_of(files: Iterable[File], side: Half, level: str, *, clean_level: str = "") -> Iterator[Part]:
-    """Both parts that each file plays; `side` is that of the degraded half."""
+    """The two parts of each file; `side` is the side of the degraded half."""
     for path, place, stem in files:
         key = place + pairing_key(stem)
         degraded = Picture(path, side)
@@ -36,22 +36,22 @@ def halves_of(files: Iterable[File], side: Half, level: str, *, clean_level: str
 
 
 def are_halves(files: Sequence[File]) -> bool:
-    """Whether the halves of the files show one scene: whether they correlate across, row by row."""
+    """Whether the halves of the files show one scene, that is, correlate within the rows."""
     sample = _sample(files, SEEN_AT_ONCE)
-    values = [_likeness(image) for image in _decoded(sample) if image.shape[1] % 2 == 0]
+    values = [_likeness(image) for image in _decode(sample) if image.shape[1] % 2 == 0]
     return bool(values) and float(np.median(values)) > ALIKE
 
 
 def degraded_side(files: Sequence[File], where: Path) -> tuple[Half, str]:
-    """The side of the degraded halves, and a sentence on it.
+    """The side of the degraded halves, and a sentence about the decision.
 
     Rain and snow are bright and have edges: a file speaks for the side that is brighter on average and whose
-    luma differs more from pixel to pixel across. Measured on the pairs of Rain100L and Rain100H: right for all.
+    luma differs more from pixel to pixel along the rows. This was right for all pairs of Rain100L and Rain100H.
 
     Raises:
-        ManasError: if the files looked at do not agree.
+        ManasError: if the files of the sample do not agree.
     """
-    votes = [_vote(image) for image in _decoded(_sample(files))]
+    votes = [_vote(image) for image in _decode(_sample(files))]
     for half in ("left", "right"):
         count = votes.count(half)
         if votes and count >= DECIDED * len(votes):
@@ -64,22 +64,23 @@ def degraded_side(files: Sequence[File], where: Path) -> tuple[Half, str]:
 
 
 def disagreement(scenes: Sequence[Scene]) -> list[Problem]:
-    """At most one problem: the first scene whose levels bring different clean halves."""
+    """A list of at most one problem: the first scene of a sample whose levels have different clean halves."""
     for scene in _sample([scene for scene in scenes if scene.clean.half]):
         for picture in scene.degraded.values():
-            apart = _apart(scene.clean, picture.sibling)
-            if apart >= AGREE:
+            distance = _distance(scene.clean, picture.sibling)
+            if distance >= AGREE:
                 message = (
-                    f"its clean half is {apart:.1f} levels from that of {scene.clean}; are they one scene?"
+                    f"its clean half is {distance:.1f} levels from that of {scene.clean}; are they one scene?"
                 )
                 return [Problem("disagreement", picture.path, message)]
     return []
 
 
-def _apart(one: Picture, other: Picture) -> float:
+def _distance(one: Picture, other: Picture) -> float:
+    """The mean difference of two pictures in levels; 0 if one cannot be decoded or their sizes differ."""
     if one.path == other.path:
         return 0.0
-    images = [picture.of(image) for picture in (one, other) for image in _decoded([picture.path])]
+    images = [picture.of(image) for picture in (one, other) for image in _decode([picture.path])]
     same = len(images) == 2 and images[0].shape == images[1].shape
     return float(np.abs(images[0].astype(np.float32) - images[1]).mean()) if same else 0.0
 
@@ -89,8 +90,8 @@ def _sample(items: Sequence[_Item], most: int = LOOKED_AT) -> list[_Item]:
     return [items[place] for place in places]
 
 
-def _decoded(files: Iterable[File | Path]) -> Iterator[np.ndarray]:
-    """(H, W, 3) uint8; what cannot be decoded is left to those who read the whole set."""
+def _decode(files: Iterable[File | Path]) -> Iterator[np.ndarray]:
+    """Decodes files to (H, W, 3) uint8; passes over damaged ones, which reading the whole set reports."""
     for file in files:
         try:
             yield read_image(file.path if isinstance(file, File) else file)
@@ -108,7 +109,10 @@ def _vote(image: np.ndarray) -> Half | None:
 
 
 def _likeness(image: np.ndarray) -> float:
-    """Correlation of the halves' thumbnails without what each row has in common, which any landscape has."""
+    """The correlation of the halves' thumbnails without the means of their rows.
+
+    The rows of any landscape have different means, so that any two landscapes would correlate.
+    """
     thumbnails = [
         np.asarray(Image.fromarray(half.astype(np.uint8)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
         for half in _halves(image)
@@ -119,7 +123,7 @@ def _likeness(image: np.ndarray) -> float:
 
 
 def _halves(image: np.ndarray) -> list[np.ndarray]:
-    """Luma of the left and the right half, (H, W / 2) float32."""
+    """The luma of the left and the right half, (H, W / 2) float32."""
     luma = image @ np.array([0.299, 0.587, 0.114], np.float32)
     middle = luma.shape[1] // 2
     return [luma[:, :middle], luma[:, middle : 2 * middle]]

@@ -1,4 +1,4 @@
-"""What a data set is read into: scenes of pictures, and what is wrong with its files."""
+"""The index that a data set is read into: scenes of pictures, and the problems of its files."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Half = Literal["left", "right"]
 Kind = Literal["unmatched", "duplicate", "unreadable", "odd_width", "size", "disagreement"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-NAMED = 3  # so many problems of a kind are named in an error
+NAMED = 3  # the number of problems of a kind that an error names
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file, or one half of it."""
+    """An image file, or one half of an image file."""
 
     path: Path
     half: Half | None = None
@@ -36,11 +36,14 @@ class Picture:
 
     @property
     def sibling(self) -> Picture:
-        """The other half."""
+        """The picture in the other half of the file."""
         return Picture(self.path, "left" if self.half == "right" else "right")
 
     def read(self, decode: Callable[[Path], np.ndarray] = read_image) -> np.ndarray:
-        """(H, W, 3) uint8, by way of what decodes its file, a cache for instance.
+        """Reads the picture as (H, W, 3) uint8.
+
+        Args:
+            decode: decodes a file, for instance through a cache.
 
         Raises:
             ManasError: if the file cannot be decoded.
@@ -48,14 +51,14 @@ class Picture:
         return self.of(decode(self.path))
 
     def of(self, image: np.ndarray) -> np.ndarray:
-        """The picture as a view of its decoded file: (H, W, 3) -> (H, W or W / 2, 3)."""
+        """The picture (H, W or W / 2, 3) as a view of its decoded file (H, W, 3)."""
         middle = image.shape[1] // 2
         return image if self.half is None else image[:, :middle] if self.half == "left" else image[:, middle:]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One background: its clean picture, and its degraded pictures and their masks by level, lightest first."""
+    """One background: its clean picture, its degraded pictures and their masks by level, the lightest first."""
 
     name: str
     clean: Picture
@@ -65,14 +68,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a file.
+    """A problem of a file.
 
     Attributes:
-        kind: ``unmatched``: a file without partner, or one that a list names and that is not there.
-            ``duplicate``: two files with one name; the first is taken. ``unreadable``: empty, or no image.
-            ``odd_width``: of a file of two halves. ``size``: not that of the clean image.
-            ``disagreement``: the clean halves of a scene differ from level to level; a sample is looked at, and
-            nothing left out.
+        kind: ``unmatched``: the file has no partner, or a list names it and it is missing. ``duplicate``: two
+            files have one name, of which the first is taken. ``unreadable``: the file is empty or no image.
+            ``odd_width``: a file of two halves has an odd width. ``size``: the image has not the size of the
+            clean image. ``disagreement``: the clean halves of a scene differ from level to level; only a sample
+            of the scenes is compared, and no file is left out.
+        path: the file.
+        message: the problem and its remedy in words.
     """
 
     kind: Kind
@@ -88,11 +93,11 @@ class Archive:
     """A data set, read into one index.
 
     Attributes:
-        layout: how it is kept: a name of `manas.data.archives.layouts.LAYOUTS`, or ``mapping``.
-        root: where it is.
-        scenes: in the natural order of their names, without the files that have a problem.
-        problems: all that was found, in the order of `KINDS`.
-        notes: sentences on what was decided and left out.
+        layout: the name of its layout in `manas.data.archives.layouts.LAYOUTS`, or ``list`` or ``mapping``.
+        root: the folder or list that it was read from.
+        scenes: the scenes in the natural order of their names, without the files that have a problem.
+        problems: all problems, in the order of `KINDS`.
+        notes: sentences about decisions and about files that were left out.
         sizes: (width, height) of the upright image in each file of the scenes.
     """
 
@@ -105,15 +110,15 @@ class Archive:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The names of the degraded versions that occur, lightest first where that is known."""
-        found = {level for scene in self.scenes for level in scene.degraded}
-        return tuple(sorted(found, key=level_order))
+        """The levels of the degraded pictures, in the order of `level_order`."""
+        levels = {level for scene in self.scenes for level in scene.degraded}
+        return tuple(sorted(levels, key=level_order))
 
     def require(self, allow: Collection[str] = ()) -> Archive:
-        """The archive, if its problems are all of kinds to `allow`; these are counted in a note.
+        """Returns the archive if all its problems are of allowed kinds, with a note that counts them.
 
         Raises:
-            ManasError: for a problem of another kind, an unknown kind, or if no scene is left.
+            ManasError: for a problem of another kind, an unknown kind, or an archive without scenes.
         """
         for kind in allow:
             if kind not in KINDS:
@@ -130,28 +135,30 @@ class Archive:
 
 
 def level_order(level: str) -> tuple[int, list[str | int]]:
-    """Sorts levels: light, medium, heavy; then the others, numbers in them as numbers."""
+    """The key that sorts levels: light, medium, heavy; then all others, with numbers in them as numbers."""
     known = {"light": 0, "medium": 1, "heavy": 2}
     return known.get(level, len(known)), natural_order(level)
 
 
 def natural_order(name: str) -> list[str | int]:
-    """Sorts names, the numbers in them as numbers."""
+    """The key that sorts names with the numbers in them as numbers."""
     pieces = re.split(r"([0-9]+)", name)  # text and numbers in turn, so that only like meets like
     return [int(piece) if place % 2 else piece for place, piece in enumerate(pieces)]
 
 
 def _complaint(root: Path, problems: list[Problem]) -> str:
-    seen: Counter[Kind] = Counter()
-    named = []
+    counts: Counter[Kind] = Counter()
+    examples = []
     for problem in problems:
-        seen[problem.kind] += 1
-        if seen[problem.kind] <= NAMED:
-            named.append(str(problem))
-    more = len(problems) - len(named)
-    named += [f"and {more} more"] if more else []
-    kinds = ", ".join(sorted(seen))
-    return f"{root}: {_counts(problems)}: {'; '.join(named)}. Mend them, or allow [{kinds}] to leave them out"
+        counts[problem.kind] += 1
+        if counts[problem.kind] <= NAMED:
+            examples.append(str(problem))
+    more = len(problems) - len(examples)
+    examples += [f"and {more} more"] if more else []
+    kinds = ", ".join(sorted(counts))
+    return (
+        f"{root}: {_counts(problems)}: {'; '.join(examples)}. Mend them, or allow [{kinds}] to leave them out"
+    )
 
 
 def _counts(problems: Collection[Problem]) -> str:

@@ -1,6 +1,7 @@
-"""The table of layouts: how each is recognised, and which of its files is which part of which scene.
+"""The table of layouts: for each one, the functions that recognise and read it.
 
-A layout is recognised by the names of its folders and files, halves by what they show. To add one, add a row.
+A layout is recognised by the names of its folders and files, and files of two halves by their pixels. To add a
+layout, add a row.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class Layout:
     """A row of the table.
 
     Attributes:
-        name: to force it by.
-        looks: how it looks, for people.
-        sets: the published sets that are kept so; their names force it, too.
-        recognise: whether a folder is kept so. The first row that says yes has it.
-        read: the folder's parts; the second argument is the side of the degraded halves, where it is given.
+        name: the name by which a configuration asks for the layout.
+        looks: its folders and files in words, for people.
+        sets: the published sets with this layout, whose names ask for it, too.
+        recognise: tells whether a folder has this layout; the first row that says so is taken.
+        read: reads a folder's parts; the second argument is the side of the degraded halves, or None.
         halved: whether its files have two halves.
     """
 
@@ -57,16 +58,16 @@ def layout_named(name: str) -> Layout:
     """The layout of that name, or of the published set of that name.
 
     Raises:
-        ManasError: if there is none.
+        ManasError: if there is no such layout.
     """
-    named = {alias: layout for layout in LAYOUTS for alias in (layout.name, *layout.sets)}
-    if name not in named:
-        raise ManasError(f"no layout is called {name!r}; {nearest(name, named)}")
-    return named[name]
+    by_name = {alias: layout for layout in LAYOUTS for alias in (layout.name, *layout.sets)}
+    if name not in by_name:
+        raise ManasError(f"no layout is called {name!r}; {nearest(name, by_name)}")
+    return by_name[name]
 
 
 def recognised(folder: Folder) -> Layout | None:
-    """The layout that a folder is kept in, or None."""
+    """The layout of a folder, or None if no layout is recognised."""
     return next((layout for layout in LAYOUTS if layout.recognise(folder)), None)
 
 

@@ -26,16 +26,17 @@ class _Pair(NamedTuple):
 
 
 def read_list(path: Path) -> Reading:
-    """The pairs of a list: ``degraded clean``, or ``input/1.png`` alone, whose clean image is ``gt/1.png``.
+    """Reads the pairs of a list: ``degraded clean``, or ``input/1.png`` for the clean image ``gt/1.png``.
 
-    The folder may also be ``rainy``, ``synthetic`` or alike, and the clean one ``target``, ``norain`` or alike,
-    with other names of one pairing key (``rainy/rain-1.png``, ``gt/norain-1.png``). Where a clean image is
-    listed several times, its degraded versions are numbered in the order of the list.
+    The degraded folder may also be ``rainy``, ``synthetic`` or alike, and the clean one ``target``, ``norain``
+    or alike, with other names of one pairing key (``rainy/rain-1.png``, ``gt/norain-1.png``). If a clean image
+    is listed several times, its degraded versions are numbered in the order of the list.
 
     Raises:
         ManasError: if the list cannot be read, or for a line that is not one or two images.
     """
     pairs = list(_pairs(path))
+    # Folders name the levels only where each background has one version.
     several = max(Counter(pair.clean for pair in pairs).values(), default=1) > 1
     parts: list[Part] = []
     problems: list[Problem] = []
@@ -73,11 +74,11 @@ def _pairs(path: Path) -> Iterator[_Pair]:
     for number, line in enumerate(_lines(path), 1):
         if not line or line.startswith("#"):
             continue
-        found = _LINE.fullmatch(line)
-        if found is None:
+        match = _LINE.fullmatch(line)
+        if match is None:
             raise ManasError(f"{path}, line {number}: {line!r} is not one or two image files; correct it")
-        degraded = path.parent / _relative(found[1])
-        clean = path.parent / _relative(found[2]) if found[2] else clean_beside.find(degraded, path.parent)
+        degraded = path.parent / _relative(match[1])
+        clean = path.parent / _relative(match[2]) if match[2] else clean_beside.find(degraded, path.parent)
         if clean is None:
             raise ManasError(
                 f"{path}, line {number}: {line!r} is in no folder called {', '.join(DEGRADED)}; write the "
@@ -98,13 +99,16 @@ def _relative(name: str) -> str:
 
 
 class _CleanFiles:
-    """Finds the clean image of a degraded one; what it has listed, it remembers."""
+    """Finds the clean images of degraded ones; each folder is listed once."""
 
     def __init__(self) -> None:
         self.by_folder: dict[Path, tuple[Path, dict[str, Path]]] = {}
 
     def find(self, degraded: Path, root: Path) -> Path | None:
-        """Of the same name, else of the same pairing key; None if no folder on the way is named as degraded."""
+        """The clean image of the same name, or else of the same pairing key.
+
+        None if no folder between `root` and the degraded image has a name for degraded images.
+        """
         parts = degraded.relative_to(root).parts
         place = next((i for i in reversed(range(len(parts) - 1)) if folded(parts[i]) in DEGRADED), None)
         if place is None:

@@ -1,4 +1,4 @@
-"""What the names of folders and files say: which part they play, and which belong together."""
+"""The names of folders and files, which tell the part of a picture and the pictures that belong together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 Role = Literal["clean", "degraded", "mask"]
 
-# Names of folders, as `folded` leaves them.
+# Names of folders in the form that `folded` gives them.
 CLEAN = ("clean", "target", "gt", "norain", "ground_truth", "groundtruth", "sharp")
 DEGRADED = ("input", "lq", "rain", "rainy", "snow", "synthetic", "degraded", "in", "rainy_image")
 MASKS = ("mask", "masks")
@@ -25,15 +25,15 @@ _DEGRADED_NAME = re.compile(rf"^rain([-_]|(?=\d))|[-_]({_DEGRADED_MARK})$")
 
 
 def folded(name: str) -> str:
-    """A folder's name for comparison: ``Rainy image`` is ``rainy_image``."""
+    """A folder's name in one form for comparison: ``Rainy image`` is ``rainy_image``."""
     return name.lower().replace(" ", "_").replace("-", "_")
 
 
 def pairing_key(stem: str) -> str:
-    """What is left of a file's name to pair by: ``norain-001``, ``rain-1x2``, ``001_GT`` -> ``1``.
+    """The part of a file's name by which it is paired: ``1`` of ``norain-001``, ``rain-1x2`` and ``001_GT``.
 
-    In order: lower case; without the prefix ``norain-`` or ``rain-``; without ``x2`` after a number, without
-    ``_s80_a04``, without a mark such as ``_in`` or ``_gt``; digits alone as a number.
+    The steps in order: lower case; without the prefix ``norain-`` or ``rain-``; without ``x2`` after a number,
+    without ``_s80_a04``, without a mark such as ``_in`` or ``_gt``; a name of digits alone as a number.
     """
     key = _PREFIX.sub("", stem.lower())
     for mark in _MARKS:
@@ -43,7 +43,7 @@ def pairing_key(stem: str) -> str:
 
 
 def role_of(stem: str) -> Role | None:
-    """Whether a name alone says ``clean`` (``norain-1``, ``1_GT``) or ``degraded`` (``rain-1``, ``1_in``)."""
+    """The role that a name tells: ``clean`` (``norain-1``, ``1_GT``), ``degraded`` (``rain-1``) or None."""
     if _CLEAN_NAME.search(stem.lower()):
         return "clean"
     return "degraded" if _DEGRADED_NAME.search(stem.lower()) else None

@@ -1,4 +1,4 @@
-"""Pictures that play a part in a scene -> scenes, and what finds no partner."""
+"""The pairing of pictures into scenes, and the problems of pictures without a partner."""
 
 from __future__ import annotations
 
@@ -13,21 +13,28 @@ from manas.errors import ManasError, nearest
 
 
 class Part(NamedTuple):
-    """The part that a picture plays: which, in which scene, at which level."""
+    """The part of a picture in a scene.
+
+    Attributes:
+        role: ``clean``, ``degraded`` or ``mask``.
+        key: the key of the scene, which its pictures share.
+        picture: the picture.
+        level: the level; empty for a clean picture, unless every level has its own.
+    """
 
     role: Role
     key: str
     picture: Picture
-    level: str = ""  # of a clean picture: empty, unless every level brings its own
+    level: str = ""
 
 
 class Reading(NamedTuple):
-    """What a layout reads.
+    """The result of reading a folder by its layout.
 
     Attributes:
-        parts: of all scenes, in the order of their files.
-        problems: files that play no part.
-        notes: what was decided.
+        parts: the parts of all scenes, in the order of their files.
+        problems: the problems of files that have no part.
+        notes: sentences about decisions.
         complete: whether every scene must have every level.
     """
 
@@ -42,29 +49,29 @@ def of_levels(
 ) -> list[Part]:
     """The parts without the degraded pictures of other levels.
 
-    The clean ones stay, whichever level brings them: a background is the same file whatever is chosen. Where
-    scenes need not have every level, those that have none of these are left out.
+    Clean pictures of all levels stay, so that the background of a scene is the same file for every choice of
+    levels. If scenes need not have every level, scenes without any of these levels are left out.
 
     Raises:
         ManasError: for a level that no picture has.
     """
     parts = list(parts)
-    found = sorted({part.level for part in parts if part.role == "degraded"}, key=level_order)
+    known = sorted({part.level for part in parts if part.role == "degraded"}, key=level_order)
     for level in levels:
-        if level not in found:
-            raise ManasError(f"{where}: no degraded images of level {level!r}; {nearest(level, found)}")
-    taken = {part.key for part in parts if part.level in levels}
+        if level not in known:
+            raise ManasError(f"{where}: no degraded images of level {level!r}; {nearest(level, known)}")
+    keys = {part.key for part in parts if part.level in levels}
     return [
         part
         for part in parts
-        if part.level in levels or part.role == "clean" and (complete or part.key in taken)
+        if part.level in levels or part.role == "clean" and (complete or part.key in keys)
     ]
 
 
 def pair(parts: Iterable[Part], *, complete: bool = True) -> tuple[list[Scene], list[Problem]]:
-    """Scenes in the natural order of their names, and the files that are left over.
+    """Pairs parts into scenes, in the natural order of their names, and reports the files without a partner.
 
-    Where several levels bring a clean picture, it is that of the lightest.
+    If several levels have a clean picture of a scene, that of the lightest level is taken.
     """
     unique, problems = _without_duplicates(parts)
     by_role: dict[Role, dict[str, dict[str, Picture]]] = {"clean": {}, "degraded": {}, "mask": {}}
@@ -81,7 +88,7 @@ def pair(parts: Iterable[Part], *, complete: bool = True) -> tuple[list[Scene], 
         own = degraded.get(key, {})
         missing = [level for level in levels if level not in own] if complete or not own else []
         if missing or not own:
-            problems.append(_alone(_lightest(pictures), _described(missing, levels)))
+            problems.append(_alone(_lightest(pictures), _describe(missing, levels)))
     scenes = [
         Scene(key, _lightest(clean[key]), _ordered(degraded[key]), _ordered(by_role["mask"].get(key, {})))
         for key in sorted(clean.keys() & degraded.keys(), key=natural_order)
@@ -104,19 +111,19 @@ def _alone(picture: Picture, where: str) -> Problem:
     return Problem("unmatched", picture.path, f"no partner in {where}; pairs share a name")
 
 
-def _described(missing: Sequence[str], levels: dict[str, Path]) -> str:
-    """The folders of the missing levels, and which level of a folder that holds several."""
+def _describe(missing: Sequence[str], levels: dict[str, Path]) -> str:
+    """Names the folders of the missing levels, and the levels of a folder that holds several."""
     by_folder: dict[Path, list[str]] = defaultdict(list)
     for level in missing:
         by_folder[levels[level]].append(level)
     shared = list(levels.values())
-    named = [
+    names = [
         f"{folder} (level {', '.join(sorted(those, key=level_order))})"
         if shared.count(folder) > 1
         else str(folder)
         for folder, those in by_folder.items()
     ]
-    return " or ".join(named) or "the set"
+    return " or ".join(names) or "the set"
 
 
 def _lightest(pictures: dict[str, Picture]) -> Picture:

@@ -1,4 +1,4 @@
-"""What is known of published training sets: backgrounds that are in the test set of the same name."""
+"""The backgrounds of published training sets that are in the test set of the same name."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ RAIN_TRAIN_H = 1800
 
 
 def without_test_backgrounds(layout: str, scenes: Sequence[Scene]) -> tuple[list[Scene], list[str]]:
-    """The scenes without those of the set's own test set, as far as names tell, and sentences on it.
+    """The scenes that are not in the set's own test set, as far as names tell, and sentences about the others.
 
-    Outdoor-Rain: backgrounds 301 to 350 (WeatherDiffusion asserts the 8250 images that remain). A set that
-    has no others is that test set, and keeps them.
+    In Outdoor-Rain these are the backgrounds 301 to 350 (WeatherDiffusion asserts the 8250 images that remain).
+    A set of these backgrounds alone is that test set, and keeps them.
     """
     if layout != "outdoor_rain":
         return list(scenes), []
-    kept = [scene for scene in scenes if _number(scene.name) not in OUTDOOR_RAIN_TEST]
-    left_out = len(scenes) - len(kept)
-    if not kept or not left_out:
+    rest = [scene for scene in scenes if _number(scene.name) not in OUTDOOR_RAIN_TEST]
+    left_out = len(scenes) - len(rest)
+    if not rest or not left_out:
         return list(scenes), []
-    return kept, [f"left out {left_out} backgrounds, 301 to 350: they are the test set of Outdoor-Rain"]
+    return rest, [f"left out {left_out} backgrounds, 301 to 350: they are the test set of Outdoor-Rain"]
 
 
 def warnings_about(layout: str, scenes: Sequence[Scene], root: Path) -> list[str]:
-    """Sentences on test backgrounds that names do not tell."""
+    """Sentences about test backgrounds in a training set that names do not tell."""
     if layout != "rain100" or len(scenes) != RAIN_TRAIN_H:
         return []
     return [

@@ -1,4 +1,4 @@
-"""A root -> the index of the data set in it."""
+"""Reading the index of the data set in a folder, a list or several folders."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from manas.errors import ManasError
 
 Root = str | Path | Mapping[str, str | Path]
 
-DEEPEST = 8  # Snow100K's own archive has its sets below six folders
-NAMED = 12
+DEEPEST = 8  # folders; Snow100K's own archive has its sets below six
+NAMED = 12  # the number of sets that an error names
 
 
-class _Found(NamedTuple):
+class _Source(NamedTuple):
     layout: str
     root: Path
     reading: Reading
@@ -39,21 +39,21 @@ def read_archive(
     allow: Collection[str] = (),
     exclusions: bool = True,
 ) -> Archive:
-    """The data set in a folder, as an index of scenes.
+    """Reads the data set in a folder as an index of scenes.
 
     Args:
         root: its folder; or a list of pairs, a ``.txt`` file; or ``{"clean": folder, level: folder, ...}``.
-        layout: by name (`manas.data.archives.layouts.LAYOUTS`); unless given, it is recognised.
-        side: of the degraded half, where files have two; unless given, the layout or a vote decides.
-        levels: the degraded versions to take, by name; all unless given.
-        allow: kinds of `Problem` that are no error; the files are left out.
-        exclusions: leaves the backgrounds of the published test set out of a training set.
+        layout: the name of its layout (`manas.data.archives.layouts.LAYOUTS`); recognised unless given.
+        side: the side of the degraded half in files of two; the layout or a vote decides unless given.
+        levels: the names of the degraded versions to take; all unless given.
+        allow: kinds of `Problem` that are no error; their files are left out.
+        exclusions: whether to leave the backgrounds of the published test set out of a training set.
 
     Raises:
-        ManasError: if there is no set, or there are several, or one with problems.
+        ManasError: if there is no set, if there are several, or if the set has problems that are not allowed.
     """
-    found = inspect_archive(root, layout=layout, side=side, levels=levels, exclusions=exclusions)
-    return found.require(allow)
+    archive = inspect_archive(root, layout=layout, side=side, levels=levels, exclusions=exclusions)
+    return archive.require(allow)
 
 
 def inspect_archive(
@@ -64,29 +64,29 @@ def inspect_archive(
     levels: Collection[str] | None = None,
     exclusions: bool = True,
 ) -> Archive:
-    """As `read_archive`, but with problems reported in the archive, and their files left out of it."""
-    found = _found(root, layout, side)
-    reading = found.reading
+    """Reads a data set as `read_archive` does, but reports its problems in the archive."""
+    source = _source(root, layout, side)
+    reading = source.reading
     parts, complete = reading.parts, reading.complete
     if levels is not None:
-        parts = of_levels(parts, levels, str(found.root), complete=complete)
+        parts = of_levels(parts, levels, str(source.root), complete=complete)
     scenes, unpaired = pair(parts, complete=complete)
-    notes = [*reading.notes, *warnings_about(found.layout, scenes, found.root)]
+    notes = [*reading.notes, *warnings_about(source.layout, scenes, source.root)]
     if exclusions:
-        scenes, left_out = without_test_backgrounds(found.layout, scenes)
+        scenes, left_out = without_test_backgrounds(source.layout, scenes)
         notes += left_out
     checked = check_sizes(scenes)
     problems = [*reading.problems, *unpaired, *checked.problems, *disagreement(checked.scenes)]
     problems.sort(key=lambda problem: (KINDS.index(problem.kind), problem.path))
     notes += _unmasked(checked.scenes)
     sound = tuple(checked.scenes)
-    return Archive(found.layout, found.root, sound, tuple(problems), tuple(notes), checked.sizes)
+    return Archive(source.layout, source.root, sound, tuple(problems), tuple(notes), checked.sizes)
 
 
 def find_archives(root: str | Path) -> list[Path]:
-    """The roots of the data sets in a folder: itself, or those below it, each for `read_archive`.
+    """The roots of the data sets in and below a folder, each for `read_archive`.
 
-    A list of pairs is a data set, too.
+    A folder that is a data set itself is the only root, and so is a list of pairs.
 
     Raises:
         ManasError: if there is no such folder.
@@ -96,7 +96,7 @@ def find_archives(root: str | Path) -> list[Path]:
 
 
 def _roots(folder: Folder, depth: int, seen: set[Path]) -> list[Path]:
-    """`seen` are the folders that were looked at: links may lead to one again."""
+    """The roots at most `depth` folders below; `seen` holds the folders that links may lead to again."""
     real = folder.path.resolve()
     if real in seen:
         return []
@@ -107,29 +107,29 @@ def _roots(folder: Folder, depth: int, seen: set[Path]) -> list[Path]:
     return [root for each in below for root in _roots(each, depth - 1, seen)]
 
 
-def _found(root: Root, layout: str | None, side: Half | None) -> _Found:
+def _source(root: Root, layout: str | None, side: Half | None) -> _Source:
     if isinstance(root, Mapping):
         return _read_mapping({level: Path(folder) for level, folder in root.items()}, layout, side)
     path = Path(root)
     if _is_list(path):
         _refuse(where=path, layout=None if layout == "list" else layout, side=side)
-        return _Found("list", path, read_list(path))
+        return _Source("list", path, read_list(path))
     folder = Folder(path)
     row = layout_named(layout) if layout else recognised(folder)
     if row is None:
         _require_one(folder)
-        row = layout_named("folders")  # says what is missing
+        row = layout_named("folders")  # its reader says in an error what is missing
     if side is not None and not row.halved:
         raise ManasError(f"{path}: side is for files of two halves, and this is {row.name}; leave it out")
-    return _Found(row.name, path, row.read(folder, side))
+    return _Source(row.name, path, row.read(folder, side))
 
 
 def _is_list(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".txt"
 
 
-def _read_mapping(folders: Mapping[str, Path], layout: str | None, side: Half | None) -> _Found:
-    """Folders that stand anywhere, each a level but for ``clean``."""
+def _read_mapping(folders: Mapping[str, Path], layout: str | None, side: Half | None) -> _Source:
+    """Reads folders from anywhere, each of which is a level but for ``clean``."""
     where = Path(os.path.commonpath([folder.absolute() for folder in folders.values()])) if folders else Path()
     _refuse(layout=layout, side=side, where=where)
     if "clean" not in folders or len(folders) < 2:
@@ -145,7 +145,7 @@ def _read_mapping(folders: Mapping[str, Path], layout: str | None, side: Half | 
             else parts_in(Folder(folder), "degraded", level)
         )
     ]
-    return _Found("mapping", where, Reading(parts))
+    return _Source("mapping", where, Reading(parts))
 
 
 def _refuse(*, where: Path, **options: str | None) -> None:
@@ -155,7 +155,7 @@ def _refuse(*, where: Path, **options: str | None) -> None:
 
 
 def _require_one(folder: Folder) -> None:
-    """Says which sets there are, where a root holds several."""
+    """Raises a ManasError that names the sets below a folder, if there are any."""
     roots = [str(root) for root in _roots(folder, DEEPEST, set())]
     if roots:
         more = f" and {len(roots) - NAMED} more" if len(roots) > NAMED else ""

@@ -1,1 +1,1 @@
-"""Backgrounds that two sets share: pictures that show one scene, found by what they show."""
+"""The search for backgrounds that two sets share: pictures of one scene, recognised by their pixels."""

@@ -1,4 +1,4 @@
-"""What a data set is, and what is wrong with it: files, pairs, backgrounds twice in it or in two sets."""
+"""The check of data sets: problems of files and pairs, and backgrounds that occur twice in one or two sets."""
 
 from __future__ import annotations
 
@@ -32,24 +32,31 @@ Scoring = Callable[[np.ndarray, np.ndarray], Scores]
 
 
 class InputScores(NamedTuple):
-    """The input of one level against its target, by the names of the scores."""
+    """The scores of the degraded pictures of one level against the clean ones, by the names of the scores.
+
+    Attributes:
+        images: number of images.
+        identical: number of images with an infinite score, which equal the clean one; the mean leaves it out.
+        means: means of per-image values; infinite if all values are.
+    """
 
     images: int
-    identical: Mapping[str, int]  # among them; their infinite value is left out of the mean
-    means: Mapping[str, float]  # of per-image values; infinite where all are
+    identical: Mapping[str, int]
+    means: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Check:
-    """What was found in one data set.
+    """The result of checking one data set.
 
     Attributes:
         archive: its index, with the problems that names and headers show.
-        in_pixels: problems that only decoding shows: files that cannot be decoded, that come out in another
+        fingerprint: its identity.
+        in_pixels: problems that only decoding shows: files that cannot be decoded, whose pixels have another
             size than their clean picture, or that are too small to be scored.
-        scores: by level.
-        scored: scenes that the scores are of.
-        signatures: by scene.
+        scores: scores of the degraded pictures by level.
+        scored: number of scenes that were scored.
+        signatures: signatures of the clean pictures by scene.
         twice: pairs of scenes that have one background.
     """
 
@@ -63,25 +70,25 @@ class Check:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """All that is wrong with files."""
+        """All problems of files."""
         return (*self.archive.problems, *self.in_pixels)
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there is neither a problem nor a background twice."""
         return not self.problems and not self.twice
 
 
 class Leaks(NamedTuple):
-    """Backgrounds that two sets share; `Match.first` is of the one, `Match.second` of the other."""
+    """Backgrounds that two sets share; `Match.first` is a scene of `one`, `Match.second` one of `other`."""
 
     one: Check
     other: Check
     matches: tuple[Match, ...]
 
 
-class _Seen(NamedTuple):
-    """What decoding one scene showed."""
+class _Inspection(NamedTuple):
+    """The result of decoding one scene."""
 
     signature: Signature | None
     problems: list[Problem]
@@ -95,34 +102,36 @@ def check(
     scored: int = 200,
     after_each: Callable[[int, int], None] | None = None,
 ) -> Check:
-    """Decodes every picture of a data set, and says what is in it.
+    """Decodes every picture of a data set, and reports its problems, scores and repeated backgrounds.
 
     Args:
-        archive: as `manas.data.archives.inspect_archive` reads it.
-        measure: scores the inputs against their targets.
-        scored: scenes to score, spread evenly over the set.
-        after_each: called with the numbers of scenes done and of all.
+        archive: an archive that `manas.data.archives.inspect_archive` has read.
+        measure: scores the degraded pictures against the clean ones.
+        scored: number of scenes to score, spread evenly over the set.
+        after_each: called after each scene with the number of scenes done and the number of all scenes.
     """
     scenes = archive.scenes
     chosen = set(np.linspace(0, len(scenes) - 1, min(scored, len(scenes))).astype(int))
     measures = [measure if place in chosen else None for place in range(len(scenes))]
-    seen: list[_Seen] = []
+    inspections: list[_Inspection] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # every reader does so for a while, but threads share the filters
-        for result in pool.map(_look, scenes, measures):
-            seen.append(result)
+        # Each reader of a file silences warnings and restores the filters, but the threads share these filters.
+        warnings.simplefilter("ignore")
+        for inspection in pool.map(_inspect, scenes, measures):
+            inspections.append(inspection)
             if after_each:
-                after_each(len(seen), len(scenes))
+                after_each(len(inspections), len(scenes))
     signatures: dict[Hashable, Signature] = {
         scene.name: each.signature
-        for scene, each in zip(scenes, seen, strict=True)
+        for scene, each in zip(scenes, inspections, strict=True)
         if each.signature is not None
     }
     return Check(
         archive=archive,
         fingerprint=fingerprint(archive),
-        in_pixels=tuple(dict.fromkeys(problem for each in seen for problem in each.problems)),
-        scores=_means(each.scores for each in seen),
+        # Without repetitions: both halves of a damaged file have the same problem.
+        in_pixels=tuple(dict.fromkeys(problem for each in inspections for problem in each.problems)),
+        scores=_means(each.scores for each in inspections),
         scored=len(chosen),
         signatures=signatures,
         twice=tuple(matches(signatures, signatures)),
@@ -131,43 +140,43 @@ def check(
 
 def leaks(checks: Sequence[Check]) -> list[Leaks]:
     """The backgrounds that any two of the sets share."""
-    found = (
+    of_pairs = (
         Leaks(one, other, tuple(matches(one.signatures, other.signatures)))
         for one, other in combinations(checks, 2)
     )
-    return [each for each in found if each.matches]
+    return [each for each in of_pairs if each.matches]
 
 
-def _look(scene: Scene, measure: Scoring | None) -> _Seen:
+def _inspect(scene: Scene, measure: Scoring | None) -> _Inspection:
     problems: list[Problem] = []
     decode = lru_cache(maxsize=1)(read_image)  # the halves of a file come out of one decoding
-    clean = _decoded(scene.clean, decode, problems)
+    clean = _decode(scene.clean, decode, problems)
     scores = {}
     for level, picture in scene.degraded.items():
-        degraded = _decoded(picture, decode, problems)
+        degraded = _decode(picture, decode, problems)
         if clean is None or degraded is None:
             continue
         if degraded.shape != clean.shape:
             problems.append(other_size(picture, _size(degraded), scene.clean, _size(clean)))
         elif measure:
-            with _noted("size", picture, problems):  # too small for it
+            with _recording("size", picture, problems):  # a picture may be too small for SSIM
                 scores[level] = measure(degraded, clean)
     for mask in scene.masks.values():
-        _decoded(mask, decode, problems)
-    return _Seen(None if clean is None else signature(clean), problems, scores)
+        _decode(mask, decode, problems)
+    return _Inspection(None if clean is None else signature(clean), problems, scores)
 
 
-def _decoded(
+def _decode(
     picture: Picture, decode: Callable[[Path], np.ndarray], problems: list[Problem]
 ) -> np.ndarray | None:
-    with _noted("unreadable", picture, problems):
+    with _recording("unreadable", picture, problems):
         return picture.of(decode(picture.path))
     return None
 
 
 @contextmanager
-def _noted(kind: Kind, picture: Picture, problems: list[Problem]) -> Iterator[None]:
-    """What is wrong inside becomes a problem of the file."""
+def _recording(kind: Kind, picture: Picture, problems: list[Problem]) -> Iterator[None]:
+    """Records a ManasError within the block as a problem of the picture's file."""
     try:
         yield
     except ManasError as error:

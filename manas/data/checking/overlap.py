@@ -1,4 +1,4 @@
-"""Whether two thumbnails show one scene where they overlap."""
+"""The comparison of two thumbnails in the part where they overlap."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 LEAST_CONTRAST = 1.5  # standard deviation in grey levels of 255
 
-_LEAST_ALONG = 0.025  # energy along an edge as a share of that across: a stepped edge has 0.014, scenes 0.04
-_LEAST_OVERLAP, _MOST_OVERLAP = 12, 32  # side of what is compared, in pixels of the coarser thumbnail
+_LEAST_ALONG = 0.025  # energy along an edge over the energy across: a stepped edge has 0.014, scenes have 0.04
+_LEAST_OVERLAP, _MOST_OVERLAP = 12, 32  # side of the part compared, in pixels of the coarser thumbnail
 _WHOLE = 0.9  # share of both pictures from which an overlap is no crop
 _REFINEMENTS = 5
 
@@ -19,14 +19,14 @@ Kind = Literal["identical", "near", "crop"]
 
 
 class Placement(NamedTuple):
-    """Where a point of the first thumbnail is in the second: scale * (x, y) + shift."""
+    """The place of the first thumbnail in the second: a point (x, y) lies at scale * (x, y) + shift."""
 
     scale: np.ndarray  # (2,)
     shift: np.ndarray  # (2,)
 
 
 def compare(one: np.ndarray, other: np.ndarray, placement: Placement) -> tuple[float, Kind]:
-    """Best score and kind while the placement is refined (Lucas and Kanade, IJCAI 1981), of two thumbnails."""
+    """The best score and kind of two thumbnails while the placement is refined (Lucas, Kanade, IJCAI 1981)."""
     first, second = Image.fromarray(np.ascontiguousarray(one)), Image.fromarray(other)
     best: tuple[float, Kind] = (0.0, "crop")
     for _ in range(_REFINEMENTS):
@@ -44,7 +44,7 @@ def compare(one: np.ndarray, other: np.ndarray, placement: Placement) -> tuple[f
         share = min(((high - low) / first.size).prod(), (scale * (high - low) / second.size).prod())
         best = max(best, (_score(mine, theirs), "near" if share >= _WHOLE else "crop"))
         step = _correction(mine, theirs)
-        if step[0] < 0.05:  # unlike, so that no step leads anywhere
+        if step[0] < 0.05:  # the pictures are unlike, and no step would improve that
             break
         x, y, wider, higher = (step[1:] / step[0]).clip(-2, 2)
         middle, cell = (low + high) / 2, (high - low) / cells
@@ -62,13 +62,13 @@ def _cut(picture: Image.Image, low: np.ndarray, high: np.ndarray, cells: np.ndar
 
 
 def detail(grey: np.ndarray) -> np.ndarray:
-    """Without what is smooth and without what is the same along whole rows or columns: any two skies agree."""
+    """A picture without its smooth parts and the means of rows and columns, in which any two skies agree."""
     grey = grey - gaussian_filter(grey, 3, mode="nearest")
     return grey - grey.mean(0) - grey.mean(1)[:, None] + grey.mean()
 
 
 def _score(mine: np.ndarray, theirs: np.ndarray) -> float:
-    """The lesser correlation of slopes along and across the main direction; 0 where there are hardly any.
+    """The lesser correlation of slopes along and across the main direction; 0 if there are hardly any slopes.
 
     One straight edge makes any two pictures correlate, but along the edge they do not.
     """
@@ -85,7 +85,7 @@ def _score(mine: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def _correction(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """The gain of the second, and its steps in cells times the gain: right, down, and both edges outwards."""
+    """The gain of the second picture, and its steps in cells times the gain: right, down, wider and higher."""
     down, right = np.gradient(theirs)
     v, u = np.meshgrid(*(np.linspace(-1, 1, side) for side in theirs.shape), indexing="ij")
     columns = np.stack([theirs, right, down, u * right, v * down], axis=-1).reshape(-1, 5)

@@ -1,4 +1,4 @@
-"""What one picture is recognised by: its exact pixels, a thumbnail, and the distinctive points in it."""
+"""The signature by which a picture is recognised: a digest of its pixels, a thumbnail, distinctive points."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from manas.errors import ManasError
 
 _GREY, _THUMBNAIL = 320, 96  # long sides in pixels
-_FINEST, _LEVELS, _OCTAVES = 1.2, 3, 4  # sigma in pixels, levels an octave
+_FINEST, _LEVELS, _OCTAVES = 1.2, 3, 4  # sigma in pixels, levels an octave, number of octaves
 _FAINTEST = 0.5  # difference of Gaussians, in grey levels of 255
-_TILES, _IN_TILE = 4, 10
-_OFFSETS = 1.2 * (np.arange(8) - 3.5)  # of a patch's samples, in units of the point's sigma
+_TILES, _IN_TILE = 4, 10  # tiles a side, points a tile
+_OFFSETS = 1.2 * (np.arange(8) - 3.5)  # offsets of a patch's samples, in units of the point's sigma
 _ORDER = np.add.outer(np.arange(8), np.arange(8))
 KEPT = (_ORDER > 0) & (_ORDER <= 5)  # low frequencies without the mean: 20 of the 64 coefficients
 
 
 @dataclass(frozen=True, eq=False)
 class Signature:
-    """What stands for a picture: 11 kB at 480 x 320, never more than 15.
+    """The signature of a picture, of 11 kB at 480 x 320 and never more than 15.
 
     Attributes:
         digest: (32,) uint8, SHA-256 of shape and pixels.
         thumbnail: (h, w) uint8 luma, long side at most 96.
         points: (N, 3) float32, x, y and sigma of at most 160 blobs, in pixels of the thumbnail.
-        descriptors: (N, 20) int8, low DCT coefficients of the patches around them; a unit vector times 127.
+        descriptors: (N, 20) int8, low DCT coefficients of the patches around points; unit vectors times 127.
     """
 
     digest: np.ndarray
@@ -46,21 +46,21 @@ def signature(image: np.ndarray) -> Signature:
     scikit-image's SIFT and ORB take several times longer.
 
     Raises:
-        ManasError: another type or shape, or no pixel.
+        ManasError: for another type or shape, or an image without pixels.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ManasError(f"a picture is uint8 of shape (H, W, 3), got {image.dtype} {image.shape}; convert it")
     digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
     luma = Image.fromarray(image).convert("L")
-    grey = _shrunk(luma, _GREY)
+    grey = _shrink(luma, _GREY)
     points, descriptors = _points(np.asarray(grey, np.float32))
-    thumbnail = _shrunk(luma, _THUMBNAIL)
+    thumbnail = _shrink(luma, _THUMBNAIL)
     points[:, :2] *= np.divide(thumbnail.size, grey.size)
     points[:, 2] *= max(thumbnail.size) / max(grey.size)
     return Signature(np.frombuffer(digest, np.uint8), np.asarray(thumbnail), points, descriptors)
 
 
-def _shrunk(picture: Image.Image, long_side: int) -> Image.Image:
+def _shrink(picture: Image.Image, long_side: int) -> Image.Image:
     scale = long_side / max(picture.size)
     if scale >= 1:
         return picture
@@ -69,35 +69,38 @@ def _shrunk(picture: Image.Image, long_side: int) -> Image.Image:
 
 
 def _points(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Place and sigma (N, 3) in pixels of `grey`, and descriptors (N, 20), of the strongest points."""
+    """The places and sigmas (N, 3), in pixels of `grey`, and descriptors (N, 20) of the strongest points."""
     base = gaussian_filter(grey, _FINEST, mode="nearest", truncate=3)
-    found = [(np.zeros((0, 3)), np.zeros(0), np.zeros((0, np.count_nonzero(KEPT))))]
+    octaves = [(np.zeros((0, 3)), np.zeros(0), np.zeros((0, np.count_nonzero(KEPT))))]
     for octave in range(_OCTAVES):
         if min(base.shape) < 16:
             break
-        levels = _blurred(base)
+        levels = _blur(base)
         points, strength = _extrema(np.diff(levels, axis=0))
         descriptors = _describe(levels, points)
         points = (points + (0.5, 0.5, 0)) * 2**octave  # centres of pixels lie at halves
-        found.append((points, strength, descriptors))
-        base = levels[_LEVELS][::2, ::2]
-    points, strength, descriptors = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    kept = _strongest(points, strength, grey.shape)
-    return points[kept].astype(np.float32), np.rint(127 * descriptors[kept]).astype(np.int8)
+        octaves.append((points, strength, descriptors))
+        base = levels[_LEVELS][::2, ::2]  # smoothed to twice the sigma, so that every other pixel is enough
+    points, strength, descriptors = (np.concatenate(parts) for parts in zip(*octaves, strict=True))
+    best = _strongest(points, strength, grey.shape)
+    return points[best].astype(np.float32), np.rint(127 * descriptors[best]).astype(np.int8)
 
 
-def _blurred(base: np.ndarray) -> np.ndarray:
-    """An octave of ever smoother levels, (levels + 3, H, W), sigma from the finest to more than twice that."""
+def _blur(base: np.ndarray) -> np.ndarray:
+    """An octave of ever smoother levels, (levels + 3, H, W), from the finest sigma to more than twice that."""
     levels = [base]
     growth = 2 ** (1 / _LEVELS)
     for level in range(_LEVELS + 2):
-        sigma = _FINEST * growth**level * np.sqrt(growth**2 - 1)
+        sigma = _FINEST * growth**level * np.sqrt(growth**2 - 1)  # variances of successive blurs add up
         levels.append(gaussian_filter(levels[-1], sigma, mode="nearest", truncate=3))
     return np.stack(levels)
 
 
 def _extrema(difference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3) place and sigma, to a fraction of a pixel and level, and (N,) strength; whole patches only."""
+    """The extrema as place and sigma (N, 3), to a fraction of a pixel and level, and strength (N,).
+
+    Points whose patch would leave the picture are left out.
+    """
     magnitude = np.abs(difference)
     inner = magnitude[1:-1]
     level, y, x = np.nonzero((inner > _FAINTEST) & (inner == _neighbourhood_maximum(magnitude)[1:-1]))
@@ -111,7 +114,7 @@ def _extrema(difference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _neighbourhood_maximum(stack: np.ndarray) -> np.ndarray:
-    """Of 3 x 3 x 3 values; slices are several times faster than scipy's general filter."""
+    """The maximum of 3 x 3 x 3 values by slices, several times faster than by scipy's general filter."""
     for axis in range(3):
         before, after = (np.moveaxis(stack, axis, 0)[part] for part in (slice(None, -1), slice(1, None)))
         larger = np.maximum(before, after)
@@ -123,7 +126,7 @@ def _neighbourhood_maximum(stack: np.ndarray) -> np.ndarray:
 
 
 def _peak(values: np.ndarray, place: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """How far beside `place`, along `step`, the parabola through three values has its extremum."""
+    """The offset along `step` from `place` to the extremum of the parabola through three values."""
     before, here, after = (values[tuple(place + side * step[:, None])] for side in (-1, 0, 1))
     bend = before - 2 * here + after
     flat = np.abs(bend) < 1e-6
@@ -131,7 +134,7 @@ def _peak(values: np.ndarray, place: np.ndarray, step: np.ndarray) -> np.ndarray
 
 
 def _describe(levels: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Low DCT coefficients of the 8 x 8 samples around each point, as (N, 20) unit vectors."""
+    """The low DCT coefficients of the 8 x 8 samples around each point, as unit vectors (N, 20)."""
     height, width = levels.shape[1:]
     x, y, sigma = points.T[:, :, None, None]
     level = np.rint(_LEVELS * np.log2(sigma / _FINEST))
@@ -143,7 +146,7 @@ def _describe(levels: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _strongest(points: np.ndarray, strength: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Indexes of the strongest points of every tile, so that a crop of any part keeps some."""
+    """The indexes of the strongest points of every tile, so that a crop of any part has some of them."""
     column, row = (points[:, :2] / shape[::-1] * _TILES).astype(np.intp).clip(0, _TILES - 1).T
     tile = row * _TILES + column
     order = np.lexsort((-strength, tile))

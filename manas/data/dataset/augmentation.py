@@ -1,7 +1,7 @@
-"""Augmentations: which symmetries of the square a crop is drawn in.
+"""Augmentations of crops by symmetries of the square.
 
-Weather falls. A photograph may be turned before weather is generated on it; a pair may be mirrored left to
-right, but turned on its side its rain falls sideways, and no picture to restore looks like that.
+Weather falls. A photograph may be turned before weather is generated on it. A pair may be mirrored left to
+right, but not turned on its side: its rain would fall sideways, and no picture to restore looks like that.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Augmentation = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def mirror(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The images (N, P, P, 3) as they are or, as often, all of them mirrored left to right."""
+    """Mirrors all images (N, P, P, 3) left to right, or none of them, each half of the time."""
     return np.ascontiguousarray(images[:, :, ::-1]) if rng.random() < 0.5 else images
 
 
 def eightfold(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the eight symmetries of the square, the same for all of the images (N, P, P, 3)."""
+    """Applies one of the eight symmetries of the square, the same to all images (N, P, P, 3)."""
     transpose, flip_rows, flip_columns = rng.random(3) < 0.5
     images = images.swapaxes(1, 2) if transpose else images
     images = images[:, ::-1] if flip_rows else images
@@ -29,7 +29,7 @@ def eightfold(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def none(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The images as they are; nothing is drawn."""
+    """Returns the images as they are, without a random draw."""
     return images
 
 

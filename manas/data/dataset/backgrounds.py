@@ -1,7 +1,7 @@
-"""Backgrounds x degradations -> batches.
+"""The batches of a training: crops of backgrounds, each with its degradations.
 
-Every draw is a function of (seed, source, epoch, index), and the position in the endless stream of such keys
-is a function of the step. So the number of workers changes nothing, N ranks see what one process would see,
+Every draw is a function of (seed, source, epoch, index), and the position in the endless stream of such keys is
+a function of the step. So the number of workers changes nothing, N ranks together see the data of one process,
 and a resumed run goes on exactly.
 """
 
@@ -25,15 +25,15 @@ Part = Literal["kept", "held"]
 
 
 class Backgrounds:
-    """The backgrounds of a configuration, parted by identity: no background is in two parts.
+    """The backgrounds of a configuration in two parts, which share no background.
 
     Args:
         config: the data configuration.
         tasks: the tasks of the network, in order.
-        seed: of the partition and of all draws.
-        held_share: share of the backgrounds in the part ``held``; the rest is the part ``kept``.
-        multiple: the network's; crops must be multiples of it.
-        rank, world_size: this process among those that share the batches.
+        seed: the seed of the partition and of all draws.
+        held_share: share of the backgrounds in the part ``held``; all others are in the part ``kept``.
+        multiple: the size multiple of the network, of which the sides of crops must be multiples.
+        rank, world_size: the number of this process, and the number of processes that share the batches.
         pin: whether batches go to a GPU.
     """
 
@@ -74,12 +74,15 @@ class Backgrounds:
                 yield f"data.sources: none is of the task {task!r}; {others}"
 
     def batches(self, part: Part, *, step: int = 0, workers: int | None = None) -> Iterator[Batch]:
-        """Endless batches of this process from a step on: `batch / world_size` backgrounds each.
+        """Endless batches of this process, each of `batch / world_size` backgrounds.
 
         Args:
-            workers: processes that load them, those of the configuration unless given.
+            part: the part that the backgrounds are from.
+            step: the step whose batch comes first.
+            workers: number of processes that load the batches; that of the configuration unless given.
         """
         ranks = self.world_size
+        # Ranks take turns in one global stream, so that together they see the batch of one process.
         start = step * self.config.batch + self.rank
         lengths = [len(chosen) for chosen in self.parts[part]]
         weights = [source.weight for source in self.config.sources]
@@ -88,22 +91,23 @@ class Backgrounds:
             part, self.config.patch, self.seed, augment=True, clean_share=self.config.clean_share
         )
         workers = self.config.workers if workers is None else workers
-        return self._loaded(crops, stream, self.config.batch // ranks, workers)
+        return self._load(crops, stream, self.config.batch // ranks, workers)
 
     def validation(self, part: Part) -> list[Batch]:
-        """This process's share of the validation crops, one background a batch, the sources in turn."""
+        """This process's share of the validation crops, one background a batch, the sources taking turns."""
+        # With another seed, so that no crop of the training is drawn again.
         crops = self._crops(part, self.config.validation_patch, self.seed + 1, augment=False)
         keys = [
             Key(source, *divmod(image, len(chosen)))
             for image in range(self.config.validation_images)
             for source, chosen in enumerate(crops.chosen)
         ]
-        return list(self._loaded(crops, keys[self.rank :: self.world_size], 1, workers=0))
+        return list(self._load(crops, keys[self.rank :: self.world_size], 1, workers=0))
 
     def _crops(self, part: str, patch: int, seed: int, **options: Any) -> Crops:
         return Crops(self.sources, self.parts[part], self.tasks, patch=patch, seed=seed, **options)
 
-    def _loaded(self, crops: Crops, keys: Iterable[Key], size: int, workers: int) -> Iterator[Batch]:
+    def _load(self, crops: Crops, keys: Iterable[Key], size: int, workers: int) -> Iterator[Batch]:
         loader = DataLoader(
             crops,
             batch_size=size,
@@ -111,16 +115,16 @@ class Backgrounds:
             num_workers=workers,
             collate_fn=collate,
             pin_memory=self.pin,
-            generator=torch.Generator(),  # its own: the loader must not draw from the global one
+            generator=torch.Generator(),  # else the loader draws from the global one, which the training uses
         )
         for batch in loader:
-            if isinstance(batch, ManasError):
+            if isinstance(batch, ManasError):  # workers return errors, since a raised one comes as a traceback
                 raise batch
             yield batch
 
 
 def _check_backgrounds(source: Source, config: DataConfig) -> None:
-    """Before the first step: a background that is smaller than the crops."""
+    """Refuses backgrounds that are smaller than the crops, before the first step."""
     largest = max(config.patch, config.validation_patch)
     small = [name for name, size in source.sizes.items() if min(size) < largest]
     if small:
@@ -148,7 +152,7 @@ def _check_tasks(config: DataConfig, tasks: Sequence[str]) -> None:
 
 
 def _check_sizes(config: DataConfig, multiple: int, world_size: int) -> None:
-    """Before anything is read: what the network or the number of processes cannot take."""
+    """Refuses sizes that the network or the number of processes cannot take, before any file is read."""
     for name in ("patch", "validation_patch"):
         size = getattr(config, name)
         if size % multiple:

@@ -1,4 +1,4 @@
-"""Decoded images, kept so that each file is decoded once and not once a crop."""
+"""Caches of decoded images, so that each file is decoded once and not for every crop."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from manas.errors import ManasError
 from manas.files import replacing
 
 _HEADER = 128  # bytes of a .npy file before its pixels
-_PARTS = 64  # of the budget; after each that this process has filled, the files of the others are counted, too
+# After each such part of the budget that this process has filled, it counts the files of the others, too.
+_PARTS = 64
 
 
 class Cache(Protocol):
     """Reads image files, each as (H, W, 3) uint8."""
 
     def read(self, path: Path) -> np.ndarray:
-        """The image in a file."""
+        """Reads the image in a file."""
 
 
 class ImageCache:
-    """Decoded images by path, the least recently used dropped beyond a budget of bytes.
+    """Decoded images by path; beyond a budget of bytes, the least recently used image is dropped.
 
-    It is pickled empty: a process to which it is sent decodes for itself.
+    The cache is pickled empty, so a process to which it is sent decodes for itself.
     """
 
     def __init__(self, budget: int):
@@ -37,7 +38,7 @@ class ImageCache:
         self.used = 0
 
     def read(self, path: Path) -> np.ndarray:
-        """(H, W, 3) uint8"""
+        """Returns the image in a file, (H, W, 3) uint8."""
         if path in self.images:
             self.images.move_to_end(path)
             return self.images[path]
@@ -53,19 +54,19 @@ class ImageCache:
 
 
 class ImageStore:
-    """Decoded images in the files of a folder, mapped into memory: a crop reads the rows that it needs.
+    """Decoded images in files of a folder, mapped into memory: a crop reads only the rows that it needs.
 
-    A part of a PNG or JPEG file cannot be decoded by itself, so they are decoded once, whole, into what can be
-    cut before it is read.
+    A part of a PNG or JPEG file cannot be decoded alone. Each is therefore decoded once, as a whole, into a
+    file of pixels, from which a crop can be read alone.
 
-    All processes, ranks and later runs share the folder; the operating system keeps what is used in memory. An
-    image is known by path, size and time of its file, so that a changed file is decoded again. What does not
-    fit in the budget is decoded each time; nothing is ever removed. Several processes that write at once may
-    exceed the budget by the 64th of it that each writes before it counts again.
+    All processes, ranks and later runs share the folder, and the operating system keeps the pages in use in
+    memory. An image is known by the path, size and time of its file, so that a changed file is decoded again.
+    Images that do not fit into the budget are decoded each time; no file is ever removed. Several processes
+    that write at once may exceed the budget, each by the 64th part that it writes before it counts again.
 
     Args:
-        folder: made when the first image is stored.
-        budget: bytes of all images in it.
+        folder: the folder, which is made when the first image is stored.
+        budget: the most bytes of all files in the folder.
     """
 
     def __init__(self, folder: Path, budget: int):
@@ -74,24 +75,24 @@ class ImageStore:
         self.written = 0
 
     def read(self, path: Path) -> np.ndarray:
-        """(H, W, 3) uint8, not writeable where it is mapped.
+        """Returns the image in a file, (H, W, 3) uint8; if it is mapped, it cannot be written to.
 
         Raises:
-            ManasError: if the file cannot be decoded, or the folder not be written.
+            ManasError: if the file cannot be decoded, or the folder cannot be written to.
         """
-        stored = self._place(path)
-        with suppress(OSError, ValueError, EOFError):  # not there, or cut off when its disk was full
-            return np.load(stored, mmap_mode="r")
+        place = self._place(path)
+        with suppress(OSError, ValueError, EOFError):  # the file is missing, or was cut off by a full disk
+            return np.load(place, mmap_mode="r")
         image = read_image(path)
         if self._used() + image.nbytes + _HEADER <= self.budget:
-            self._store(stored, image)
+            self._store(place, image)
         return image
 
     def _place(self, path: Path) -> Path:
         try:
             status = path.stat()
         except OSError:
-            return self.folder / "missing"  # `read_image` says what is wrong
+            return self.folder / "missing"  # `read_image` will raise the right error
         key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
         digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         return self.folder / digest[:2] / f"{digest}.npy"
@@ -115,6 +116,6 @@ class ImageStore:
 
 
 def _size(file: Path) -> int:
-    with suppress(FileNotFoundError):  # unfinished a moment ago, and renamed since by the process that wrote it
+    with suppress(FileNotFoundError):  # the process that wrote it has renamed it since it was listed
         return file.stat().st_size
     return 0

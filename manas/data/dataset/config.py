@@ -1,4 +1,4 @@
-"""What a configuration says of the data: the sources, and how crops of them are drawn."""
+"""Configuration of the data: the sources, and the drawing of crops from them."""
 
 from __future__ import annotations
 
@@ -29,25 +29,27 @@ class SourceConfig(BaseModel):
     """One source: weather on clean photographs, or a folder of pairs.
 
     Attributes:
-        task: the task that its samples belong to, a tower of the network.
-        weight: how often it is drawn from, beside the other sources.
-        weather: generated on `photographs`.
+        task: the task of its samples, which is a tower of the network.
+        weight: the number of its samples beside those of the other sources' weights.
+        weather: the weather that is generated on `photographs`.
         photographs: ``builtin``, or a folder of clean photographs.
-        levels: of the generated weather, or those of the pairs to take; all unless given.
-        family: of the generated rain: ``falling``, ``crossing`` or ``mixed`` (`manas.data.weather.degrade`).
-            Mixed covers more: networks trained on it restore Rain100L and Rain100H better, too.
-        nested: heavier levels hold the streaks of the lighter ones; else each is drawn for itself.
+        levels: the levels of the generated weather, or the levels of the pairs to take; all unless given.
+        family: the family of the generated rain: ``falling``, ``crossing`` or ``mixed``
+            (`manas.data.weather.degrade`). Mixed covers more: networks trained on it restore Rain100L and
+            Rain100H better, too.
+        nested: whether heavier levels hold the streaks of the lighter ones; else each level is drawn anew.
         capture: sensor noise and JPEG marks on the generated versions.
         pairs: a folder of clean and degraded images, instead of generated weather; or a list of pairs, a
             ``.txt`` file; or ``{clean: folder, LEVEL: folder, ...}``.
-        layout: of the pairs, where it is not recognised (`manas.data.archives.layouts.LAYOUTS`).
-        side: of the degraded half, where files have two halves and neither layout nor vote is right.
+        layout: the layout of the pairs, if it is not recognised (`manas.data.archives.layouts.LAYOUTS`).
+        side: the side of the degraded half, if files have two halves and neither layout nor vote is right.
         allow: kinds of `manas.data.archives.Problem` whose files are left out instead of being an error.
-        exclusions: leaves the backgrounds of a published test set out of its training set.
-        exclude: folders of pairs or photographs whose backgrounds are left out, found by what they show.
-        augment: what training does with a crop: ``mirror`` mirrors it left to right or leaves it, ``eightfold``
-            flips and turns it, ``none`` leaves it. Unless given, pairs are mirrored, because rain turned on its
-            side is no rain, and photographs are turned before weather falls on them.
+        exclusions: whether to leave the backgrounds of a published test set out of its training set.
+        exclude: folders of pairs or photographs whose backgrounds are left out, recognised by their pixels.
+        augment: the augmentation of crops in training: ``mirror`` mirrors half of them left to right,
+            ``eightfold`` flips and turns them, ``none`` leaves them as they are. Unless given, pairs are
+            mirrored, because rain turned on its side is no rain, and photographs are turned before weather
+            falls on them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,7 +73,7 @@ class SourceConfig(BaseModel):
     @field_validator("augment")
     @classmethod
     def _of_its_kind(cls, augment: Augment | None, before: ValidationInfo) -> Augment:
-        """The default is resolved, so that a written configuration says what was done."""
+        """Resolves the default, so that a written configuration tells the augmentation that was used."""
         return augment or ("mirror" if before.data.get("weather") is None else "eightfold")
 
     @model_validator(mode="after")
@@ -105,21 +107,23 @@ class SourceConfig(BaseModel):
         return self
 
     def open(self, versions: int, cache: Cache) -> Source:
-        """The source, for training, with `versions` degradations a background."""
-        return self._open_pairs(versions, cache) if self.weather is None else self._generated(versions, cache)
+        """Opens the source for training, with `versions` degradations of each background."""
+        return (
+            self._open_pairs(versions, cache) if self.weather is None else self._open_weather(versions, cache)
+        )
 
-    def _generated(self, versions: int, cache: Cache) -> GeneratedSource:
+    def _open_weather(self, versions: int, cache: Cache) -> GeneratedSource:
         assert self.weather is not None
         assert self.augment is not None
         builtin = self.photographs == "builtin"
-        found = builtin_photographs("training") if builtin else photographs_in(Path(self.photographs))
-        left = excluding({name: Picture(path) for name, path in found.items()}, self.exclude, self.photographs)
+        paths = builtin_photographs("training") if builtin else photographs_in(Path(self.photographs))
+        rest = excluding({name: Picture(path) for name, path in paths.items()}, self.exclude, self.photographs)
         generation = Generation(self.weather, self.levels or LEVELS, self.family, self.nested, self.capture)
-        photographs = [found[name] for name in left.kept]
-        return GeneratedSource(photographs, generation, versions, cache, left.notes, augment=self.augment)
+        photographs = [paths[name] for name in rest.kept]
+        return GeneratedSource(photographs, generation, versions, cache, rest.notes, augment=self.augment)
 
     def _open_pairs(self, versions: int, cache: Cache) -> PairedSource:
-        assert self.pairs is not None  # as the validators saw to
+        assert self.pairs is not None  # the validators require it
         assert self.augment is not None
         archive = read_archive(
             self.pairs,
@@ -130,29 +134,31 @@ class SourceConfig(BaseModel):
             exclusions=self.exclusions,
         )
         clean = {scene.name: scene.clean for scene in archive.scenes}
-        left = excluding(clean, self.exclude, str(archive.root))
-        kept = set(left.kept)
-        scenes = tuple(scene for scene in archive.scenes if scene.name in kept)
-        rest = replace(archive, scenes=scenes, notes=archive.notes + left.notes)
-        return PairedSource(rest, versions, cache, augment=self.augment)
+        rest = excluding(clean, self.exclude, str(archive.root))
+        names = set(rest.kept)
+        scenes = tuple(scene for scene in archive.scenes if scene.name in names)
+        archive = replace(archive, scenes=scenes, notes=archive.notes + rest.notes)
+        return PairedSource(archive, versions, cache, augment=self.augment)
 
 
 class DataConfig(BaseModel):
-    """What a search or a retraining sees.
+    """Configuration of the data of a search or a retraining.
 
     Attributes:
-        sources: mixed by their weights.
-        versions: K, the degradations of one background in a batch.
-        clean_share: of the training samples, those whose K "degraded" versions are the clean crop itself, so
-            that the network learns to leave a clean picture alone; no tower's own, so their task is -1.
+        sources: the sources, mixed by their weights.
+        versions: K, the number of degradations of one background in a batch.
+        clean_share: share of the training samples whose K "degraded" versions are the clean crop itself, so
+            that the network learns to leave a clean picture alone. They belong to no tower, so their task is
+            -1.
         patch: side of the crops in pixels.
-        batch: backgrounds a step, over all processes.
-        workers: loader processes of each process; 0 loads in the process itself.
+        batch: number of backgrounds a step, over all processes.
+        workers: number of loader processes of each process; 0 loads in the process itself.
         validation_patch: side of the validation crops.
-        validation_images: validation crops of each source.
-        cache_megabytes: for decoded images, shared out among the workers of a loader.
-        cache_folder: keeps decoded images in files there instead, which all processes and later runs map
-            into their memory; `cache_megabytes` then is for the folder. Without it, every worker has its own.
+        validation_images: number of validation crops of each source.
+        cache_megabytes: memory for decoded images, divided among the workers of a loader.
+        cache_folder: a folder that holds decoded images instead, in files that all processes and later runs map
+            into their memory; `cache_megabytes` then limits the folder. Without it, every worker has a cache of
+            its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

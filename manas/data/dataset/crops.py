@@ -1,4 +1,4 @@
-"""A key of the stream -> a crop of a background with its degradations, and crops -> a batch."""
+"""Crops of backgrounds with their degradations, drawn by keys of the stream, and batches of crops."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ from manas.data.dataset.sources import Source
 from manas.data.dataset.stream import Key
 from manas.errors import ManasError
 
-CLEAN = -1  # the task of a sample that nothing degrades
+CLEAN = -1  # the task of a sample without degradation
 
 
 class Batch(NamedTuple):
-    """K degradations of each of B backgrounds; images are RGB float32 in [0, 1]."""
+    """K degradations of each of B backgrounds; images are RGB float32 in [0, 1].
 
-    degraded: Tensor  # (B, K, 3, P, P)
-    clean: Tensor  # (B, 3, P, P)
-    task: Tensor  # (B,) place of the task among the network's; -1 where the degraded versions are clean
+    Attributes:
+        degraded: (B, K, 3, P, P), the degraded crops.
+        clean: (B, 3, P, P), the clean crops.
+        task: (B,) number of the task among the network's; -1 if the "degraded" versions are clean.
+    """
+
+    degraded: Tensor
+    clean: Tensor
+    task: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The batch on a device, without waiting for the copy."""
+        """Copies the batch to a device, without waiting for the copy."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
     def split(self, parts: int) -> list[Batch]:
-        """The batch in so many parts of one size."""
+        """Splits the batch into so many parts of one size."""
         return [Batch(*tensors) for tensors in zip(*(tensor.chunk(parts) for tensor in self), strict=True)]
 
 
@@ -37,13 +43,13 @@ class Crops(Dataset):
     """Crops of chosen backgrounds, by `Key`.
 
     Args:
-        sources: all of them.
-        chosen: for each source, the places of the backgrounds to draw from.
-        tasks: for each source, the place of its task.
-        patch: side of the crops.
-        seed: of all draws.
-        augment: whether crops are augmented, each as its source is: in training, and not in validation.
-        clean_share: of the samples, those that are left clean.
+        sources: all sources.
+        chosen: for each source, the numbers of the backgrounds to draw from.
+        tasks: for each source, the number of its task.
+        patch: side of the crops in pixels.
+        seed: the seed of all draws.
+        augment: whether crops are augmented, each in the way of its source: in training, and not in validation.
+        clean_share: share of the samples that are left clean.
     """
 
     def __init__(
@@ -62,7 +68,8 @@ class Crops(Dataset):
 
     def __getitem__(self, key: Key) -> Batch | ManasError:
         index = self.chosen[key.source][key.background]
-        rng = np.random.default_rng([self.seed, key.source, key.epoch, index])  # of the whole, not of the part
+        # By the number of the background among all, so that a crop does not depend on the partition.
+        rng = np.random.default_rng([self.seed, key.source, key.epoch, index])
         try:
             crop = self.sources[key.source].crop(index, self.patch, rng, augment=self.augment)
         except ManasError as error:  # a worker would wrap it in a traceback
@@ -74,11 +81,11 @@ class Crops(Dataset):
         return Batch(degraded, clean, torch.tensor(self.tasks[key.source]))
 
     def _stays_clean(self, key: Key, index: int) -> bool:
-        """By a draw of its own, so that the share changes nothing in the samples that are degraded."""
+        """Draws whether a sample stays clean, by a seed of its own, so that the others do not change."""
         return self.clean_share > np.random.default_rng([self.seed, key.source, key.epoch, index, 1]).random()
 
 
 def collate(samples: list[Batch | ManasError]) -> Batch | ManasError:
-    """The batch of samples; the first error among them in its place."""
-    failed = next((sample for sample in samples if isinstance(sample, ManasError)), None)
-    return failed or default_collate(samples)
+    """The batch of samples, or the first error among them."""
+    error = next((sample for sample in samples if isinstance(sample, ManasError)), None)
+    return error or default_collate(samples)

@@ -1,6 +1,6 @@
-"""Sources: where the degraded versions of a background come from.
+"""Sources of backgrounds and their degraded versions.
 
-A source has backgrounds, known by an identity, and gives for each a clean crop and K degraded versions of it.
+Each background of a source has an identity; the source gives clean crops of it with K degraded versions.
 """
 
 from __future__ import annotations
@@ -25,18 +25,24 @@ IDENTIFYING_BYTES = 1 << 16
 
 
 class Crop(NamedTuple):
-    """One background as it is trained on: float32 in [0, 1]."""
+    """A crop of one background, as a network is trained on it; float32 in [0, 1]."""
 
     clean: np.ndarray  # (P, P, 3)
     degraded: np.ndarray  # (K, P, P, 3)
 
 
 class Source(Protocol):
-    """What the data set asks of a source."""
+    """The interface of a source.
+
+    Attributes:
+        identities: the identity of each background.
+        notes: sentences about decisions on its files.
+        sizes: (width, height) of each background, by the name of its file.
+    """
 
     identities: list[str]
-    notes: tuple[str, ...]  # sentences on what was decided about its files
-    sizes: Mapping[str, Size]  # (width, height) of each background, by the name of its file
+    notes: tuple[str, ...]
+    sizes: Mapping[str, Size]
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         """A random crop of background `index` with its degraded versions, augmented or not."""
@@ -44,7 +50,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Generation:
-    """What is generated on photographs; see `manas.data.weather.degrade`."""
+    """The weather that is generated on photographs; see `manas.data.weather.degrade`."""
 
     weather: str
     levels: tuple[str, ...] = LEVELS
@@ -54,7 +60,7 @@ class Generation:
 
 
 class GeneratedSource:
-    """Weather on clean photographs. The background is augmented before it rains: rain keeps falling down."""
+    """A source of generated weather on photographs, which are augmented before, so that rain falls down."""
 
     def __init__(
         self,
@@ -83,23 +89,23 @@ class GeneratedSource:
         clean = as_floats(image[top : top + patch, left : left + patch])
         clean = self.augmentation(clean[None], rng)[0] if augment else clean
         fall = self.generation
-        fallen = degrade(
+        weather = degrade(
             clean,
             fall.weather,
-            _drawn(fall.levels, self.versions, rng),
+            _draw(fall.levels, self.versions, rng),
             seed=int(rng.integers(1 << 63)),
             family=fall.family,
             nested=fall.nested,
             depth=depth_ramp(image.shape[0], fall.weather)[top : top + patch],
-            # Between particles as on a small picture and those of the whole photograph: a crop of a large
-            # photograph stands for both.
+            # The particles of a crop are between those of a small picture and those of the whole photograph,
+            # since a crop of a large photograph stands for both.
             scale=scale_of(*image.shape[:2]) ** rng.random(),
         )
-        return Crop(clean, fall.capture.of(fallen.degraded, rng))
+        return Crop(clean, fall.capture.of(weather.degraded, rng))
 
 
 class PairedSource:
-    """Clean and degraded pictures of the same scenes, augmented together: their weather turns with them."""
+    """A source of clean and degraded pictures of the same scenes, which are augmented together."""
 
     def __init__(self, archive: Archive, versions: int, cache: Cache, *, augment: Augment = "mirror"):
         fewest = min(archive.scenes, key=lambda scene: len(scene.degraded))
@@ -118,7 +124,7 @@ class PairedSource:
         scene = self.scenes[index]
         clean = scene.clean.read(self.cache.read)
         top, left = _corner(clean, patch, rng)
-        pictures = [scene.degraded[level] for level in _drawn(tuple(scene.degraded), self.versions, rng)]
+        pictures = [scene.degraded[level] for level in _draw(tuple(scene.degraded), self.versions, rng)]
         images = [clean, *(self._like(clean, picture, scene) for picture in pictures)]
         crops = np.stack([image[top : top + patch, left : left + patch] for image in images])
         crops = as_floats(self.augmentation(crops, rng) if augment else crops)
@@ -135,7 +141,7 @@ class PairedSource:
 
 
 def identity(path: Path) -> str:
-    """What makes a background the same in two sources: the size of its file and how its bytes begin."""
+    """The identity of a background: the size of its file and a digest of its first bytes, in any source."""
     try:
         with path.open("rb") as file:
             beginning = file.read(IDENTIFYING_BYTES)
@@ -152,8 +158,8 @@ def _require_levels(available: int, versions: int, where: str) -> None:
         )
 
 
-def _drawn(levels: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
-    """`count` of the levels, in their order."""
+def _draw(levels: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    """Draws `count` of the levels, in their order."""
     return [levels[place] for place in sorted(rng.permutation(len(levels))[:count])]
 
 

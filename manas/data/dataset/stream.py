@@ -1,4 +1,4 @@
-"""Which background comes when, and which part it is in: functions of the seed and of a position alone."""
+"""The order of backgrounds and their partition, as functions of a seed and a position alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from manas.errors import ManasError
 
 
 class Key(NamedTuple):
-    """One draw: a background of a source, for the time `epoch`."""
+    """The key of one draw: a background of a source by number; `epoch` counts how often it was drawn before."""
 
     source: int
     epoch: int
@@ -21,9 +21,9 @@ class Key(NamedTuple):
 
 
 class Stream:
-    """The endless global stream of keys from the position `start` on, every `step`-th of them.
+    """The endless global stream of keys, from the position `start` on every `step`-th key.
 
-    In every turn of `sum(weights)` positions each source has as many as its weight; a source goes through its
+    In every turn of `sum(weights)` positions each source has as many as its weight. A source goes through its
     backgrounds in an order that changes with every epoch.
     """
 
@@ -31,16 +31,16 @@ class Stream:
         self, lengths: Sequence[int], weights: Sequence[int], *, seed: int, start: int = 0, step: int = 1
     ):
         self.lengths, self.weights, self.seed, self.start, self.step = lengths, weights, seed, start, step
-        # A turn has a slot for every unit of weight: the source and its how-manieth slot.
+        # A turn has a slot for every unit of weight: the source, and the number of the slot among the source's.
         self.slots = [(source, unit) for source, weight in enumerate(weights) for unit in range(weight)]
 
     def __iter__(self) -> Iterator[Key]:
         return (self.key(position) for position in count(self.start, self.step))
 
     def key(self, position: int) -> Key:
-        """The key at a position, a pure function of it."""
+        """The key at a position, as a pure function of the position."""
         turn, place = divmod(position, len(self.slots))
-        # In an order that changes, so that every rank meets every source, however many ranks there are.
+        # The order of the slots changes, so that every rank meets every source, however many ranks there are.
         source, unit = self.slots[_order((self.seed, turn), len(self.slots))[place]]
         epoch, place = divmod(turn * self.weights[source] + unit, self.lengths[source])
         return Key(source, epoch, int(_order((self.seed, source, epoch), self.lengths[source])[place]))
@@ -48,22 +48,24 @@ class Stream:
 
 @lru_cache(maxsize=64)
 def _order(key: tuple[int, ...], length: int) -> np.ndarray:
+    # NumPy ignores zeros at the end of a seed, so the length tells (seed, turn) from (seed, turn, 0).
     return np.random.default_rng([*key, len(key)]).permutation(length)
 
 
 def partition(identities: Sequence[Sequence[str]], share: float, seed: int) -> set[str]:
-    """A seeded part of about `share` of each source's backgrounds, at least one, by identity.
+    """Draws the identities of about `share` of each source's backgrounds, at least one of each source.
 
-    Sources that share backgrounds agree on them.
+    A background that several sources have is drawn for all of them or for none.
 
     Raises:
-        ManasError: for a source that cannot be parted.
+        ManasError: for a source that cannot be divided.
     """
     rng = np.random.default_rng([seed, 0x5917])
     held: set[str] = set()
     seen: set[str] = set()
     unique = [list(dict.fromkeys(names)) for names in identities]
-    for names in sorted(unique, key=len):  # else all or none of a small one could be chosen with a larger one
+    # Small sources first: drawn after a larger one that shares its backgrounds, all or none might be left.
+    for names in sorted(unique, key=len):
         wanted = min(max(1, round(share * len(names))), len(names) - 1) - len(held.intersection(names))
         new = [name for name in names if name not in seen]
         held.update(new[place] for place in rng.permutation(len(new))[: max(wanted, 0)])

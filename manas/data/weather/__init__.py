@@ -1,7 +1,8 @@
 """Rain and snow of three levels on clean photographs.
 
-Streaks and flakes are drawn as **optical depth**: what covers a pixel twice adds up, and 1 - exp(-depth) is
-the union 1 - prod(1 - a) of their opacities. So a heavier level is the lighter one plus more: one addition.
+Streaks and flakes are drawn as **optical depth**: the depths of all particles over a pixel add up, and
+1 - exp(-depth) is the union 1 - prod(1 - a) of their opacities a. So a heavier level is the lighter one plus
+more particles, by one addition.
 The numbers of a scene are drawn by NumPy from its own seed; its pixels are computed by torch, on the device
 of the photograph.
 """

@@ -1,4 +1,4 @@
-"""Layers of particles -> optical depth of every level, on any device."""
+"""The canvas: layers of particles become the optical depth of every level, on any device."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from manas.data.weather.climates import LEVELS
 from manas.data.weather.particles import Marks
 from manas.data.weather.scene import Layer
 
-_AT_ONCE = 1 << 15  # particles at a time where there is no processor's cache to stay within
+_AT_ONCE = 1 << 15  # particles at a time on a device without a processor's cache to stay within
 
 
-def rasterised(drawn: Sequence[Sequence[Layer]], shape: tuple[int, int], device: torch.device) -> Tensor:
-    """Optical depth (B, len(LEVELS), H, W) of the layers of B photographs, a kind of them at a time."""
-    # One more pixel on each side takes the marks that fall outside of the image.
-    canvases = torch.zeros(len(drawn) * len(LEVELS), shape[0] + 2, shape[1] + 2, device=device)
-    gathered = defaultdict(list)
-    for index, layers in enumerate(drawn):
+def rasterise(layers_of: Sequence[Sequence[Layer]], shape: tuple[int, int], device: torch.device) -> Tensor:
+    """The optical depth (B, len(LEVELS), H, W) of the layers of B photographs, one kind at a time."""
+    # One more pixel on each side takes the marks outside the image, so that no mark needs a test.
+    canvases = torch.zeros(len(layers_of) * len(LEVELS), shape[0] + 2, shape[1] + 2, device=device)
+    by_kind = defaultdict(list)
+    for index, layers in enumerate(layers_of):
         for layer in layers:
             canvas = index * len(LEVELS) + LEVELS.index(layer.level)
-            gathered[layer.level, layer.kind].append((np.full(len(layer.particles), canvas), layer.particles))
-    for (_, kind), parts in gathered.items():
+            by_kind[layer.level, layer.kind].append((np.full(len(layer.particles), canvas), layer.particles))
+    for (_, kind), parts in by_kind.items():
         places, particles = (np.concatenate(each) for each in zip(*parts, strict=True))
         size = kind.at_once if device.type == "cpu" else _AT_ONCE
         for start in range(0, len(particles), size):
             batch = slice(start, start + size)
             marks = kind.marks(particles[batch], device)
             _stamp(canvases, torch.from_numpy(places[batch]).to(device), marks)
-    return canvases[:, 1:-1, 1:-1].reshape(len(drawn), len(LEVELS), *shape)
+    return canvases[:, 1:-1, 1:-1].reshape(len(layers_of), len(LEVELS), *shape)
 
 
 def _stamp(canvases: Tensor, places: Tensor, marks: Marks) -> None:

@@ -1,4 +1,4 @@
-"""What a camera adds to a picture: sensor noise and JPEG."""
+"""The traces of a camera in a picture: sensor noise and JPEG."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Capture(BaseModel):
     """Ranges from which every picture draws; a range (x, x) is the number x.
 
     Attributes:
-        noise: standard deviation of the sensor noise in grey levels of 255, at white; none without it.
-        jpeg: quality of the JPEG file, 1 to 100; none without it.
+        noise: standard deviation of the sensor noise in grey levels of 255, at white; None adds no noise.
+        jpeg: quality of the JPEG file, 1 to 100; None makes no JPEG file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,7 +33,7 @@ class Capture(BaseModel):
         return self
 
     def of(self, pictures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The pictures (N, H, W, 3), float32 in [0, 1], as the camera keeps them; each has its own draws."""
+        """The pictures (N, H, W, 3), float32 in [0, 1], with these traces; each picture has its own draws."""
         return np.stack([self._one(picture, rng) for picture in pictures])
 
     def _one(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -50,5 +50,5 @@ class Capture(BaseModel):
 def _as_jpeg(picture: np.ndarray, quality: int, subsampling: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray(as_bytes(picture)).save(file, "JPEG", quality=quality, subsampling=subsampling)
-    with Image.open(file) as kept:
-        return as_floats(np.asarray(kept))
+    with Image.open(file) as jpeg:
+        return as_floats(np.asarray(jpeg))

@@ -1,9 +1,9 @@
-"""What falls at which level: the numbers of the weather generator.
+"""The climates: the numbers of the weather generator, for each kind of weather and each level.
 
-Calibrated on photographs of 480 x 320: the mean PSNR of the luma over them is, for light, medium and heavy,
-31.4, 27.2 and 16.5 dB for falling rain, 30.1, 26.9 and 13.6 dB for crossing rain (the inputs of Rain12,
-Rain100L and Rain100H), and 26.6, 23.2 and 19.1 dB for snow. Noise, for denoising, is no weather but comes in
-three levels too: white, Gaussian, of 15, 25 and 50 grey levels of 255.
+The numbers were calibrated on photographs of 480 x 320. Their mean PSNR of the luma at the levels light, medium
+and heavy is 31.4, 27.2 and 16.5 dB for falling rain, 30.1, 26.9 and 13.6 dB for crossing rain (as the inputs of
+Rain12, Rain100L and Rain100H), and 26.6, 23.2 and 19.1 dB for snow. Noise, for denoising, is no weather but has
+three levels, too: it is white and Gaussian, of 15, 25 and 50 grey levels of 255.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,12 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Level:
-    """One level: the strength of its veil, and what it adds to the particles of the lighter levels.
+    """One level of a climate.
 
-    `noise` is the standard deviation of white Gaussian noise, where black is 0 and white 1.
+    Attributes:
+        veil: strength of the veil.
+        added: the particles that it adds to those of the lighter levels.
+        noise: standard deviation of white Gaussian noise, where black is 0 and white is 1.
     """
 
     veil: float
@@ -28,18 +31,30 @@ class Level:
 
 @dataclass(frozen=True)
 class Climate:
-    """The levels of one kind of weather, and the ranges from which each scene draws."""
+    """The levels of one kind of weather, and the ranges from which each scene draws.
+
+    Attributes:
+        levels: the levels by name.
+        density: factor on the number of particles.
+        brightness: factor on the opacity of the particles.
+        colour: colour of the particles, sRGB.
+        tint: largest departure of one channel from that colour.
+        screening: 1 screens the particles' light over the picture, 0 adds it; with None, particles cover the
+            picture behind them.
+        airlight: brightness of the veil.
+        slant: largest departure of the fall from the vertical, in degrees.
+        nearest: relative depth of the lowest row; that of the highest row is 1.
+    """
 
     levels: dict[str, Level]
-    density: Range  # factor on the number of particles
-    brightness: Range  # factor on the opacity of the particles
-    colour: Range  # of the particles, sRGB
-    tint: float  # largest departure of one channel from that colour
-    # 1: the particles' light is screened over the picture; 0: added to it; None: they cover what is behind them
+    density: Range
+    brightness: Range
+    colour: Range
+    tint: float
     screening: Range | None
     airlight: Range
-    slant: float  # largest departure of the fall from the vertical, degrees
-    nearest: float  # relative depth of the lowest row; that of the highest is 1
+    slant: float
+    nearest: float
 
     @property
     def noisy(self) -> bool:
@@ -148,4 +163,4 @@ CLIMATES: dict[str, dict[str, Climate]] = {
 }
 WEATHERS = tuple(CLIMATES)
 LEVELS = ("light", "medium", "heavy")
-MIXED = "mixed"  # each scene draws its family
+MIXED = "mixed"  # the family of a scene is drawn

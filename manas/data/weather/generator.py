@@ -9,22 +9,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from manas.data.weather.canvas import rasterised
+from manas.data.weather.canvas import rasterise
 from manas.data.weather.climates import LEVELS
 from manas.data.weather.scene import Scene, Seed, climates_of, depth_ramp, drawn, scale_of
 from manas.errors import ManasError
 
 
 class Weather(NamedTuple):
-    """What one background received; K levels in the order that was asked for."""
+    """The weather on one background, at K levels in the order asked for.
 
-    degraded: np.ndarray  # (K, H, W, 3) float32 in [0, 1]
-    opacity: np.ndarray  # (K, H, W) float32 in [0, 1]: the streak layer S, or the snow mask Z
-    transmission: np.ndarray  # (K, H, W) float32 in (0, 1]: 1 where there is no veil
+    Attributes:
+        degraded: (K, H, W, 3) float32 in [0, 1], the degraded pictures.
+        opacity: (K, H, W) float32 in [0, 1], the streak layer S, or the snow mask Z.
+        transmission: (K, H, W) float32 in (0, 1], which is 1 without a veil.
+    """
+
+    degraded: np.ndarray
+    opacity: np.ndarray
+    transmission: np.ndarray
 
 
 class WeatherBatch(NamedTuple):
-    """What B backgrounds received, on their device; values as those of `Weather`."""
+    """The weather on B backgrounds, on their device; the values are those of `Weather`."""
 
     degraded: Tensor  # (B, K, 3, H, W)
     opacity: Tensor  # (B, K, H, W)
@@ -42,34 +48,35 @@ def degrade(
     depth: np.ndarray | None = None,
     scale: float | None = None,
 ) -> Weather:
-    """Let it rain or snow on one clean photograph, once for every level.
+    """Lets it rain or snow on one clean photograph J, once for every level.
 
-    Composed in display-referred sRGB, as the published data sets are: I = J + S C (1 - k J) for rain and
-    I = J (1 - S) + C S for snow, with the layer S of streaks or flakes and their colour C. Rain with k = 1 is
-    the screen blend (ResDerainNet's recipe for Rain1400), with k = 0 the addition of Rain100L and Rain100H,
-    cut at white; snow is the formula of DesnowNet (Liu et al. 2018). Then comes the veil I T + A (1 - T),
-    T = exp(-beta d), with airlight A (Koschmieder). The "weather" noise adds white Gaussian noise instead, cut
-    at black and white.
+    The picture I is composed in display-referred sRGB, as in the published data sets: I = J + S C (1 - k J) for
+    rain and I = J (1 - S) + C S for snow, with the layer S of streaks or flakes and their colour C. Rain with
+    k = 1 is the screen blend (ResDerainNet's recipe for Rain1400), and with k = 0 the addition of Rain100L and
+    Rain100H, clipped at white; snow is the formula of DesnowNet (Liu et al. 2018). Then comes the veil
+    I T + A (1 - T), T = exp(-beta d), with airlight A (Koschmieder). The "weather" noise adds white Gaussian
+    noise instead, clipped at black and white.
 
     Args:
         clean: (H, W, 3) float32 in [0, 1], of any size.
         weather: one of `WEATHERS`.
         levels: some of `LEVELS`, in any order.
-        seed: as of `numpy.random.default_rng`, for which zeros at the end do not count: (1, 0) is 1. The
-            result depends on it and on the other arguments alone.
-        family: ``falling``, streaks of about one direction; ``crossing``, layers of streaks of several
-            directions, as in Rain100H; ``mixed``, one of those that the weather has, drawn by the scene. The
-            first of the weather's unless given.
-        nested: the levels share wind, colours, airlight and particles: medium is light plus more, heavy is
-            medium plus more. Otherwise every level is a draw of its own. In both cases a level looks the same
-            whichever other levels are asked for, and in whichever order.
+        seed: a seed of `numpy.random.default_rng`, which ignores zeros at the end: (1, 0) is 1. The result
+            depends on the seed and the other arguments alone.
+        family: ``falling`` has streaks of about one direction; ``crossing`` has layers of streaks of several
+            directions, as in Rain100H; with ``mixed``, each scene draws one of the weather's families. The
+            first family of the weather unless given.
+        nested: whether the levels share wind, colours, airlight and particles: medium is light plus more, heavy
+            is medium plus more. Otherwise every level is drawn anew. In both cases a level does not depend on
+            which other levels are asked for, nor on their order.
         depth: relative depth d for the veil, float in [0, 1], (H,) or (H, W); by default `depth_ramp`. A crop
             takes the slice of its photograph's ramp.
-        scale: size of the particles, where 1 is that on a picture of 480 x 320; by default `scale_of` the
-            size of `clean`. A crop takes that of its photograph.
+        scale: size of the particles, which is 1 on a picture of 480 x 320; by default `scale_of` the size of
+            `clean`. A crop takes the scale of its photograph.
 
     Raises:
-        ManasError: unknown weather, family or level; wrong type, shape or range of another argument.
+        ManasError: for an unknown weather, family or level, or a wrong type, shape or range of another
+            argument.
     """
     _check_array(clean, depth)
     batch = degrade_batch(
@@ -97,15 +104,15 @@ def degrade_batch(
     depth: Tensor | None = None,
     scale: float | None = None,
 ) -> WeatherBatch:
-    """`degrade` for B photographs of one size at once, on the device that they are on.
+    """Lets it rain or snow on B photographs of one size at once, on their device; see `degrade`.
 
     Args:
         clean: (B, 3, H, W) float32 in [0, 1].
-        seeds: one a photograph, which receives what `degrade` gives it with that seed, but for rounding.
+        seeds: one a photograph, whose weather is that of `degrade` with the same seed, but for rounding.
         depth: (B, H) or (B, H, W) in [0, 1].
 
     Raises:
-        ManasError: as `degrade`, or where the seeds are not as many as the photographs.
+        ManasError: as `degrade` does, or if the number of seeds is not that of the photographs.
     """
     climates = climates_of(weather, family)
     _check_levels(levels)
@@ -113,19 +120,19 @@ def degrade_batch(
     shape = (clean.shape[2], clean.shape[3])
     scale = scale_of(*shape) if scale is None else scale
     draws = [drawn(climates, levels, seed=seed, nested=nested, shape=shape, scale=scale) for seed in seeds]
-    particles = rasterised([layers for _, layers in draws], shape, clean.device)
+    particles = rasterise([layers for _, layers in draws], shape, clean.device)
     particles = particles.cumsum(1) if nested else particles  # (B, all levels, H, W)
     if depth is None:
         depth = torch.from_numpy(depth_ramp(shape[0], weather)).to(clean.device)[None]
     relative = depth.reshape(*depth.shape[:2], -1)[:, None]  # (B or 1, 1, H, W or 1)
-    wanted = [LEVELS.index(level) for level in levels]
-    return _compose(clean, [scenes for scenes, _ in draws], levels, particles[:, wanted], relative)
+    places = [LEVELS.index(level) for level in levels]
+    return _compose(clean, [scenes for scenes, _ in draws], levels, particles[:, places], relative)
 
 
 def _compose(
     clean: Tensor, scenes: list[list[Scene]], levels: Sequence[str], particles: Tensor, relative: Tensor
 ) -> WeatherBatch:
-    """Layers over backgrounds (B, 3, H, W); `scenes` are B of K, `particles` (B, K, H, W)."""
+    """Composes layers over backgrounds (B, 3, H, W); `scenes` are B lists of K, `particles` (B, K, H, W)."""
 
     def each(value: Callable[[Scene, str], float | np.ndarray]) -> Tensor:
         rows = [[value(scene, level) for scene, level in zip(row, levels, strict=True)] for row in scenes]
@@ -156,21 +163,21 @@ def _check_levels(levels: Sequence[str]) -> None:
 
 def _check_array(clean: np.ndarray, depth: np.ndarray | None) -> None:
     if not isinstance(clean, np.ndarray) or clean.dtype != np.float32:
-        found = getattr(clean, "dtype", type(clean).__name__)
-        raise ManasError(f"clean is {found}; give a float32 array, 8-bit values divided by 255")
+        kind = getattr(clean, "dtype", type(clean).__name__)
+        raise ManasError(f"clean is {kind}; give a float32 array, 8-bit values divided by 255")
     if clean.ndim != 3 or clean.shape[2] != 3 or clean.size == 0:
         raise ManasError(f"clean has shape {clean.shape}; give (height, width, 3), at least 1 x 1")
     shapes = clean.shape[:1], clean.shape[:2]
     if depth is None or isinstance(depth, np.ndarray) and depth.dtype.kind == "f" and depth.shape in shapes:
         return
-    found = f"{getattr(depth, 'dtype', type(depth).__name__)} of shape {np.shape(depth)}"
-    raise ManasError(f"depth is {found}; give a float array of shape {shapes[0]} or {shapes[1]}")
+    description = f"{getattr(depth, 'dtype', type(depth).__name__)} of shape {np.shape(depth)}"
+    raise ManasError(f"depth is {description}; give a float array of shape {shapes[0]} or {shapes[1]}")
 
 
 def _check_planes(clean: Tensor, seeds: Sequence[Seed], depth: Tensor | None, scale: float | None) -> None:
     if clean.dtype != torch.float32 or clean.ndim != 4 or clean.shape[1] != 3 or clean.numel() == 0:
-        found = f"{clean.dtype} of shape {tuple(clean.shape)}"
-        raise ManasError(f"clean is {found}; give float32 of (photographs, 3, height, width)")
+        description = f"{clean.dtype} of shape {tuple(clean.shape)}"
+        raise ManasError(f"clean is {description}; give float32 of (photographs, 3, height, width)")
     if len(seeds) != len(clean):
         raise ManasError(f"{len(seeds)} seeds for {len(clean)} photographs; give one for each")
     _check_range("clean", clean)

@@ -1,4 +1,4 @@
-"""How particles fall through one picture, and what they leave on it."""
+"""The fall of particles through one picture, and their marks on it."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,25 @@ from torch import Tensor
 
 
 class Fall(NamedTuple):
-    """What the particles of one picture share."""
+    """The properties that all particles of one picture share.
 
-    slant: float = 0  # degrees from the vertical
-    density: float = 1  # factor on the number of particles
-    length: float = 1  # factor on the length of streaks and smears
-    width: float = 1  # factor on the width of streaks and the radius of flakes
-    scale: float = 1  # size of the picture, where 480 x 320 is 1; particles grow with it
+    Attributes:
+        slant: degrees from the vertical.
+        density: factor on the number of particles.
+        length: factor on the length of streaks and smears.
+        width: factor on the width of streaks and the radius of flakes.
+        scale: size of the picture, where 480 x 320 is 1; particles grow with it.
+    """
+
+    slant: float = 0
+    density: float = 1
+    length: float = 1
+    width: float = 1
+    scale: float = 1
 
 
 class Marks(NamedTuple):
-    """Optical depth at pixels, some of them outside of the picture; three tensors that broadcast together."""
+    """Optical depth at pixels, some of them outside the picture; three tensors that broadcast together."""
 
     rows: Tensor
     columns: Tensor

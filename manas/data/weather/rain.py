@@ -13,10 +13,11 @@ from manas.data.weather.particles import Fall, Marks
 class Streaks:
     """Streaks of one distance: far ones are many, short, thin and faint; near ones few, long, wide and clear.
 
-    Length and width are in pixels of a picture of 480 x 320, opacity is that of the middle of a streak. A
-    streak's own length lies between 0.75 and 1.25 of the length, its own width between 0.75 and 1.25 of the
-    width, its own opacity between the two, closer to the lower one in most. `spread` is how far, in degrees,
-    the direction of the whole layer may depart from that of the fall.
+    Attributes:
+        per_megapixel: number of streaks.
+        length, width: in pixels of a picture of 480 x 320; each streak has 0.75 to 1.25 of both.
+        opacity: range of the opacity in the middle of a streak; most streaks are closer to the lower end.
+        spread: largest departure, in degrees, of the direction of the whole layer from that of the fall.
     """
 
     per_megapixel: float
@@ -28,7 +29,7 @@ class Streaks:
     at_once: ClassVar[int] = 512  # streaks whose marks stay in a processor's cache
 
     def draw(self, shape: tuple[int, int], fall: Fall, rng: np.random.Generator) -> np.ndarray:
-        """Draw the streaks that touch an image of `shape` (H, W), also those that enter it from outside.
+        """Draws the streaks that touch an image of `shape` (H, W), also those that enter it from outside.
 
         Returns (n, 6) float32: row and column of the middle, length, tilt in radians, width, optical depth.
         """
@@ -53,7 +54,7 @@ class Streaks:
 
     @staticmethod
     def marks(streaks: np.ndarray, device: torch.device) -> Marks:
-        """Rasterise (n, 6) streaks; each row marks the few pixels beside the axis of its segment."""
+        """Rasterises (n, 6) streaks; in each row of an image, a streak marks the few pixels beside its axis."""
         half_rows, half_columns = _window(*streaks[:, 2:5].T)
         y, x, length, tilt, thickness, depth = torch.from_numpy(streaks).to(device)[..., None].unbind(1)
         cosine = torch.cos(tilt)  # (n, 1), as all of them
@@ -75,7 +76,7 @@ class Streaks:
 
 
 def _window(length: np.ndarray, tilt: np.ndarray, thickness: np.ndarray) -> tuple[int, int]:
-    """Rows above and below a streak's middle, and columns on each side of its axis, that hold all of it."""
+    """The rows above and below the middle and the columns beside the axis that hold any of the streaks."""
     cosine = np.cos(tilt)
     columns = (thickness.max() / 2 + 0.5) / cosine.min() - 0.5
     return int((length * cosine).max() / 2) + 1, int(np.ceil(columns))

@@ -1,4 +1,4 @@
-"""What is drawn by chance for one photograph: the scene of each level, and the particles that fall in it."""
+"""The random draws for one photograph: the scene of each level, and the particles that fall in it."""
 
 from __future__ import annotations
 
@@ -21,28 +21,39 @@ _REFERENCE = 480 * 320  # pixels of a picture of scale 1
 
 
 class Scene(NamedTuple):
-    """What a level looks like on one photograph, but for its particles."""
+    """The look of a level on one photograph, without its particles.
+
+    Attributes:
+        climate: the climate from whose ranges it was drawn.
+        fall: the properties that its particles share.
+        haze: factor on the strength of the veil.
+        brightness: factor on the opacity of the particles.
+        colour: (3,) colour of the particles.
+        held: (3,) share of the light behind a particle that the particle holds back.
+        airlight: brightness of the veil.
+        grain: (3, H, W) white Gaussian noise of deviation 1; None in a climate without noise.
+    """
 
     climate: Climate
     fall: Fall
-    haze: float  # factor on the strength of the veil
-    brightness: float  # factor on the opacity of the particles
-    colour: np.ndarray  # (3,) of the particles
-    held: np.ndarray  # (3,) share of the light behind a particle that it holds back
+    haze: float
+    brightness: float
+    colour: np.ndarray
+    held: np.ndarray
     airlight: float
-    grain: np.ndarray | None  # (3, H, W) white Gaussian noise of deviation 1, where a level has any
+    grain: np.ndarray | None
 
     def veil(self, level: str) -> float:
-        """Optical depth of the air at relative depth 1."""
+        """The optical depth of the air at relative depth 1."""
         return self.haze * self.climate.levels[level].veil
 
     def noise(self, level: str) -> float:
-        """Standard deviation of the noise, where white is 1."""
+        """The standard deviation of the noise, where white is 1."""
         return self.climate.levels[level].noise
 
 
 class Layer(NamedTuple):
-    """Particles of one kind, and the level that they are drawn to."""
+    """Particles of one kind, and the level on whose canvas they are drawn."""
 
     level: str
     kind: Streaks | Flakes
@@ -58,15 +69,17 @@ def drawn(
     shape: tuple[int, int],
     scale: float,
 ) -> tuple[list[Scene], list[Layer]]:
-    """The scenes of the levels, in their order, and all layers of particles.
+    """Draws the scenes of the levels, in their order, and all layers of particles.
 
-    Where levels are nested, a layer is drawn to the lightest level that holds it; else to each by itself.
+    If levels are nested, a layer belongs to the lightest level that holds it; else every level has its own.
     """
     seeds = _seed_sequence(seed)
     if nested:
+        # The lighter levels are drawn first, so that they do not depend on the heaviest one asked for.
         heaviest = max(levels, key=LEVELS.index)
         scene, layers = _draw(climates, heaviest, shape, scale, np.random.default_rng(seeds))
         return [scene] * len(levels), layers
+    # Each level has a seed, also if it is not asked for, so that no level depends on the others.
     streams = zip(LEVELS, seeds.spawn(len(LEVELS)), strict=True)
     draws = {
         level: _draw(climates, level, shape, scale, np.random.default_rng(stream))
@@ -78,7 +91,7 @@ def drawn(
 
 
 def _draw(climates, heaviest, shape, scale, rng) -> tuple[Scene, list[Layer]]:
-    """One scene, and the layers of all levels up to the heaviest."""
+    """Draws one scene, and the layers of all levels up to the heaviest."""
     climate = climates[rng.integers(len(climates))]
     scene = _scene(climate, shape, scale, rng)
     upto = LEVELS[: LEVELS.index(heaviest) + 1]
@@ -107,15 +120,15 @@ def _scene(climate: Climate, shape: tuple[int, int], scale: float, rng: np.rando
 
 
 def seed_of(seed: int, name: str, weather: str) -> list[int]:
-    """The seed of the weather on one photograph: a function of its name, and not of the other photographs."""
+    """The seed of the weather on one photograph, a function of its name and not of the other photographs."""
     return [seed, zlib.crc32(name.encode()), zlib.crc32(weather.encode())]
 
 
 def depth_ramp(height: int, weather: str) -> np.ndarray:
-    """Relative depth of the rows of a photograph, (height,) float32: 1 at the top, nearer towards the ground.
+    """The relative depth of the rows of a photograph, (height,) float32: 1 at the top, less towards the ground.
 
     Raises:
-        ManasError: unknown weather, or a height below 1.
+        ManasError: for an unknown weather, or a height below 1.
     """
     if height < 1:
         raise ManasError(f"height is {height}; give the number of rows of the photograph, at least 1")
@@ -123,15 +136,15 @@ def depth_ramp(height: int, weather: str) -> np.ndarray:
 
 
 def scale_of(height: int, width: int) -> float:
-    """How much larger particles are on a picture of this size than on one of 480 x 320; at least 1."""
+    """The size of particles on a picture of this size, relative to a picture of 480 x 320; at least 1."""
     return max(1.0, math.sqrt(height * width / _REFERENCE))
 
 
 def climates_of(weather: str, family: str | None = None) -> list[Climate]:
-    """The climates from which a scene is drawn; the first of the weather's, where no family is given.
+    """The climates from which a scene is drawn; the first climate of the weather if no family is given.
 
     Raises:
-        ManasError: unknown weather, or a family that it does not have.
+        ManasError: for an unknown weather, or a family that it does not have.
     """
     if weather not in WEATHERS:
         raise ManasError(f"weather is {weather!r}; choose one of {', '.join(WEATHERS)}")

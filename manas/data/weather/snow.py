@@ -16,9 +16,11 @@ _SOFT = 2.5  # radius up to which the edge of a flake grows softer with it
 class Flakes:
     """Flakes of one distance: far ones are many, small and opaque; near ones few, large and out of focus.
 
-    Radius and smear (the path during the exposure) are in pixels of a picture of 480 x 320, opacity is that
-    of the middle of a flake at rest. A flake's own radius lies between the two log-uniformly, its own opacity
-    uniformly.
+    Attributes:
+        per_megapixel: number of flakes.
+        radius: range of the radius in pixels of a picture of 480 x 320, drawn log-uniformly.
+        opacity: range of the opacity in the middle of a flake at rest, drawn uniformly.
+        smear: path during the exposure, in pixels of a picture of 480 x 320.
     """
 
     per_megapixel: float
@@ -29,7 +31,7 @@ class Flakes:
     at_once: ClassVar[int] = 256  # flakes whose marks stay in a processor's cache
 
     def draw(self, shape: tuple[int, int], fall: Fall, rng: np.random.Generator) -> np.ndarray:
-        """Draw the flakes that touch an image of `shape` (H, W), also those that enter it from outside.
+        """Draws the flakes that touch an image of `shape` (H, W), also those that enter it from outside.
 
         Returns (n, 8) float32: row, column, radius, ratio of the axes, their turn and the direction of the
         fall in radians, smear, optical depth.
@@ -57,14 +59,14 @@ class Flakes:
 
     @staticmethod
     def marks(flakes: np.ndarray, device: torch.device) -> Marks:
-        """Rasterise (n, 8) flakes on squares around their middles."""
+        """Rasterises (n, 8) flakes on squares around their middles."""
         half = int(np.ceil(_reach(float(flakes[:, 2].max())) + float(flakes[:, 6].max()) / 2))
         parts = torch.from_numpy(flakes).to(device)[..., None, None].unbind(1)
         y, x, radius, ratio, turn, fall, smear, depth = parts  # (n, 1, 1) each
         steps = torch.arange(-half, half + 1, device=device)
         rows, columns = torch.round(y) + steps[:, None], torch.round(x) + steps  # (n, R, 1), (n, 1, R)
         dy, dx = rows - y, columns - x
-        # The distance to a smeared flake is that to the nearest place it passed during the exposure.
+        # The distance to a smeared flake is the distance to the nearest place that it passed in the exposure.
         down, aside = torch.cos(fall), torch.sin(fall)
         passed = dy * down + dx * aside
         passed = torch.maximum(torch.minimum(passed, smear / 2), -smear / 2)
@@ -79,5 +81,5 @@ class Flakes:
 
 
 def _reach(radius: float) -> float:
-    """Distance from its middle at which a flake has faded out."""
+    """The distance from its middle at which a flake has faded out."""
     return radius + _FAINT * min(1, radius / _SOFT)

@@ -1,1 +1,1 @@
-"""The report of a run as one HTML file; `page` has what others call."""
+"""The report of a run as one HTML file; other packages call `page` alone."""

@@ -1,4 +1,4 @@
-"""The curves of any run: how well it restores, and what it pays for."""
+"""The curves of any run: PSNR and losses."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from manas.reporting.report.panels import Name, name_ends, panels, room_for, sca
 from manas.reporting.report.record import Record, Series
 from manas.reporting.report.timeline import DASHED, Curves, last, over_epochs, over_steps, places, unit
 
-NO_LOSSES = ("gradient", "multiplier")  # among the terms of a step
+NO_LOSSES = ("gradient", "multiplier")  # numbers that are logged among the terms of a step
 _PALE = {"facecolor": WHITE, "alpha": 0.75, "linewidth": 0, "pad": 0.5}
 _CORNER: dict[str, Any] = {"horizontalalignment": "right", "verticalalignment": "top", "bbox": _PALE}
 
 
 def relaxed_and_one_hot(record: Record) -> Curves | None:
     """PSNR of the relaxed and of the derived network, with the gap between them."""
-    found = record.under("validation")
-    if "psnr_relaxed" not in found or "psnr_one_hot" not in found:
+    scores = record.under("validation")
+    if "psnr_relaxed" not in scores or "psnr_one_hot" not in scores:
         return None
-    relaxed, one_hot = found["psnr_relaxed"], found["psnr_one_hot"]
+    relaxed, one_hot = scores["psnr_relaxed"], scores["psnr_one_hot"]
     shown = {"relaxed": relaxed, "one-hot": one_hot}
     figure, axes = _psnr_panel(record, shown)
     if np.array_equal(relaxed.steps, one_hot.steps):
@@ -66,14 +66,14 @@ def of_candidates(record: Record) -> Curves | None:
 
 
 def by_task(record: Record) -> Curves | None:
-    """PSNR of a network in training, over all images and over those of each task."""
-    found = record.under("validation")
-    if "psnr" not in found:
+    """PSNR of a network in training, over all images and over the images of each task."""
+    scores = record.under("validation")
+    if "psnr" not in scores:
         return None
-    tasks = {name.removeprefix("psnr/"): of for name, of in found.items() if name.startswith("psnr/")}
-    shown = tasks if len(tasks) == 1 else {"all": found["psnr"], **tasks}
+    tasks = {name.removeprefix("psnr/"): of for name, of in scores.items() if name.startswith("psnr/")}
+    shown = tasks if len(tasks) == 1 else {"all": scores["psnr"], **tasks}
     figure, axes = _psnr_panel(record, shown)
-    return Curves("Restoration", f"{_psnrs(shown)}.{_mark(record, axes, found['psnr'])}", figure)
+    return Curves("Restoration", f"{_psnrs(shown)}.{_mark(record, axes, scores['psnr'])}", figure)
 
 
 def losses(record: Record) -> Curves | None:
@@ -82,14 +82,14 @@ def losses(record: Record) -> Curves | None:
         who: {name: of for name, of in record.under(who).items() if name not in NO_LOSSES}
         for who in ("weights", "alphas", "training")
     }
-    terms = list(dict.fromkeys(name for found in sources.values() for name in found))
+    terms = list(dict.fromkeys(name for series in sources.values() for name in series))
     if not terms:
         return None
-    figure, made = panels(terms, "step", columns=3, height=78)
-    for term, axes in zip(terms, made, strict=True):
-        _overlay(axes, record, {who: found[term] for who, found in sources.items() if term in found})
+    figure, every_axes = panels(terms, "step", columns=3, height=78)
+    for term, axes in zip(terms, every_axes, strict=True):
+        _overlay(axes, record, {who: series[term] for who, series in sources.items() if term in series})
         if sources["alphas"]:
-            _name_owners(axes, [who for who, found in sources.items() if term in found])
+            _name_owners(axes, [who for who, series in sources.items() if term in series])
     both = " of the weights (blue) and of the alphas (vermilion)" if sources["alphas"] else ""
     caption = f"The weighted terms of the loss{both}; what descends is their sum."
     return Curves("Losses", caption + _left_out(record), figure)
@@ -109,7 +109,7 @@ def _psnrs(shown: Mapping[str, Series]) -> str:
 
 
 def _mark(record: Record, axes: Axes, series: Series) -> str:
-    """A ring around the epoch that the result is of, and a sentence on it."""
+    """Draws a ring around the epoch of the result; returns a sentence about it."""
     epoch = record.summary.get("epoch")
     at = np.flatnonzero(places(record, series) == epoch)
     if not len(at) or not record.steps_of_an_epoch:
@@ -126,7 +126,7 @@ def _overlay(axes: Axes, record: Record, shown: Mapping[str, Series]) -> None:
 
 
 def _name_owners(axes: Axes, owners: list[str]) -> None:
-    """Whose losses they are, where falling curves leave room."""
+    """Names the parameters that the losses are for, in the corner that falling curves leave free."""
     for line, who in enumerate(owners):
         axes.text(1, 1 - 0.13 * line, who, color=_colour_of(who), transform=axes.transAxes, **_CORNER)
 

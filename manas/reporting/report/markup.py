@@ -7,34 +7,34 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-PIXELS = 700 / 504  # of a figure for each of its points
+PIXELS = 700 / 504  # pixels for each point of a figure
 
 
 def element(tag: str, *children: Element | str | None, **attributes: str) -> Element:
-    """An element with elements and texts in it; None is nothing, and ``class_`` is the attribute class."""
-    made = Element(tag, {name.rstrip("_").replace("_", "-"): text for name, text in attributes.items()})
+    """Makes an element of elements and texts; None is left out, and ``class_`` is the attribute class."""
+    parent = Element(tag, {name.rstrip("_").replace("_", "-"): text for name, text in attributes.items()})
     for child in children:
         if isinstance(child, Element):
-            made.append(child)
-        elif child and len(made):
-            made[-1].tail = (made[-1].tail or "") + child
+            parent.append(child)
+        elif child and len(parent):  # ElementTree keeps a text behind an element as that element's tail
+            parent[-1].tail = (parent[-1].tail or "") + child
         elif child:
-            made.text = (made.text or "") + child
-    return made
+            parent.text = (parent.text or "") + child
+    return parent
 
 
 def as_html(root: Element) -> str:
-    """The whole document."""
+    """The whole document as text."""
     return f"<!doctype html>\n{ElementTree.tostring(root, encoding='unicode', method='html')}\n"
 
 
 def inline(svg: str, prefix: str, label: str, largest: float = PIXELS) -> Element:
-    """An SVG document as an element of a page.
+    """Makes an SVG document an element of a page.
 
     Args:
-        prefix: put before every id, which a page may have once only.
-        label: what the picture is, for those who do not see it.
-        largest: pixels a point of the picture has at most.
+        prefix: the text before every id, so that no id occurs twice in a page.
+        label: the description of the picture for readers who do not see it.
+        largest: the most pixels for each point of the picture.
     """
     root = ElementTree.fromstring(svg)
     for parent in list(root.iter()):
@@ -51,7 +51,7 @@ def inline(svg: str, prefix: str, label: str, largest: float = PIXELS) -> Elemen
 
 
 def _make_local(part: Element, prefix: str) -> None:
-    """Tags and attributes without namespaces, which HTML knows none of, and ids with the prefix."""
+    """Removes the namespaces of tags and attributes, which HTML does not have, and gives ids the prefix."""
     part.tag = part.tag.rpartition("}")[2]
     attributes = {name.rpartition("}")[2]: value for name, value in part.attrib.items()}
     for name, value in attributes.items():
@@ -66,13 +66,13 @@ def _make_local(part: Element, prefix: str) -> None:
 
 
 def picture(path: Path, text: str, width: int, height: int) -> Element:
-    """A PNG file as an image that is in the page itself."""
+    """Makes a PNG file an image within the page itself."""
     source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
     return element("img", src=source, alt=text, width=str(width), height=str(height))
 
 
 def table(headings: list[str], rows: list[list[str]]) -> Element:
-    """A table of texts; the first of each row is its heading."""
+    """Makes a table of texts; the first text of each row is its heading."""
     head = element("tr", *(element("th", text, scope="col") for text in headings))
     body = [
         element("tr", element("th", row[0], scope="row"), *(element("td", text) for text in row[1:]))
@@ -82,5 +82,5 @@ def table(headings: list[str], rows: list[list[str]]) -> Element:
 
 
 def folded(title: str, *children: Element) -> Element:
-    """What is shown when it is asked for."""
+    """Makes a part of the page that stays closed until the reader opens it."""
     return element("details", element("summary", title), *children)

@@ -12,10 +12,10 @@ from manas.reporting.report.markup import as_html, element
 from manas.reporting.report.record import Record
 from manas.reporting.report.sections import SECTIONS, Section, title_of
 
-# No script and no request, whatever texts a run may hold.
+# The browser runs no script and sends no request, whatever texts a run may hold.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
-# Pictures are dark on white; where the reader's screen is dark, they are turned around with their hues kept.
+# Pictures are dark on white; on a dark screen they are inverted, with their hues kept.
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --quiet: #5c5c5c; --paper: #fff; --shade: #f3f3f1;
   --line: #d4d4d0; --mark: #0072b2 }
@@ -55,8 +55,8 @@ pre { background: var(--shade); padding: .8rem 1rem; font-size: .8rem; white-spa
 def write_report(run: Path) -> Path:
     """Writes report.html into the directory of a search or retraining and returns its path.
 
-    It says what is in the directory; what is missing or damaged is left out, and what goes wrong in between
-    is a warning. The same directory gives the same bytes.
+    The report leaves out missing and damaged files, and an error in the making of a section is a warning. The
+    same directory gives the same bytes.
 
     Raises:
         OSError: if the file cannot be written.
@@ -77,14 +77,14 @@ def _page(record: Record) -> Element:
         element("title", f"{title_of(record)} ({record.run.absolute().name})"),
         element("style", STYLE),
     )
-    body = element("body", *(part for section in SECTIONS for part in _spared(section, record)))
+    body = element("body", *(part for section in SECTIONS for part in _parts_of(section, record)))
     for part in body:
         part.tail = "\n"
     return element("html", head, body, lang="en")
 
 
-def _spared(section: Section, record: Record) -> Iterator[Element]:
-    """The section as far as it can be made: a search is not lost at its end for want of a picture."""
+def _parts_of(section: Section, record: Record) -> Iterator[Element]:
+    """The parts of a section as far as they can be made; a failure must not cost a search its result."""
     try:
         yield from section.parts(record)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Small multiples: panels side by side with few lines, whose names stand at their ends."""
+"""Small multiples: panels side by side with few lines, which have their names at their ends."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from matplotlib.ticker import EngFormatter, Formatter, LogLocator, MaxNLocator, 
 
 from manas.reporting.drawing.sheet import BLUE, FAINT, GREY, INK, VERMILION, length, shortened
 
-WIDTH = 504.0  # points of a figure; 700 pixels wide, its text is as large as that around it
+WIDTH = 504.0  # points of a figure; at 700 pixels, its text is as large as the text around it
 TEXT = 8.0
 TOP, BOTTOM, LEFT, RIGHT = 24.0, 28.0, 46.0, 12.0  # points around a panel
 LINE = TEXT * 1.25  # from one name to the next
 _STEPS = [1, 2, 5, 10]  # from tick to tick
-POINTS = 200  # of a curve: more of them are not seen, but make a page heavy
-FEW = 12  # values that are shown as dots too
+POINTS = 200  # points of a curve; more of them cannot be seen, but make a page heavy
+FEW = 12  # the most values of a curve that are shown as dots, too
 
 # Blue and vermilion as in drawings, then others that all readers tell apart (Okabe and Ito, 2008).
 COLOURS = (BLUE, VERMILION, "#007a5a", "#b0568f", "#a87400", "#2f6f8f", GREY)
@@ -61,7 +61,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def style() -> AbstractContextManager[None]:
-    """What figures are made and written in, whatever a user's own configuration of matplotlib says."""
+    """The block in which figures are made and written, independent of a user's configuration of matplotlib."""
     return matplotlib.style.context(["default", _STYLE])
 
 
@@ -75,19 +75,19 @@ def as_svg(figure: Figure) -> str:
 def panels(
     titles: Sequence[str], xlabel: str, *, columns: int, height: float = 104, right: float = RIGHT
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with a panel a title, row by row.
+    """Makes a figure with one panel a title, row by row.
 
     Args:
-        xlabel: of all panels; written below the last one of each column.
-        columns: panels in a row; fewer where there are fewer titles, and a lone one has the whole width.
-        height: of a panel, in points, without what is around it.
+        xlabel: label of the x axis of all panels, written below the last panel of each column.
+        columns: the most panels in a row; a lone panel has the whole width.
+        height: height of a panel in points, without the room around it.
         right: points right of each panel, for names.
     """
     columns = min(columns, len(titles))
     rows, pitch = -(-len(titles) // columns), height + TOP + BOTTOM
     figure = Figure(figsize=(WIDTH / 72, rows * pitch / 72))
     FigureCanvasAgg(figure)
-    width, made = WIDTH / columns, []
+    width, every_axes = WIDTH / columns, []
     for place, title in enumerate(titles):
         row, column = divmod(place, columns)
         foot = rows * pitch - (row + 1) * pitch + BOTTOM
@@ -100,18 +100,18 @@ def panels(
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=_STEPS))
         axes.yaxis.set_major_formatter(Shortest())
-        made.append(axes)
-    return figure, made
+        every_axes.append(axes)
+    return figure, every_axes
 
 
 class Shortest(Formatter):
-    """Numbers with as many digits as tell the ticks apart: ``30``, ``0.01255``, ``2e−5``."""
+    """Formats numbers with as few digits as tell the ticks apart: ``30``, ``0.01255``, ``2e−5``."""
 
     def __init__(self) -> None:
         self.ticks = np.empty(0)
 
     def set_locs(self, locs: Any) -> None:
-        """Takes the ticks of the axis."""
+        """Remembers the ticks of the axis."""
         self.ticks = np.asarray(locs, dtype=np.float64)
 
     def __call__(self, value: float, _: Any = None) -> str:
@@ -126,7 +126,7 @@ class Shortest(Formatter):
 
 
 def curve(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
-    """A line; of very many values the means, within a band from the smallest to the largest."""
+    """Draws a line; of very many values it draws the means, in a band from the smallest to the largest."""
     finite = np.isfinite(y)
     if len(y) <= POINTS:
         alone = len(y) <= FEW or not (finite[1:] & finite[:-1]).any()
@@ -138,15 +138,18 @@ def curve(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str) -> None:
 
 
 def condensed(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(N,) -> lowest (M,), mean places and values (2, M), highest (M,) of at most `POINTS` stretches."""
+    """Condenses a curve (N,) to at most `POINTS` stretches.
+
+    Returns the lowest values (M,), the means of x and y (2, M), and the highest values (M,).
+    """
     places, values = (np.array_split(each, min(POINTS, max(1, len(y)))) for each in (x, y))
-    kept = [(p.mean(), v.mean(), v.min(), v.max()) for p, v in zip(places, values, strict=True) if len(v)]
-    mean_x, mean_y, low, high = np.array(kept).reshape(-1, 4).T
+    rows = [(p.mean(), v.mean(), v.min(), v.max()) for p, v in zip(places, values, strict=True) if len(v)]
+    mean_x, mean_y, low, high = np.array(rows).reshape(-1, 4).T
     return low, np.array([mean_x, mean_y]), high
 
 
 def scale(axes: Axes, values: np.ndarray) -> None:
-    """A logarithmic axis for positive values that span more than a decade."""
+    """Makes the y axis logarithmic if the values are positive and span more than a decade."""
     finite = values[np.isfinite(values)]
     if len(finite) and finite.min() > 0 and finite.max() > 10 * finite.min():
         axes.set_yscale("log")
@@ -158,7 +161,7 @@ def scale(axes: Axes, values: np.ndarray) -> None:
 
 
 class Name(NamedTuple):
-    """What is written beside a panel at the height of a value."""
+    """A name beside a panel, at the height of a value."""
 
     text: str
     value: float
@@ -166,12 +169,12 @@ class Name(NamedTuple):
 
 
 def room_for(texts: Sequence[str], most: float = 110) -> float:
-    """Points right of a panel whose lines have these names."""
+    """The points of room right of a panel whose lines have these names."""
     return min(most, max((length(text, TEXT) for text in texts), default=0)) + 16
 
 
 def name_ends(axes: Axes, names: Sequence[Name], right: float) -> None:
-    """Names right of the panel at the heights of their values, moved apart where they would overlap."""
+    """Writes names right of a panel at the heights of their values, moved apart where they would overlap."""
     names = sorted((n for n in names if n.text and np.isfinite(n.value)), key=lambda name: name.value)
     box, points = axes.get_window_extent(), 72 / axes.figure.dpi
     places = axes.transData.transform([(0, name.value) for name in names]).reshape(-1, 2)
@@ -190,7 +193,7 @@ _BESIDE: dict[str, Any] = {"verticalalignment": "center_baseline", "parse_math":
 
 
 def spread(wanted: Sequence[float], gap: float, height: float) -> list[float]:
-    """Places in ascending order, near those wanted, `gap` apart, in [0, height] if there is room."""
+    """Places in ascending order near the wanted ones, at least `gap` apart, in [0, height] if there is room."""
     upwards = accumulate(wanted, lambda below, own: max(own, below + gap))
     downwards = accumulate(reversed(wanted), lambda above, own: min(own, above - gap))
     between = [(up + down) / 2 for up, down in zip(upwards, [*downwards][::-1], strict=True)]

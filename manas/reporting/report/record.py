@@ -1,4 +1,4 @@
-"""What a run directory says about its run; what is missing or damaged is empty."""
+"""The record of a run, read from its directory; missing and damaged files count as empty."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STITCHES = "stitches.png"
 
 
 class Series(NamedTuple):
-    """A number over the steps of a run: (N,) float64 each; NaN where it was not finite."""
+    """A number over the steps of a run: (N,) float64 each; NaN for values that were not finite."""
 
     steps: np.ndarray
     values: np.ndarray
@@ -37,10 +37,10 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """A run directory, read when asked; nothing that may be in it is an error.
+    """A run directory, whose files are read when they are asked for; no content of them is an error.
 
     Attributes:
-        run: the directory. A genotype in it is read as one that was received: no code is imported for it.
+        run: the directory. A genotype in it is read like one from someone else: no code is imported for it.
     """
 
     run: Path
@@ -60,18 +60,18 @@ class Record:
 
     @cached_property
     def environment(self) -> Mapping[str, Any]:
-        """Versions and machine."""
+        """The versions and the machine of the run."""
         return _json(_text(self.run / ENVIRONMENT))
 
     @property
     def is_retraining(self) -> bool:
-        """Whether it is a retraining, and not a search."""
+        """Whether the run is a retraining, and not a search."""
         return "genotype" in self.config or (self.run / MODEL).exists()
 
     @cached_property
     def metrics(self) -> Mapping[str, Series]:
-        """Every number that was tracked, by name; lines that cannot be read are passed over."""
-        found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        """All tracked numbers, by name; lines that cannot be read are left out."""
+        pairs_by_name: dict[str, list[tuple[float, float]]] = defaultdict(list)
         for line in _text(self.run / METRICS).split("\n"):
             values = _json(line)
             step = values.pop("step", None)
@@ -79,50 +79,50 @@ class Record:
                 continue
             for name, value in values.items():
                 if value is None or _is_number(value):
-                    found[name].append((step, np.nan if value is None else value))
-        series = {name: Series(*np.array(pairs, dtype=np.float64).T) for name, pairs in found.items()}
+                    pairs_by_name[name].append((step, np.nan if value is None else value))
+        series = {name: Series(*np.array(pairs, dtype=np.float64).T) for name, pairs in pairs_by_name.items()}
         return {name: of for name, of in series.items() if np.isfinite(of.values).any()}
 
     def under(self, prefix: str) -> dict[str, Series]:
         """The numbers whose names begin with ``prefix/``, by the rest of their names."""
-        found = self.metrics.items()
-        return {name.removeprefix(f"{prefix}/"): of for name, of in found if name.startswith(f"{prefix}/")}
+        metrics = self.metrics.items()
+        return {name.removeprefix(f"{prefix}/"): of for name, of in metrics if name.startswith(f"{prefix}/")}
 
     @property
     def steps_of_an_epoch(self) -> int | None:
-        """Steps in an epoch, if they are known."""
+        """The number of steps in an epoch, if it is known."""
         steps = self.config.get("steps")
         return steps if isinstance(steps, int) and steps > 0 else None
 
     @property
     def method(self) -> str:
-        """Of the search: ``gradient``, ``random``, ``evolution``; empty for a retraining."""
+        """The method of a search: ``gradient``, ``random`` or ``evolution``; empty for a retraining."""
         return str(mapping(self.config.get("method")).get("kind", ""))
 
     @cached_property
     def found(self) -> Mapping[str, Any]:
-        """The genotype of a search, or that in the model file of a retraining, as it stands there."""
+        """The genotype of a search, or of the model file of a retraining, as plain values."""
         return mapping(self._description.get("genotype")) if self.is_retraining else self._genotype
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """What is known of the result: the provenance of a genotype, the training of a model."""
+        """The summary of the result: the provenance of a genotype, or the training of a model."""
         of_genotype = None if self.is_retraining else self.found.get("provenance")
         return mapping(of_genotype or self._description.get("training"))
 
     @property
     def space(self) -> Mapping[str, Any]:
-        """The space with its kind."""
+        """The fields of the space, with its kind."""
         return mapping(self.found.get("space") or self.config.get("space"))
 
     @property
     def choices(self) -> Mapping[str, str]:
-        """Label -> chosen candidate."""
+        """The chosen candidates by label."""
         items = mapping(self.found.get("choices")).items()
         return {label: name for label, name in items if isinstance(name, str)}
 
     def genotype(self) -> Genotype | None:
-        """The genotype, if its space can be found among what is installed or loaded already."""
+        """The genotype, if its space is installed or its module is loaded already."""
         if not self.found:
             return None
         content = {**self.found, "provenance": dict(self.summary)}
@@ -141,7 +141,7 @@ class Record:
         return drawing_of(space) or Drawing()
 
     def cost(self) -> CostTable | None:
-        """What the architectures of the space cost."""
+        """The cost table of the space, if the directory has one."""
         try:
             return CostTable.from_json(_text(self.run / COST))
         except ManasError:
@@ -154,9 +154,9 @@ class Record:
 
     @property
     def finished(self) -> datetime | None:
-        """When the last of the numbers or the result was written."""
-        written = [self.run / name for name in (METRICS, GENOTYPE, MODEL)]
-        times = [path.stat().st_mtime for path in written if path.exists()]
+        """The time at which the last number or the result was written."""
+        paths = [self.run / name for name in (METRICS, GENOTYPE, MODEL)]
+        times = [path.stat().st_mtime for path in paths if path.exists()]
         return datetime.fromtimestamp(max(times), UTC) if times else None
 
     @cached_property
@@ -165,7 +165,7 @@ class Record:
 
     @cached_property
     def _description(self) -> Mapping[str, Any]:
-        """What the model file says about its weights."""
+        """The description in the model file."""
         path = self.run / MODEL
         if not path.exists():
             return {}
@@ -191,7 +191,7 @@ def _json(text: str) -> dict[str, Any]:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """The value, if it is one."""
+    """The value if it is a mapping, and else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
@@ -205,7 +205,7 @@ def _is_loaded(content: Any) -> bool:
 
 
 def _kinds(content: Any) -> Iterator[str]:
-    """Every kind that a description names, however deep."""
+    """All kinds that a description names at any depth."""
     if isinstance(content, dict):
         if isinstance(content.get("kind"), str):
             yield content["kind"]

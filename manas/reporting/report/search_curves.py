@@ -1,4 +1,4 @@
-"""The curves of a search by gradient: what its alphas prefer, how decided they are, and what that costs."""
+"""The curves of a search by gradient: the preferences of its alphas, their entropy, and the cost."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ UNITS = {"macs": "MACs", "parameters": "parameters", "latency": "s"}
 
 
 def decisions(record: Record) -> Curves | None:
-    """How decided the alphas are, and how much of the network skips or is nothing."""
+    """The entropies of the alphas, and the shares of forks that chose to skip or to leave out their input."""
     entropies = record.under("entropy")
-    chosen = _named(record, {"health/skip_share": "skip", "health/none_share": "none"})
+    chosen = _renamed(record, {"health/skip_share": "skip", "health/none_share": "none"})
     shown = {"Entropy of the alphas, by group": entropies, "Share of the forks that chose": chosen}
     shown = {title: of for title, of in shown.items() if of}
     if not shown:
         return None
     right = room_for([name for of in shown.values() for name in of], 84)
-    figure, made = panels(list(shown), unit(record), columns=2, right=right)
-    for axes, of in zip(made, shown.values(), strict=True):
-        axes.set_ylim(-0.02, 1.04)
+    figure, every_axes = panels(list(shown), unit(record), columns=2, right=right)
+    for axes, of in zip(every_axes, shown.values(), strict=True):
+        axes.set_ylim(-0.02, 1.04)  # a little more than [0, 1], so that lines at the ends are seen whole
         over_epochs(axes, record, of, right)
     numbers = [f"entropy of {tag} {last(of):.2f}" for tag, of in entropies.items()]
     numbers += [f"{name} chosen by {last(of):.0%} of the forks that offer it" for name, of in chosen.items()]
@@ -47,12 +47,13 @@ def shares(record: Record) -> Curves | None:
     most = max(map(len, groups.values()))
     sign = record.drawing.sign
     right = room_for([sign(name).name for of in groups.values() for name in of])
-    figure, made = panels(list(groups), unit(record), columns=2, height=max(104, most * LINE), right=right)
-    for axes, of in zip(made, groups.values(), strict=True):
+    height = max(104, most * LINE)
+    figure, every_axes = panels(list(groups), unit(record), columns=2, height=height, right=right)
+    for axes, of in zip(every_axes, groups.values(), strict=True):
         _stack(axes, record, of, right)
     numbers = {tag: ", ".join(f"{name} {last(s):.2f}" for name, s in of.items()) for tag, of in groups.items()}
-    said = "; ".join(f"of {tag}: {text}" for tag, text in numbers.items())
-    caption = f"Mean probability of each candidate in its group; after the last epoch, {said}."
+    texts = "; ".join(f"of {tag}: {text}" for tag, text in numbers.items())
+    caption = f"Mean probability of each candidate in its group; after the last epoch, {texts}."
     return Curves("Shares of the candidates", caption, figure)
 
 
@@ -62,11 +63,11 @@ def sharpness(record: Record) -> Curves | None:
         "health/alpha_gradient": "Norm of the gradient of the alphas",
         "health/eigenvalue": "Dominant eigenvalue of their Hessian",
     }
-    shown = _named(record, titles)
+    shown = _renamed(record, titles)
     if not shown:
         return None
-    figure, made = panels(list(shown), unit(record), columns=2)
-    for axes, series in zip(made, shown.values(), strict=True):
+    figure, every_axes = panels(list(shown), unit(record), columns=2)
+    for axes, series in zip(every_axes, shown.values(), strict=True):
         over_epochs(axes, record, {"": series}, 0)
         scale(axes, series.values)
     numbers = [f"{title[0].lower()}{title[1:]} {last(of):.3g}" for title, of in shown.items()]
@@ -75,7 +76,7 @@ def sharpness(record: Record) -> Curves | None:
 
 
 def cost(record: Record) -> Curves | None:
-    """The cost of the derived network with its budget, and the multiplier that presses for it."""
+    """The cost of the derived network with its budget, and the multiplier of the complexity loss."""
     series, multiplier = (record.metrics.get(name) for name in ("health/cost", "alphas/multiplier"))
     if series is None:
         return None
@@ -83,12 +84,12 @@ def cost(record: Record) -> Curves | None:
     metric = UNITS.get(str(table.origin.get("metric")), "") if table else ""
     titles = [f"Cost of the derived network{', ' if metric else ''}{metric}"]
     titles += ["Multiplier of the budget"] if multiplier else []
-    figure, made = panels(titles, unit(record), columns=2, right=right)
-    over_epochs(made[0], record, {"derived": series}, right, {"budget": limit} if limit else {})
-    made[0].yaxis.set_major_formatter(EngFormatter(sep=" "))
+    figure, axes = panels(titles, unit(record), columns=2, right=right)
+    over_epochs(axes[0], record, {"derived": series}, right, {"budget": limit} if limit else {})
+    axes[0].yaxis.set_major_formatter(EngFormatter(sep=" "))
     if multiplier:
-        over_steps(made[1], record, multiplier, BLUE)
-        made[1].set_xlabel("step")
+        over_steps(axes[1], record, multiplier, BLUE)
+        axes[1].set_xlabel("step")
     caption = f"After the last epoch the derived network has {_amount(last(series), metric)}"
     caption += f", {last(series) / limit:.1%} of the budget of {_amount(limit, metric)}" if limit else ""
     if table:
@@ -98,14 +99,14 @@ def cost(record: Record) -> Curves | None:
 
 
 def budget_of(record: Record) -> float | None:
-    """What the derived network may cost, as a number."""
+    """The budget of the derived network as a number, or None."""
     budget = record.config.get("budget")
     limits = [budget.get(metric) for metric in UNITS] if isinstance(budget, dict) else []
     return next((float(limit) for limit in limits if isinstance(limit, int | float) and limit > 0), None)
 
 
 def _stack(axes: Axes, record: Record, of: Mapping[str, Series], right: float) -> None:
-    """Bands from 0 to 1 in the colours of the drawing, with the names of the candidates at their ends."""
+    """Draws bands from 0 to 1 in the colours of the drawing, with the names of the candidates at their ends."""
     x, sign = places(record, next(iter(of.values()))), record.drawing.sign
     values = np.nan_to_num(np.array([series.values for series in of.values()]))
     if len(x) == 1:  # a point would have no area
@@ -120,13 +121,13 @@ def _stack(axes: Axes, record: Record, of: Mapping[str, Series], right: float) -
     name_ends(axes, [Name(sign(name).name, end) for name, end in zip(of, ends, strict=True)], right)
 
 
-def _named(record: Record, names: Mapping[str, str]) -> dict[str, Series]:
-    """The numbers that there are, by other names."""
+def _renamed(record: Record, names: Mapping[str, str]) -> dict[str, Series]:
+    """The numbers of a run under other names; missing ones are left out."""
     return {name: record.metrics[key] for key, name in names.items() if key in record.metrics}
 
 
 def _amount(cost: float, metric: str) -> str:
-    """``1.25 G MACs``, ``40.00 ms``."""
+    """Writes a cost with its unit: ``1.25 G MACs``, ``40.00 ms``."""
     if metric == "s":
         return EngFormatter("s", places=2, sep=" ")(cost)
     return f"{EngFormatter(places=2, sep=' ')(cost)} {metric}".rstrip()

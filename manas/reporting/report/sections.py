@@ -1,4 +1,4 @@
-"""The sections of the report of a run; each is empty where the run has nothing for it."""
+"""The sections of the report of a run; a section is empty if the run has nothing for it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from manas.reporting.report.record import STITCHES, Record, mapping
 from manas.reporting.report.timeline import Curves, places
 from manas.training.guard import left_out_of
 
-DRAWING = 2.15  # pixels for a point of the drawing, whose text has five points
+DRAWING = 2.15  # pixels for each point of the drawing, whose text has a size of five points
 
 CURVES: tuple[Callable[[Record], Curves | None], ...] = (
     curves.relaxed_and_one_hot,
@@ -38,14 +38,14 @@ CURVES: tuple[Callable[[Record], Curves | None], ...] = (
 
 
 class Section(NamedTuple):
-    """What a part of the page is called, and how it is made."""
+    """A part of the page: its name in warnings, and the function that makes it."""
 
     name: str
     parts: Callable[[Record], Iterator[Element]]
 
 
 def title_of(record: Record) -> str:
-    """``Search of multi_scale_attentive by gradient``."""
+    """The title of a report, such as ``Search of multi_scale_attentive by gradient``."""
     of = f" of {kind}" if (kind := record.space.get("kind")) else ""
     if record.is_retraining:
         return f"Retraining{of}"
@@ -64,13 +64,13 @@ def _header(record: Record) -> Iterator[Element]:
 
 
 def _quiet(*texts: Any) -> Iterator[Element]:
-    said = [str(text) for text in texts if text]
-    if said:
-        yield element("p", " \N{MIDDLE DOT} ".join(said), class_="quiet")
+    words = [str(text) for text in texts if text]
+    if words:
+        yield element("p", " \N{MIDDLE DOT} ".join(words), class_="quiet")
 
 
 def _towers(space: Mapping[str, Any]) -> Iterator[str]:
-    """What a network of several towers is made of."""
+    """The towers, the stitch and the fusion of a network of several towers, in words."""
     for task, tower in mapping(space.get("towers")).items():
         yield f"{task}: {mapping(tower).get('kind')}"
     for joint in ("stitch", "fusion"):
@@ -79,7 +79,7 @@ def _towers(space: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _method(record: Record) -> Iterator[str]:
-    """What was done, in the words of the configuration."""
+    """The method of the run, in the words of its configuration."""
     config, method = record.config, mapping(record.config.get("method"))
     if record.method == "gradient":
         parts = {name: config.get(name) for name in ("relaxation", "order", "selection")}
@@ -94,8 +94,8 @@ def _method(record: Record) -> Iterator[str]:
 
 
 def _verdict(record: Record) -> Iterator[Element]:
-    said = record.summary.get("verdict")
-    sentences = [text for text in said if isinstance(text, str)] if isinstance(said, list) else []
+    verdict = record.summary.get("verdict")
+    sentences = [text for text in verdict if isinstance(text, str)] if isinstance(verdict, list) else []
     if record.is_retraining:
         sentences = list(_result(record.summary))
     if sentences:
@@ -145,14 +145,14 @@ def _drawing(record: Record) -> Iterator[Element]:
 
 
 def _choices(record: Record) -> Iterator[Element]:
-    """The table of choices, with the probability that each had in the epoch of the result, where it had one."""
+    """The table of choices, with their probabilities in the epoch of the result, if they were tracked."""
     if not record.choices:
         return
-    found = record.under("probabilities")
+    probabilities = record.under("probabilities")
     rows = [[label, name, _probability(record, f"{label}/{name}")] for label, name in record.choices.items()]
     headings = ["fork", "choice", "probability"]
-    made = table(headings, rows) if found else table(headings[:2], [row[:2] for row in rows])
-    yield folded(f"Table of the {len(rows)} choices", made)
+    content = table(headings, rows) if probabilities else table(headings[:2], [row[:2] for row in rows])
+    yield folded(f"Table of the {len(rows)} choices", content)
 
 
 def _probability(record: Record, name: str) -> str:
@@ -165,12 +165,13 @@ def _probability(record: Record, name: str) -> str:
 
 def _curve(draw: Callable[[Record], Curves | None], record: Record) -> Iterator[Element]:
     with style():
-        made = draw(record)
-        if made is None:
+        drawing = draw(record)
+        if drawing is None:
             return
-        svg = as_svg(made.figure)
-    shown = inline(svg, f"{draw.__name__.replace('_', '-')}-", f"{made.title}: curves, as the caption says")
-    yield element("figure", element("h2", made.title), shown, element("figcaption", made.caption))
+        svg = as_svg(drawing.figure)
+    prefix, label = f"{draw.__name__.replace('_', '-')}-", f"{drawing.title}: curves, as the caption says"
+    heading, caption = element("h2", drawing.title), element("figcaption", drawing.caption)
+    yield element("figure", heading, inline(svg, prefix, label), caption)
 
 
 def _samples(record: Record) -> Iterator[Element]:
@@ -200,8 +201,8 @@ def _stitches(record: Record) -> Iterator[Element]:
         "What each tower takes of the features of every tower after the last epoch, a map for each stage and "
         "scale. White is what there would be without an exchange: all of its own, nothing of the others."
     )
-    shown = picture(path, "Matrices of the cross-stitches", width, height)
-    yield element("figure", element("h2", "Stitches"), shown, element("figcaption", caption))
+    image = picture(path, "Matrices of the cross-stitches", width, height)
+    yield element("figure", element("h2", "Stitches"), image, element("figcaption", caption))
 
 
 def _configuration(record: Record) -> Iterator[Element]:
@@ -213,10 +214,10 @@ def _configuration(record: Record) -> Iterator[Element]:
 def _environment(record: Record) -> Iterator[Element]:
     if record.environment:
         yield element("h2", "Environment")
-        yield _list({name: _shown(value) for name, value in record.environment.items() if value is not None})
+        yield _list({name: _as_text(value) for name, value in record.environment.items() if value is not None})
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, list):
         return shlex.join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value)

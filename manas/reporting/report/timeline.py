@@ -1,4 +1,4 @@
-"""What was tracked, over the epochs and over the steps of a run."""
+"""The tracked numbers of a run, drawn over its epochs or over its steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DASHED = (0, (4, 3))
 
 
 class Curves(NamedTuple):
-    """A figure, its heading, and what it shows, in words and with the last numbers."""
+    """A figure with its heading and a caption, which describes the figure and tells the last numbers."""
 
     title: str
     caption: str
@@ -31,7 +31,7 @@ def over_epochs(
     right: float,
     levels: Mapping[str, float] | None = None,
 ) -> None:
-    """A line a series, and dashed levels, all with their names at the end.
+    """Draws a line for each series, and dashed levels, all with their names at the end.
 
     Args:
         right: points right of the panel, for the names.
@@ -49,7 +49,7 @@ def over_epochs(
 
 
 def over_steps(axes: Axes, record: Record, series: Series, colour: str) -> None:
-    """A line over all steps of the run; that of a random search is cut between its candidates."""
+    """Draws a line over all steps of the run; in a random search it is cut between the candidates."""
     borders = candidates(record)[:-1]
     cuts = np.searchsorted(series.steps, borders, side="right")
     for steps, values in zip(np.split(series.steps, cuts), np.split(series.values, cuts), strict=True):
@@ -66,18 +66,18 @@ def candidates(record: Record) -> np.ndarray:
 
 
 def places(record: Record, series: Series) -> np.ndarray:
-    """Where numbers stand that are written at the ends of epochs: at the epoch, counted from zero."""
+    """The epochs, counted from zero, at whose ends the numbers of a series were written, or their steps."""
     steps = record.steps_of_an_epoch
     return series.steps / steps - 1 if steps else series.steps
 
 
 def unit(record: Record) -> str:
-    """What these places are called."""
+    """The unit of these places: ``epoch`` or ``step``."""
     return "epoch" if record.steps_of_an_epoch else "step"
 
 
 def last(series: Series, *, finite: bool = False) -> float:
-    """The last number, or the last one that is finite."""
+    """The last number of a series, or its last finite number."""
     return float(series.values[np.isfinite(series.values)][-1] if finite else series.values[-1])
 
 
