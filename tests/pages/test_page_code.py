@@ -3,11 +3,13 @@
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from data.archives.layouts import did_mdn, folders, one_folder, picture
 from pages.shown import PAGES, block, blocks, commands, text
@@ -58,7 +60,7 @@ def pairs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def names(pairs, monkeypatch):
-    """What a reader has at hand, with trainings of one step; what a block enters somewhere is taken out again."""
+    """What a reader has at hand, with trainings of one step; what a block enters is taken out again."""
 
     def small(config):
         return config | {"epochs": 1, "steps": 1, "data": config["data"] | SMALL}
@@ -69,9 +71,8 @@ def names(pairs, monkeypatch):
     monkeypatch.setattr(gates, "GATES", gates.GATES.copy())
     monkeypatch.setattr(protocols, "PROTOCOLS", protocols.PROTOCOLS.copy())
     given = {"manas": manas, "picture": Image.fromarray(picture(0, 2)), "__name__": "shown"}
-    from functools import partial
-
-    return vars(gates) | {"partial": partial, "Fixed": Fixed, "Relaxed": Relaxed, "Softmax": Softmax} | given
+    given |= {"partial": partial, "Fixed": Fixed, "Relaxed": Relaxed, "Softmax": Softmax}
+    return vars(gates) | given
 
 
 def executed(code, names):
@@ -113,12 +114,8 @@ def test_the_readme_shows_the_two_answers(names):
     supernet, network = shown["supernet"], shown["network"]
     assert [fork.names for fork in supernet.layers[::2]] == [("conv1", "conv3", "conv5")] * 2
     assert [convolution.kernel_size for convolution in network.layers[::2]] == [(3, 3), (1, 1)]
-    image = torch_image()
+    image = torch.rand(1, 3, 8, 8)
     assert supernet(image).shape == network(image).shape == image.shape
-
-
-def torch_image():
-    return gates.torch.rand(1, 3, 8, 8)
 
 
 def test_a_space_of_ones_own_is_searched_exported_and_retrained(tmp_path, monkeypatch):
@@ -157,9 +154,7 @@ def test_a_loss_and_a_relaxation_are_named_in_a_configuration(names, tmp_path, m
     package = tmp_path / "my_package"
     package.mkdir()
     (package / "losses.py").write_text(block("docs/extending.md", "python", "def charbonnier"))
-    (package / "relaxations.py").write_text(
-        block("docs/extending.md", "python", "from manas.relaxations.base")
-    )
+    (package / "relaxations.py").write_text(block("docs/extending.md", "python", "from manas.relaxations.base"))
     monkeypatch.syspath_prepend(tmp_path)
     shown = re.findall(r"`--set '?((?:loss|relaxation)[^'`]*)", text("docs/extending.md"))
     assert len(shown) == 2
@@ -204,7 +199,7 @@ def test_towers_are_searched_together_and_one_is_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Genotype.sample(manas.load_space("manas_small"), seed=0).write(Path("runs/desnow/genotype.json"))
     Path("given.yaml").write_text(block("docs/searching.md", "yaml", "space:"))
-    joint, retrain = (words[1:] for words in commands("docs/searching.md") if "joint" in " ".join(words))[:2]
+    joint, retrain = (words[1:] for words in commands("docs/searching.md") if "runs/joint" in " ".join(words))
     succeeds(["search", "given.yaml", *tiny("run=runs/given")])
     succeeds([*joint, *tiny()])
     succeeds([*retrain, *tiny()])

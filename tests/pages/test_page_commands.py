@@ -16,7 +16,18 @@ from manas.training.config import RetrainConfig
 APP = get_command(app)
 CONFIGS = {"search": SearchConfig, "retrain": RetrainConfig}
 # The parameters of all commands that name files to read, and those that name files to write.
-READ = ("roots", "config", "source", "evaluation", "images", "model", "data", "models", "folders", "photographs")
+READ = (
+    "roots",
+    "config",
+    "source",
+    "evaluation",
+    "images",
+    "model",
+    "data",
+    "models",
+    "folders",
+    "photographs",
+)
 READ += ("one", "other", "restored", "reference", "file", "a", "b", "checkpoint")
 WRITTEN = ("out", "csv", "markdown", "latex", "picture", "gallery")
 OF_A_RUN = ("", "genotype.json", "model.safetensors", "checkpoint.pt")  # what a run directory holds
@@ -107,7 +118,9 @@ class Shell:
 
     def _python(self, words):
         script, *rest = words
-        if script in ("-m", "-c"):
+        if script == "-m":  # of Python's own; what it is given is in the repository
+            for word in rest:
+                assert "/" not in word or (REPOSITORY / word).exists(), f"{self.page}: {word}"
             return None
         assert (REPOSITORY / script).exists(), f"{self.page}: {script}"
         if script.startswith("experiments/") and Path(script).stem in ("search", "retrain", "export"):
@@ -116,7 +129,9 @@ class Shell:
             self.made.add(rest.pop())
         for word in rest:
             if word.startswith("--"):
-                assert f'"{word}"' in (REPOSITORY / script).read_text(encoding="utf-8"), f"{script} has no {word}"
+                assert f'"{word}"' in (REPOSITORY / script).read_text(encoding="utf-8"), (
+                    f"{script} has no {word}"
+                )
             elif not re.fullmatch(r"[\d.]+", word):
                 self.require(word)
         return None
@@ -126,7 +141,9 @@ class Shell:
 
     def _make(self, words):
         for target in words:
-            assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.M), target
+            assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.M), (
+                target
+            )
         self.made |= {"runs/demo"} if "demo" in words else set()
 
     def _mkdir(self, words):
