@@ -13,13 +13,14 @@ PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in DOCS)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 
-def text(page: str) -> str:
-    return (REPOSITORY / page).read_text(encoding="utf-8")
+def content(path: str) -> str:
+    """The text of a file of the repository, such as a page."""
+    return (REPOSITORY / path).read_text(encoding="utf-8")
 
 
 def blocks(page: str, language: str) -> list[str]:
     """The content of every fenced block in a language."""
-    return [code for found, code in FENCE.findall(text(page)) if found == language]
+    return [code for found, code in FENCE.findall(content(page)) if found == language]
 
 
 def block(page: str, language: str, beginning: str = "") -> str:
@@ -30,7 +31,7 @@ def block(page: str, language: str, beginning: str = "") -> str:
 
 def prose(page: str) -> str:
     """The page without its blocks."""
-    return FENCE.sub("", text(page))
+    return FENCE.sub("", content(page))
 
 
 def code_spans(page: str) -> set[str]:

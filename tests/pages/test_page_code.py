@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 from data.archives.layouts import did_mdn, folders, one_folder, picture
-from pages.shown import PAGES, block, blocks, commands, text
+from pages.shown import PAGES, block, blocks, commands, content
 from PIL import Image
 
 import manas
@@ -60,7 +60,7 @@ def pairs(tmp_path, monkeypatch):
 
 @pytest.fixture
 def names(pairs, monkeypatch):
-    """What a reader has at hand, with trainings of one step; what a block enters is taken out again."""
+    """Names that a reader has at hand, trainings being of one step; entries of a block are taken out again."""
 
     def small(config):
         return config | {"epochs": 1, "steps": 1, "data": config["data"] | SMALL}
@@ -90,14 +90,14 @@ def test_every_block_of_python_runs(page, code, names):
 
 def test_the_pages_show_code_and_commands():
     """A fence that is spelt otherwise would hide what is in it from every test."""
-    assert len(SHOWN) == sum(len(re.findall(r"^```\s*py", text(page), re.M)) for page in PAGES) >= 9
-    languages = {found for page in PAGES for found in re.findall(r"^```(\S+)", text(page), re.M)}
+    assert len(SHOWN) == sum(len(re.findall(r"^```\s*py", content(page), re.M)) for page in PAGES) >= 9
+    languages = {found for page in PAGES for found in re.findall(r"^```(\S+)", content(page), re.M)}
     assert languages <= {"python", "sh", "text", "yaml", "json", "ini", "bibtex"}
     assert sum(len([*commands(page)]) for page in PAGES) > 40
 
 
 def test_the_readme_is_short():
-    assert len(text("README.md").splitlines()) < 160
+    assert len(content("README.md").splitlines()) < 160
 
 
 def test_the_four_commands_of_the_readme_restore_a_folder(pairs):
@@ -156,7 +156,7 @@ def test_a_loss_and_a_relaxation_are_named_in_a_configuration(names, tmp_path, m
     (package / "losses.py").write_text(block("docs/extending.md", "python", "def charbonnier"))
     (package / "relaxations.py").write_text(block("docs/extending.md", "python", "from manas.relaxations.base"))
     monkeypatch.syspath_prepend(tmp_path)
-    shown = re.findall(r"`--set '?((?:loss|relaxation)[^'`]*)", text("docs/extending.md"))
+    shown = re.findall(r"`--set '?((?:loss|relaxation)[^'`]*)", content("docs/extending.md"))
     assert len(shown) == 2
     succeeds(["search", *tiny(*shown, "run=own", "data.versions=1")])
     metrics = Path("own/config.yaml").read_text()
@@ -170,7 +170,7 @@ def test_a_measure_is_entered_in_one_place(names):
     scenes = [DegradedScene("rain", "", "a", clean + np.uint8(20), clean)]
     evaluation = manas.evaluate(lambda image: image - np.uint8(10), scenes, protocol="mine")
     (said,) = re.findall(
-        r"`manas\.evaluate\(model, data, protocol=\"mine\"\)(.*?)`", text("docs/evaluating.md")
+        r"`manas\.evaluate\(model, data, protocol=\"mine\"\)(.*?)`", content("docs/evaluating.md")
     )
     assert eval(f"evaluation{said}") == pytest.approx(10 * 219 / 255)
     assert "MAE degraded" in evaluation.table().headings

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from pages.shown import PAGES, REPOSITORY, code_spans, commands, prose
+from pages.shown import PAGES, REPOSITORY, code_spans, commands, content, prose
 from typer.main import get_command
 
 from manas.architecture.finding import load_space, presets
@@ -16,20 +16,9 @@ from manas.training.config import RetrainConfig
 APP = get_command(app)
 CONFIGS = {"search": SearchConfig, "retrain": RetrainConfig}
 # The parameters of all commands that name files to read, and those that name files to write.
-READ = (
-    "roots",
-    "config",
-    "source",
-    "evaluation",
-    "images",
-    "model",
-    "data",
-    "models",
-    "folders",
-    "photographs",
-)
-READ += ("one", "other", "restored", "reference", "file", "a", "b", "checkpoint")
-WRITTEN = ("out", "csv", "markdown", "latex", "picture", "gallery")
+READ = "roots config source evaluation images model data models folders photographs".split()
+READ += "one other restored reference file a b checkpoint".split()
+WRITTEN = "out csv markdown latex picture gallery".split()
 OF_A_RUN = ("", "genotype.json", "model.safetensors", "checkpoint.pt")  # what a run directory holds
 OTHERS = ("pip", "make", "mkdir", "cp", "torchrun", "python")
 
@@ -71,7 +60,7 @@ def may_hold(folder, path):
 
 
 class Shell:
-    """What is there while the commands of a page are given in their order."""
+    """Knows which files are there while the commands of a page are given in their order."""
 
     def __init__(self, page):
         self.page, self.made = page, set()
@@ -129,9 +118,7 @@ class Shell:
             self.made.add(rest.pop())
         for word in rest:
             if word.startswith("--"):
-                assert f'"{word}"' in (REPOSITORY / script).read_text(encoding="utf-8"), (
-                    f"{script} has no {word}"
-                )
+                assert f'"{word}"' in content(script), f"{script} has no {word}"
             elif not re.fullmatch(r"[\d.]+", word):
                 self.require(word)
         return None
@@ -141,9 +128,7 @@ class Shell:
 
     def _make(self, words):
         for target in words:
-            assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(encoding="utf-8"), re.M), (
-                target
-            )
+            assert re.search(rf"^{target}:", content("Makefile"), re.M), target
         self.made |= {"runs/demo"} if "demo" in words else set()
 
     def _mkdir(self, words):

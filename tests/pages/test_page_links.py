@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from pages.shown import PAGES, REPOSITORY, block, code_spans, prose, text
+from pages.shown import PAGES, REPOSITORY, block, code_spans, prose, content
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"(?:manas|search_spaces|experiments|tests|docs)/[\w./*-]*")
@@ -44,7 +44,7 @@ def test_files_and_objects_that_are_named_exist(page):
 
 
 def test_every_page_is_reached_from_the_readme():
-    linked = {link.partition("#")[0] for link in LINK.findall(text("README.md"))}
+    linked = {link.partition("#")[0] for link in LINK.findall(content("README.md"))}
     assert {page for page in PAGES if page != "README.md"} <= linked
 
 
