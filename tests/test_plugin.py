@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 SPACE = Path("experiments/configs/denoiser.py")
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-DRAWING = re.search(r"```python\n(from manas.reporting.drawing.*?)```", README, re.S)[1]
+PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text(encoding="utf-8")
+DRAWING = re.search(r"```python\n(from manas.reporting.drawing.*?)```", PAGE, re.S)[1]
 SETUP = """
 [metadata]
 name = their-spaces
