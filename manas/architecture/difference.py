@@ -1,4 +1,4 @@
-"""What two genotypes do not have in common."""
+"""The differences of two genotypes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Pair = tuple[str | None, str | None]
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs; true if anything does.
+    """The differences of two genotypes; true if there is any.
 
     Attributes:
         choices: label -> the two candidates; None where only the other genotype has the label.

@@ -32,7 +32,7 @@ def recomputed(function: Callable[..., Output], inputs: Sequence[object], module
 
 
 class RestingBuffers:
-    """What is run in the ``with`` block moves copies of the buffers; running statistics stay as they are.
+    """A ``with`` block in which forward passes move copies of the buffers; running statistics stay as they are.
 
     Weights and mode are afterwards what they were before. May be entered again and again, also inside itself.
     """
@@ -76,7 +76,7 @@ class AsNow(RestingBuffers):
 
 
 class _State(NamedTuple):
-    """What a module runs with."""
+    """The tensors that a module runs with."""
 
     training: bool
     weights: dict[str, nn.Parameter | None]

@@ -27,7 +27,7 @@ def registered(group: str) -> dict[str, EntryPoint]:
 
 
 def object_of(name: str, *, group: str, noun: str, trusted: bool) -> Any:
-    """What a name stands for: an entry point, or ``package.module:name``.
+    """The object that a name stands for: that of an entry point, or of ``package.module:name``.
 
     Args:
         group: of the entry points.

@@ -16,7 +16,7 @@ from manas.errors import ManasError
 
 
 class Allowance(NamedTuple):
-    """What a derived network may cost by a table: at most `limit`, and at least `spend` of it if possible."""
+    """The cost of a derived network by a table: at most `limit`, and at least `spend` of it if possible."""
 
     table: CostTable
     limit: float

@@ -17,7 +17,7 @@ from manas.evaluation.tables import Table
 
 
 @dataclass(frozen=True)
-class Difference:
+class ScoreDifference:
     """How far B is from A in one measure, on the images of one row.
 
     Attributes:
@@ -68,7 +68,7 @@ class Comparison:
 
     one: Evaluation
     other: Evaluation
-    differences: tuple[Difference, ...]
+    differences: tuple[ScoreDifference, ...]
 
     def table(self) -> Table:
         """One row a measure and part of the data."""
@@ -130,7 +130,7 @@ def compare(one: Evaluation, other: Evaluation, *, seed: int = 0) -> Comparison:
 
 def _difference(
     label: str, measure: Measure, pairs: Sequence[tuple[ImageScores, ImageScores]], seed: int
-) -> Difference:
+) -> ScoreDifference:
     name, best = measure.name, measure.worth(math.inf)
     values = [(a.restored[name], b.restored[name], a.name) for a, b in pairs]
     finite = [each for each in values if math.isfinite(each[0]) and math.isfinite(each[1])]
@@ -139,10 +139,10 @@ def _difference(
     means = (fmean(a for a, _, _ in finite), fmean(b for _, b, _ in finite)) if finite else (best, best)
     enough = backgrounds >= FEWEST
     interval = interval_of([b - a for a, b, _ in finite], names, seed) if enough else None
-    return Difference(label, measure, len(finite), len(values) - len(finite), backgrounds, means, interval)
+    return ScoreDifference(label, measure, len(finite), len(values) - len(finite), backgrounds, means, interval)
 
 
-def _cells(difference: Difference) -> tuple[str, ...]:
+def _cells(difference: ScoreDifference) -> tuple[str, ...]:
     measure, interval = difference.measure, difference.interval
     return (
         difference.label,

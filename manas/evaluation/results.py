@@ -17,7 +17,7 @@ from manas.evaluation.summary import Summary, summarised
 from manas.evaluation.tables import Table
 
 
-class Part(NamedTuple):
+class TablePart(NamedTuple):
     """The images of one row of a table."""
 
     label: str
@@ -69,7 +69,7 @@ class Evaluation:
         return list(dict.fromkeys(image.group for image in self.images))
 
     @property
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[TablePart]:
         """The rows of a table: every level of every group, then a group that has several."""
         parts = []
         for group in self.groups:
@@ -77,8 +77,8 @@ class Evaluation:
             levels = list(dict.fromkeys(image.level for image in own))
             for level in levels:
                 of_level = tuple(image for image in own if image.level == level)
-                parts.append(Part(str(Key(group, level, "")), of_level))
-            parts += [Part(group, own)] if len(levels) > 1 else []
+                parts.append(TablePart(str(Key(group, level, "")), of_level))
+            parts += [TablePart(group, own)] if len(levels) > 1 else []
         return parts
 
     def worst(self, count: int) -> list[ImageScores]:

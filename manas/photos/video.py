@@ -40,7 +40,7 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-class Stream(NamedTuple):
+class VideoStream(NamedTuple):
     """The facts about a video that restoring it needs."""
 
     rate: Fraction  # frames a second
@@ -89,7 +89,7 @@ def _pipe(
             progress(done, max(done, total))
 
 
-def _stream_of(source: Path) -> Stream:
+def _stream_of(source: Path) -> VideoStream:
     wanted = "stream=codec_type,avg_frame_rate,nb_frames,height,pix_fmt,color_space,color_transfer,"
     wanted += "color_primaries:stream_disposition=attached_pic:format=duration"
     found = json.loads(_answer(["ffprobe", "-show_entries", wanted, "-of", "json"], source))
@@ -102,7 +102,7 @@ def _stream_of(source: Path) -> Stream:
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise ManasError(f"{source}: there is no video in it; replace the file or leave it out") from error
     known = stream.get("color_space") in ("bt709", "smpte170m")
-    return Stream(rate, frames, stream["color_space"] if known else usual, _losses(stream, others))
+    return VideoStream(rate, frames, stream["color_space"] if known else usual, _losses(stream, others))
 
 
 def _main_and_others(streams: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -147,7 +147,7 @@ def _address(path: Path) -> str:
 
 
 @contextmanager
-def _decoding(source: Path, stream: Stream) -> Iterator[Iterator[np.ndarray]]:
+def _decoding(source: Path, stream: VideoStream) -> Iterator[Iterator[np.ndarray]]:
     """Its frames, (H, W, 3) uint8, turned upright; portable pixmaps, because these say their own size."""
     colours = f"scale=in_color_matrix={stream.colours}:flags=accurate_rnd+full_chroma_int+bicubic"
     output = ["-map", "0:V:0", "-vf", colours, "-r", str(stream.rate)]
@@ -170,7 +170,7 @@ def _frames(pipe: IO[bytes]) -> Iterator[np.ndarray]:
 
 
 @contextmanager
-def _encoding(source: Path, target: Path, shape: tuple[int, ...], stream: Stream) -> Iterator[IO[bytes]]:
+def _encoding(source: Path, target: Path, shape: tuple[int, ...], stream: VideoStream) -> Iterator[IO[bytes]]:
     height, width, _ = shape
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(stream.rate), "-i", "-"]
     kept = ["-i", _address(source), "-map", "0:v", "-map", "1:a?", "-c:a", "copy", "-map_metadata", "1"]

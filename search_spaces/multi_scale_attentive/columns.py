@@ -63,7 +63,7 @@ class Parallel(nn.Module):
 
 
 class FusionAt(nn.Module):
-    """What `Fusion` gives at one scale."""
+    """The output of `Fusion` at one scale."""
 
     def __init__(self, channels: Sequence[int], scale: int, norm: Norm):
         super().__init__()

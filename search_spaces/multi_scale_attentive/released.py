@@ -1,4 +1,4 @@
-"""What a checkpoint of the released MANAS search says about the forks of this space.
+"""The probabilities that a checkpoint of the released MANAS search has for the forks of this space.
 
 `arch_param` has a row for every column, cell by cell. `auto_param` has a row for every edge of the attention
 modules, cell by cell, branch by branch, and in a module in the order of MANAS eq. 2: node0/input, node1/input,

@@ -125,7 +125,7 @@ class MultiScaleAttentive(SearchSpace):
         return MultiScaleAttentiveTower(self, decide)
 
     def imported(self, checkpoint: Mapping[str, Any], reading: Reading) -> dict[str, dict[str, float]]:
-        """Those of a checkpoint of the released MANAS code; see `SearchSpace.imported`."""
+        """The probabilities in a checkpoint of the released MANAS code; see `SearchSpace.imported`."""
         return probabilities(self.choices(), checkpoint, reading)
 
 

@@ -18,7 +18,7 @@ from manas.data.dataset.cache import ImageCache, ImageStore
 from manas.data.dataset.config import DataConfig
 from manas.data.dataset.crops import Batch, Crops, collate
 from manas.data.dataset.sources import Source
-from manas.data.dataset.stream import Key, Stream, partition
+from manas.data.dataset.stream import CropKey, Stream, partition
 from manas.errors import ManasError, nearest
 
 Part = Literal["kept", "held"]
@@ -98,7 +98,7 @@ class Backgrounds:
         # With another seed, so that no crop of the training is drawn again.
         crops = self._crops(part, self.config.validation_patch, self.seed + 1, augment=False)
         keys = [
-            Key(source, *divmod(image, len(chosen)))
+            CropKey(source, *divmod(image, len(chosen)))
             for image in range(self.config.validation_images)
             for source, chosen in enumerate(crops.chosen)
         ]
@@ -107,7 +107,7 @@ class Backgrounds:
     def _crops(self, part: str, patch: int, seed: int, **options: Any) -> Crops:
         return Crops(self.sources, self.parts[part], self.tasks, patch=patch, seed=seed, **options)
 
-    def _load(self, crops: Crops, keys: Iterable[Key], size: int, workers: int) -> Iterator[Batch]:
+    def _load(self, crops: Crops, keys: Iterable[CropKey], size: int, workers: int) -> Iterator[Batch]:
         loader = DataLoader(
             crops,
             batch_size=size,

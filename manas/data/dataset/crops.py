@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from manas.data.dataset.sources import Source
-from manas.data.dataset.stream import Key
+from manas.data.dataset.stream import CropKey
 from manas.errors import ManasError
 
 CLEAN = -1  # the task of a sample without degradation
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 
 
 class Crops(Dataset):
-    """Crops of chosen backgrounds, by `Key`.
+    """Crops of chosen backgrounds, by `CropKey`.
 
     Args:
         sources: all sources.
@@ -66,7 +66,7 @@ class Crops(Dataset):
         self.sources, self.chosen, self.tasks = sources, chosen, tasks
         self.patch, self.seed, self.augment, self.clean_share = patch, seed, augment, clean_share
 
-    def __getitem__(self, key: Key) -> Batch | ManasError:
+    def __getitem__(self, key: CropKey) -> Batch | ManasError:
         index = self.chosen[key.source][key.background]
         # By the number of the background among all, so that a crop does not depend on the partition.
         rng = np.random.default_rng([self.seed, key.source, key.epoch, index])
@@ -80,7 +80,7 @@ class Crops(Dataset):
             return Batch(clean.expand_as(degraded).contiguous(), clean, torch.tensor(CLEAN))
         return Batch(degraded, clean, torch.tensor(self.tasks[key.source]))
 
-    def _stays_clean(self, key: Key, index: int) -> bool:
+    def _stays_clean(self, key: CropKey, index: int) -> bool:
         """Draws whether a sample stays clean, by a seed of its own, so that the others do not change."""
         return self.clean_share > np.random.default_rng([self.seed, key.source, key.epoch, index, 1]).random()
 

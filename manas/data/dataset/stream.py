@@ -12,7 +12,7 @@ import numpy as np
 from manas.errors import ManasError
 
 
-class Key(NamedTuple):
+class CropKey(NamedTuple):
     """The key of one draw: a background of a source by number; `epoch` counts how often it was drawn before."""
 
     source: int
@@ -34,16 +34,16 @@ class Stream:
         # A turn has a slot for every unit of weight: the source, and the number of the slot among the source's.
         self.slots = [(source, unit) for source, weight in enumerate(weights) for unit in range(weight)]
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[CropKey]:
         return (self.key(position) for position in count(self.start, self.step))
 
-    def key(self, position: int) -> Key:
+    def key(self, position: int) -> CropKey:
         """The key at a position, as a pure function of the position."""
         turn, place = divmod(position, len(self.slots))
         # The order of the slots changes, so that every rank meets every source, however many ranks there are.
         source, unit = self.slots[_order((self.seed, turn), len(self.slots))[place]]
         epoch, place = divmod(turn * self.weights[source] + unit, self.lengths[source])
-        return Key(source, epoch, int(_order((self.seed, source, epoch), self.lengths[source])[place]))
+        return CropKey(source, epoch, int(_order((self.seed, source, epoch), self.lengths[source])[place]))
 
 
 @lru_cache(maxsize=64)

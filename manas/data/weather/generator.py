@@ -11,7 +11,7 @@ from torch import Tensor
 
 from manas.data.weather.canvas import rasterise
 from manas.data.weather.climates import LEVELS
-from manas.data.weather.scene import Scene, Seed, climates_of, depth_ramp, drawn, scale_of
+from manas.data.weather.scene import Look, Seed, climates_of, depth_ramp, drawn, scale_of
 from manas.errors import ManasError
 
 
@@ -130,11 +130,11 @@ def degrade_batch(
 
 
 def _compose(
-    clean: Tensor, scenes: list[list[Scene]], levels: Sequence[str], particles: Tensor, relative: Tensor
+    clean: Tensor, scenes: list[list[Look]], levels: Sequence[str], particles: Tensor, relative: Tensor
 ) -> WeatherBatch:
     """Composes layers over backgrounds (B, 3, H, W); `scenes` are B lists of K, `particles` (B, K, H, W)."""
 
-    def each(value: Callable[[Scene, str], float | np.ndarray]) -> Tensor:
+    def each(value: Callable[[Look, str], float | np.ndarray]) -> Tensor:
         rows = [[value(scene, level) for scene, level in zip(row, levels, strict=True)] for row in scenes]
         return torch.tensor(np.array(rows, np.float32), device=clean.device)  # (B, K) or (B, K, 3)
 

@@ -20,7 +20,7 @@ Seed = int | Sequence[int]
 _REFERENCE = 480 * 320  # pixels of a picture of scale 1
 
 
-class Scene(NamedTuple):
+class Look(NamedTuple):
     """The look of a level on one photograph, without its particles.
 
     Attributes:
@@ -68,7 +68,7 @@ def drawn(
     nested: bool,
     shape: tuple[int, int],
     scale: float,
-) -> tuple[list[Scene], list[Layer]]:
+) -> tuple[list[Look], list[Layer]]:
     """Draws the scenes of the levels, in their order, and all layers of particles.
 
     If levels are nested, a layer belongs to the lightest level that holds it; else every level has its own.
@@ -90,7 +90,7 @@ def drawn(
     return [draws[level][0] for level in levels], alone
 
 
-def _draw(climates, heaviest, shape, scale, rng) -> tuple[Scene, list[Layer]]:
+def _draw(climates, heaviest, shape, scale, rng) -> tuple[Look, list[Layer]]:
     """Draws one scene, and the layers of all levels up to the heaviest."""
     climate = climates[rng.integers(len(climates))]
     scene = _scene(climate, shape, scale, rng)
@@ -99,9 +99,9 @@ def _draw(climates, heaviest, shape, scale, rng) -> tuple[Scene, list[Layer]]:
     return scene, [Layer(level, kind, kind.draw(shape, scene.fall, rng)) for level, kind in kinds]
 
 
-def _scene(climate: Climate, shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Scene:
+def _scene(climate: Climate, shape: tuple[int, int], scale: float, rng: np.random.Generator) -> Look:
     colour = np.clip(rng.uniform(*climate.colour) + climate.tint * rng.uniform(-1, 1, 3), 0, 1)
-    return Scene(
+    return Look(
         climate=climate,
         fall=Fall(
             slant=rng.uniform(-climate.slant, climate.slant),

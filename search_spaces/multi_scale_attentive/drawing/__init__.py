@@ -9,7 +9,7 @@ from search_spaces.multi_scale_attentive.drawing.attention import gate_named
 from search_spaces.multi_scale_attentive.drawing.column import COLOURS
 from search_spaces.multi_scale_attentive.drawing.grid import grid_of
 from search_spaces.multi_scale_attentive.drawing.key import draw_key
-from search_spaces.multi_scale_attentive.drawing.labels import Network, read_network
+from search_spaces.multi_scale_attentive.drawing.labels import NetworkPlan, read_network
 from search_spaces.multi_scale_attentive.drawing.tower import draw_network
 
 AIR = 5.0  # between the towers and the key
@@ -34,7 +34,7 @@ class TowerDrawing(Drawing):
         return Sign(gate.name, COLOURS.get(candidate, gate.colour))
 
 
-def _network(genotype: Genotype) -> Network:
+def _network(genotype: Genotype) -> NetworkPlan:
     network = read_network(genotype)
     assert network is not None, "a genotype that can_draw refuses is not drawn"
     return network

@@ -9,7 +9,7 @@ from manas.reporting.drawing.sheet import MARGIN, length
 from manas.reporting.drawing.stitches import scale_name
 from search_spaces.multi_scale_attentive.drawing.attention import height_of, width_of
 from search_spaces.multi_scale_attentive.drawing.column import BLOCK, COLUMN_PITCH
-from search_spaces.multi_scale_attentive.drawing.labels import Cell, Network
+from search_spaces.multi_scale_attentive.drawing.labels import CellPlan, NetworkPlan
 
 BESIDE = 1.2  # between the name of a scale and the line of the image
 BAR = 8.6  # width of stem, head and fusion
@@ -22,7 +22,7 @@ NARROWEST = 26.0  # cell, for its name and that of the stitch behind it
 
 
 @dataclass(frozen=True)
-class Span:
+class StageSpan:
     """A stage from `start` to `end`; its cell from `left` to `right`, the attention from `attention` on."""
 
     start: float
@@ -45,7 +45,7 @@ class Grid:
     """
 
     split: float
-    spans: tuple[Span, ...]
+    spans: tuple[StageSpan, ...]
     pitch: float
     box: float
     joined: bool
@@ -68,9 +68,9 @@ class Grid:
         return last + BAR + ARROW + MARGIN
 
 
-def grid_of(network: Network) -> Grid:
+def grid_of(network: NetworkPlan) -> Grid:
     """The grid on which all towers of a network fit."""
-    spans: list[Span] = []
+    spans: list[StageSpan] = []
     scales = max(cell.scales for tower in network.towers for cell in tower.cells)
     shuffle = max(tower.shuffle for tower in network.towers)
     split = MARGIN + max(length(scale_name(scale, shuffle)) for scale in range(scales)) + BESIDE
@@ -84,11 +84,11 @@ def grid_of(network: Network) -> Grid:
     return Grid(split, tuple(spans), box + 5, box, joined=len(network.towers) > 1)
 
 
-def _span(start: float, cells: Sequence[Cell], *, stitched: bool) -> Span:
+def _span(start: float, cells: Sequence[CellPlan], *, stitched: bool) -> StageSpan:
     left = start + TRANSITION
     groups = max(cell.groups for cell in cells)
     columns = left + INSIDE + max(len(cell.columns) for cell in cells) * COLUMN_PITCH
     right = columns + (width_of(groups) + INSIDE if groups else 0)
     right = max(right, left + NARROWEST)
     scales = max(cell.scales for cell in cells)
-    return Span(start, left, columns, right, right + (2 * INSIDE + (scales - 1) * LANE if stitched else 0))
+    return StageSpan(start, left, columns, right, right + (2 * INSIDE + (scales - 1) * LANE if stitched else 0))

@@ -29,7 +29,7 @@ from search_spaces.multi_scale_attentive.drawing.attention import (
     gate_named,
 )
 from search_spaces.multi_scale_attentive.drawing.column import COLUMN, draw_letter
-from search_spaces.multi_scale_attentive.drawing.labels import Network
+from search_spaces.multi_scale_attentive.drawing.labels import NetworkPlan
 
 LINE, GAP = 10.0, 4.0
 MEANINGS = {"parallel": "parallel: scales apart", "fusion": "fusion: scales meet"}
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
     meaning: str
 
 
-def draw_key(sheet: Sheet, network: Network, top: float) -> float:
+def draw_key(sheet: Sheet, network: NetworkPlan, top: float) -> float:
     """A table, to be read downwards, of as many columns as fit; returns where it ends."""
     entries = list(_entries(network))
     room = sheet.width - 2 * MARGIN + GAP
@@ -71,7 +71,7 @@ def _share(entries: Sequence[Entry], column: int, columns: int) -> Sequence[Entr
     return entries[start : start + each + (column < more)]
 
 
-def _entries(network: Network) -> Iterator[Entry]:
+def _entries(network: NetworkPlan) -> Iterator[Entry]:
     cells = [cell for tower in network.towers for cell in tower.cells]
     columns = {name for cell in cells for name in cell.columns}
     gates = {edge.gate for cell in cells for edges in cell.attention.values() for edge in edges}

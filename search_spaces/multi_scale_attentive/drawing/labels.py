@@ -1,4 +1,4 @@
-"""What the labels of a genotype say about its towers.
+"""The towers of a genotype, read from its labels.
 
 A tower is recognised by its labels alone: ``cell<c>/column<n>`` for the columns of a cell, and
 ``cell<c>/branch<b>/node<k>/<source>`` for the edges of the attention module at scale b, where the source is
@@ -31,7 +31,7 @@ class Edge(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellPlan:
     """One stage of a tower.
 
     Attributes:
@@ -51,39 +51,39 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Tower:
+class TowerPlan:
     """The cells of one task's tower; the task of a lone tower has no name, and its image may be unshuffled."""
 
     task: str
-    cells: tuple[Cell, ...]
+    cells: tuple[CellPlan, ...]
     shuffle: int = 1
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkPlan:
     """Towers, the stitch after each stage, and the fusion of their outputs (empty where there is one tower)."""
 
-    towers: tuple[Tower, ...]
+    towers: tuple[TowerPlan, ...]
     stitches: tuple[str, ...] = ()
     fusion: str = ""
 
 
-def read_network(genotype: Genotype) -> Network | None:
+def read_network(genotype: Genotype) -> NetworkPlan | None:
     """The towers of a genotype; None unless all of its labels are those of such towers."""
     space, choices = genotype.space, genotype.choices
     if not isinstance(space, RestorationSpace):
         cells = _cells(space, choices)
-        return Network((Tower("", cells, _shuffle(space)),)) if cells else None
+        return NetworkPlan((TowerPlan("", cells, _shuffle(space)),)) if cells else None
     own = {task: _under(task, choices) for task in space.towers}
-    towers = tuple(Tower(task, _cells(of, own[task]), _shuffle(of)) for task, of in space.towers.items())
+    towers = tuple(TowerPlan(task, _cells(of, own[task]), _shuffle(of)) for task, of in space.towers.items())
     known = sum(map(len, own.values())) + sum(1 for label in choices if JOINT.fullmatch(label))
     if known < len(choices) or not all(tower.cells for tower in towers):
         return None
     if len(towers) == 1:
-        return Network(towers)
+        return NetworkPlan(towers)
     stages = range(min(len(tower.cells) for tower in towers))
     stitches = tuple(choices.get(f"stitch/stage{stage}", space.stitch) for stage in stages)
-    return Network(towers, stitches, choices.get("fusion", space.fusion))
+    return NetworkPlan(towers, stitches, choices.get("fusion", space.fusion))
 
 
 def _shuffle(space: SearchSpace) -> int:
@@ -95,7 +95,7 @@ def _under(task: str, choices: Mapping[str, str]) -> dict[str, str]:
     return {label.removeprefix(prefix): n for label, n in choices.items() if label.startswith(prefix)}
 
 
-def _cells(space: SearchSpace, choices: Mapping[str, str]) -> tuple[Cell, ...]:
+def _cells(space: SearchSpace, choices: Mapping[str, str]) -> tuple[CellPlan, ...]:
     """The cells that the labels name; none where a label is of another kind."""
     columns: dict[int, dict[int, str]] = defaultdict(dict)
     attention: dict[int, dict[int, list[Edge]]] = defaultdict(lambda: defaultdict(list))
@@ -114,8 +114,8 @@ def _cells(space: SearchSpace, choices: Mapping[str, str]) -> tuple[Cell, ...]:
     return tuple(_cell(c, columns[c], attention[c]) for c in range(count))
 
 
-def _cell(place: int, columns: Mapping[int, str], attention: Mapping[int, list[Edge]]) -> Cell:
-    return Cell(
+def _cell(place: int, columns: Mapping[int, str], attention: Mapping[int, list[Edge]]) -> CellPlan:
+    return CellPlan(
         scales=max(attention, default=place + 1) + 1,
         columns=tuple(name for _, name in sorted(columns.items())),
         attention={scale: tuple(edges) for scale, edges in sorted(attention.items())},

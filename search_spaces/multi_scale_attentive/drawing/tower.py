@@ -17,16 +17,16 @@ from search_spaces.multi_scale_attentive.drawing.grid import (
     INSIDE,
     LANE,
     Grid,
-    Span,
+    StageSpan,
 )
-from search_spaces.multi_scale_attentive.drawing.labels import Cell, Network, Tower
+from search_spaces.multi_scale_attentive.drawing.labels import CellPlan, NetworkPlan, TowerPlan
 
 HEADING = 5.6
 BETWEEN = 15.0  # from tower to tower, where the stitches have their names
 TASK = 10.0  # height of the line with the name of a task
 
 
-def draw_network(sheet: Sheet, network: Network, grid: Grid, top: float) -> float:
+def draw_network(sheet: Sheet, network: NetworkPlan, grid: Grid, top: float) -> float:
     """Towers, stitches and fusion from `top` downwards; returns where they end."""
     firsts = []  # middle of the finest scale of each tower
     for tower in network.towers:
@@ -44,7 +44,7 @@ def draw_network(sheet: Sheet, network: Network, grid: Grid, top: float) -> floa
     return bottom
 
 
-def _draw_tower(sheet: Sheet, tower: Tower, grid: Grid, first: float) -> None:
+def _draw_tower(sheet: Sheet, tower: TowerPlan, grid: Grid, first: float) -> None:
     if tower.task:
         name = shortened(tower.task, grid.spans[0].right - grid.stem, HEADING, bold=True)
         y = first - grid.box / 2 - HEADINGS - TASK / 2
@@ -57,13 +57,13 @@ def _draw_tower(sheet: Sheet, tower: Tower, grid: Grid, first: float) -> None:
     _draw_ends(sheet, tower, grid, first)
 
 
-def _draw_ground(sheet: Sheet, cell: Cell, span: Span, grid: Grid, first: float) -> None:
+def _draw_ground(sheet: Sheet, cell: CellPlan, span: StageSpan, grid: Grid, first: float) -> None:
     top = first - grid.box / 2 - HEADINGS
     height = HEADINGS + grid.box + (cell.scales - 1) * grid.pitch + INSIDE
     sheet.box(span.left, top, span.right - span.left, height, fill=SHADE, edge=None, rounding=2.5)
 
 
-def _draw_wires(sheet: Sheet, tower: Tower, grid: Grid, first: float) -> None:
+def _draw_wires(sheet: Sheet, tower: TowerPlan, grid: Grid, first: float) -> None:
     """One wire a scale; a transition takes the coarsest one a scale further."""
     scales = 1
     for cell, span in zip(tower.cells, grid.spans, strict=False):
@@ -80,7 +80,7 @@ def _draw_wires(sheet: Sheet, tower: Tower, grid: Grid, first: float) -> None:
         sheet.line([(end, y), (grid.head, y)], arrow=True)
 
 
-def _draw_cell(sheet: Sheet, index: int, cell: Cell, span: Span, grid: Grid, first: float) -> None:
+def _draw_cell(sheet: Sheet, index: int, cell: CellPlan, span: StageSpan, grid: Grid, first: float) -> None:
     top = first - grid.box / 2 - HEADINGS
     sheet.text(span.left + INSIDE, top + 5, f"cell {index}", size=TEXT, bold=True, align="left")
     heights = [first + scale * grid.pitch for scale in range(cell.scales)]
@@ -93,7 +93,7 @@ def _draw_cell(sheet: Sheet, index: int, cell: Cell, span: Span, grid: Grid, fir
         draw_attention(sheet, span.attention, heights[scale], width, edges)
 
 
-def _draw_ends(sheet: Sheet, tower: Tower, grid: Grid, first: float) -> None:
+def _draw_ends(sheet: Sheet, tower: TowerPlan, grid: Grid, first: float) -> None:
     """The scales' names, the stem with the image that enters it, the head and the image that leaves it."""
     scales = tower.cells[-1].scales
     for scale in range(max(cell.scales for cell in tower.cells)):
@@ -119,7 +119,7 @@ def _draw_fusion(sheet: Sheet, name: str, grid: Grid, firsts: Sequence[float]) -
 
 
 def _draw_stitch(
-    sheet: Sheet, name: str, stage: int, towers: Sequence[Tower], grid: Grid, firsts: Sequence[float]
+    sheet: Sheet, name: str, stage: int, towers: Sequence[TowerPlan], grid: Grid, firsts: Sequence[float]
 ) -> None:
     """One line a scale from tower to tower; its name stands in the middle of them."""
     nothing, span = name == "none", grid.spans[stage]

@@ -11,7 +11,7 @@ from manas.data.dataset.backgrounds import Backgrounds
 from manas.data.dataset.config import DataConfig, SourceConfig
 from manas.data.dataset.crops import Crops
 from manas.data.dataset.sources import Crop
-from manas.data.dataset.stream import Key, Stream, partition
+from manas.data.dataset.stream import CropKey, Stream, partition
 from manas.data.images import write_image
 from manas.errors import ManasError
 
@@ -283,18 +283,23 @@ def test_a_crop_is_a_function_of_its_whole_key():
     def crops(seed=0):
         return Crops([Told(), Told()], [[2, 0], [1]], [5, 6], patch=8, seed=seed, augment=True)
 
-    one = crops()[Key(0, 0, 1)]
+    one = crops()[CropKey(0, 0, 1)]
     assert one.clean.unique().tolist() == [0]  # place 1 of the chosen backgrounds of source 0
     assert one.task == 5
-    assert bits(one) == bits(crops()[Key(0, 0, 1)])
-    others = [crops()[Key(0, 1, 1)], crops()[Key(0, 0, 0)], crops()[Key(1, 0, 0)], crops(1)[Key(0, 0, 1)]]
+    assert bits(one) == bits(crops()[CropKey(0, 0, 1)])
+    others = [
+        crops()[CropKey(0, 1, 1)],
+        crops()[CropKey(0, 0, 0)],
+        crops()[CropKey(1, 0, 0)],
+        crops(1)[CropKey(0, 0, 1)],
+    ]
     assert len({bits(other)[0] for other in [one, *others]}) == 5
 
 
 class TestCleanShare:
     def samples(self, share, draws=300):
         crops = Crops([Told()], [[0, 1, 2]], [5], patch=8, seed=0, augment=True, clean_share=share)
-        return [crops[Key(0, epoch, place)] for epoch in range(draws // 3) for place in range(3)]
+        return [crops[CropKey(0, epoch, place)] for epoch in range(draws // 3) for place in range(3)]
 
     def test_clean_samples_are_the_clean_crop_for_no_task(self):
         for sample in self.samples(0.3):
