@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 import torch
+from architecture.toy_spaces import NESTED, FirstIsFork, architectures
 from torch import nn
-from toy_spaces import NESTED, FirstIsFork, architectures
 
 from manas.architecture.choice import (
     architecture_parameters,

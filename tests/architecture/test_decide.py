@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 import torch
+from architecture.toy_spaces import NESTED
 from torch import nn
-from toy_spaces import NESTED
 
 from manas.architecture.choice import Choice
 from manas.architecture.decide import Fixed, Recorded, Relaxed, Replayed, prefixed

@@ -4,10 +4,10 @@ import json
 import sys
 
 import pytest
+from architecture.toy_spaces import NESTED, OwnTower, Plain, Tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from toy_spaces import NESTED, OwnTower, Plain, Tree
 
 from manas.architecture.finding import load_space
 from manas.architecture.genotype import FORMAT, Genotype

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
+from architecture.toy_spaces import NESTED, FirstIsFork, Plain, architectures, trees
 from hypothesis import given, settings
-from toy_spaces import NESTED, FirstIsFork, Plain, architectures, trees
 
 from manas.architecture.choice import relaxed_by
 from manas.architecture.finding import load_space, presets

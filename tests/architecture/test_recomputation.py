@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 import torch
+from architecture.toy_spaces import NESTED
 from torch import nn
 from torch.func import functional_call
-from toy_spaces import NESTED
 
 from manas.architecture.choice import Choice, Moment, architecture_parameters, choices_of, relax, relaxed_by
 from manas.architecture.genotype import Genotype

@@ -5,10 +5,10 @@ import sys
 import pytest
 import torch
 import yaml
+from architecture.toy_spaces import NESTED, FirstIsFork, OwnTower, Plain, Tree, architectures, labels_of, trees
 from hypothesis import given, settings
 from pydantic import ValidationError
 from torch import nn
-from toy_spaces import NESTED, FirstIsFork, OwnTower, Plain, Tree, architectures, labels_of, trees
 
 from manas.architecture.choice import choices_of
 from manas.architecture.decide import Replayed

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from architecture.toy_spaces import NESTED, FirstIsFork, Plain, architectures, trees
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from toy_spaces import NESTED, FirstIsFork, Plain, architectures, trees
 
 from manas.architecture.choice import choices_of
 from manas.architecture.finding import load_space, presets

@@ -6,9 +6,9 @@ from functools import cached_property, partial
 
 import pytest
 import torch
+from architecture.toy_spaces import NESTED, FirstIsFork, Plain, architectures, labels_of, trees
 from hypothesis import given, settings
 from torch import nn
-from toy_spaces import NESTED, FirstIsFork, Plain, architectures, labels_of, trees
 
 from manas.architecture.choice import choices_of
 from manas.architecture.finding import load_space
