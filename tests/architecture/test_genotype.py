@@ -175,11 +175,13 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_a_space_of_ones_own_is_read_only_when_it_is_given():
     written = Genotype.sample(NESTED, seed=1)
-    assert json.loads(written.to_json())["space"]["kind"] == "toy_spaces:Tree"
-    with pytest.raises(ManasError, match="may not name code to import .'toy_spaces:Tree'.; give the space"):
+    assert json.loads(written.to_json())["space"]["kind"] == "architecture.toy_spaces:Tree"
+    with pytest.raises(
+        ManasError, match="may not name code to import .'architecture.toy_spaces:Tree'.; give the space"
+    ):
         Genotype.from_json(written.to_json())
     assert Genotype.from_json(written.to_json(), space=Tree) == written
-    with pytest.raises(ManasError, match="may not name code to import .'toy_spaces:Tree'"):
+    with pytest.raises(ManasError, match="may not name code to import .'architecture.toy_spaces:Tree'"):
         Genotype.from_json(written.to_json(), space=Plain)
 
 

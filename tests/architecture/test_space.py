@@ -194,20 +194,20 @@ def test_a_space_by_mapping():
 def test_a_space_by_mapping_of_mappings_and_presets():
     described = {
         "kind": "restoration",
-        "towers": {"derain": "manas_tiny", "desnow": {"kind": "toy_spaces:OwnTower"}},
+        "towers": {"derain": "manas_tiny", "desnow": {"kind": "architecture.toy_spaces:OwnTower"}},
     }
     space = load_space(described)
     assert space == RestorationSpace(towers={"derain": load_space("manas_tiny"), "desnow": OwnTower()})
 
 
 def test_a_space_by_class():
-    assert load_space("toy_spaces:Plain") == Plain()
+    assert load_space("architecture.toy_spaces:Plain") == Plain()
 
 
 def test_the_kind_of_a_space():
     assert kind_of(MultiScaleAttentive) == "multi_scale_attentive"
     assert kind_of(RestorationSpace) == "restoration"
-    assert kind_of(Tree) == "toy_spaces:Tree"
+    assert kind_of(Tree) == "architecture.toy_spaces:Tree"
     assert space_class("multi_scale_attentive", trusted=False) is MultiScaleAttentive
 
 
@@ -226,13 +226,13 @@ def test_presets_are_all_spaces():
         ("", "no preset ''"),
         ("no/such/file.yaml", r"no/such/file\.yaml: cannot be read"),
         ("no_such_package.module:Space", "cannot import the space 'no_such_package.module:Space'"),
-        ("toy_spaces:Missing", "cannot import the space 'toy_spaces:Missing'"),
+        ("architecture.toy_spaces:Missing", "cannot import the space 'architecture.toy_spaces:Missing'"),
         (":Space", "cannot import the space ':Space'"),
         (".relative:Space", "cannot import the space '.relative:Space'"),
-        ("toy_spaces:BlockModule", "is no SearchSpace"),
-        ("toy_spaces:architectures", "is no SearchSpace"),
-        ("toy_spaces:NESTED", "is no SearchSpace"),
-        ("toy_spaces:Tree", "'root' is missing"),
+        ("architecture.toy_spaces:BlockModule", "is no SearchSpace"),
+        ("architecture.toy_spaces:architectures", "is no SearchSpace"),
+        ("architecture.toy_spaces:NESTED", "is no SearchSpace"),
+        ("architecture.toy_spaces:Tree", "'root' is missing"),
         ({"channels": [8, 16]}, "'kind'"),
         ({"kind": 3}, "'kind'"),
         ({"kind": "multi_scale_atentive"}, r"did you mean 'multi_scale_attentive'\?"),
