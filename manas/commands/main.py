@@ -117,9 +117,8 @@ def import_(
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; a `ManasError` is one line on standard error and exit code 2."""
-    sys.path.append(
-        os.getcwd()
-    )  # a user's package.module:Class may stand there; last, so that it hides nothing
+    # A user's package.module:Class may stand in this folder; it comes last, so that it hides no other module.
+    sys.path.append(os.getcwd())
     try:
         app(arguments, standalone_mode=True)
     except ManasError as error:

@@ -26,10 +26,7 @@ WRAPPERS = (
     "model",
     "net",
 )  # the keys under which programs keep weights, best first
-PREFIXES = (
-    "module.",
-    "_orig_mod.",
-)  # of the names in networks that were wrapped for several devices, or compiled
+PREFIXES = ("module.", "_orig_mod.")  # of names in networks that were wrapped for several devices, or compiled
 NAMED = 8
 
 

@@ -120,7 +120,7 @@ class _Total:
     def add(self, core: Tensor) -> None:
         """Adds the features (1, C, H, W) of a core."""
         if self.kind == "mean":
-            # In float64, since sums over a large image lose digits in float32.
+            # In the widest type, since sums over a large image lose digits in float32.
             part = core.sum((2, 3), dtype=widest_float(core.device))
             self.total = part if self.total is None else self.total + part
         else:
