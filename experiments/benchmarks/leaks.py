@@ -62,10 +62,7 @@ def main() -> None:
             picture.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
             pictures[folder, name] = picture
     known = {key: signature(np.asarray(picture)) for key, picture in pictures.items()}
-    limit, matching._LEAST_SCORE = (
-        matching._LEAST_SCORE,
-        0.0,
-    )  # so that scores below the limit are returned, too
+    limit, matching._LEAST_SCORE = matching._LEAST_SCORE, 0.0  # so that lower scores are returned, too
     print(f"{len(known)} photographs, a score of {limit} or more is a find\n")
     print("| alteration | found | false finds | nearest false score |\n|---|---|---|---|")
     for place, (name, alter) in enumerate(ALTERATIONS.items()):

@@ -19,13 +19,8 @@ from manas.restoration.model_file import ModelDescription, save_model
 from manas.restoration.network import RestorationSpace, assemble
 from manas.training.run import versions
 
-WRAPPERS = (
-    "params_ema",
-    "params",
-    "state_dict",
-    "model",
-    "net",
-)  # the keys under which programs keep weights, best first
+# The keys under which programs keep weights, best first.
+WRAPPERS = ("params_ema", "params", "state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of names in networks that were wrapped for several devices, or compiled
 NAMED = 8
 

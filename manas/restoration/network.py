@@ -160,7 +160,7 @@ def _stitches(
     if options.shared and len({tuple(rows[place]) for place in after}) > 1:
         raise ManasError(f"stitches.shared needs stages of the same channels; these have {rows}")
 
-    def stitch_after(place: int) -> nn.Module:
+    def stitch_at(place: int) -> nn.Module:
         build = partial(StitchMatrices, len(towers), rows[place], start=options.start)
         if space.stitch != "searched":
             return build(granularity=space.stitch)
@@ -168,8 +168,8 @@ def _stitches(
         return decide(label, {g: partial(build, granularity=g) for g in ("none", "layer", "channel")})
 
     if options.shared:
-        return nn.ModuleList(map(stitch_after, after[:1])), dict.fromkeys(after, 0)
-    return nn.ModuleList(map(stitch_after, after)), {place: index for index, place in enumerate(after)}
+        return nn.ModuleList(map(stitch_at, after[:1])), dict.fromkeys(after, 0)
+    return nn.ModuleList(map(stitch_at, after)), {place: index for index, place in enumerate(after)}
 
 
 def _fusion(space: RestorationSpace, decide: Decide) -> nn.Module:

@@ -26,9 +26,8 @@ def conflicts(config: Settings) -> list[Conflict]:
 def _of_the_method(config: Settings) -> list[Conflict]:
     method = config.method.kind
     baseline, default = method != "gradient", BudgetConfig.model_fields["rate"].default
-    allowed = (
-        {"warmup"} if method == "random" else set()
-    )  # random search gets as much compute, warm-up included
+    # Random search gets as much compute as the search by gradient, warm-up included.
+    allowed = {"warmup"} if method == "random" else set()
     allowed |= {"eigenvalue_every"} if not config.eigenvalue_every else set()  # 0 asks for nothing
     changed = [name for name in OF_THE_GRADIENT if name not in allowed and _is_set(config, name)]
     return [

@@ -116,9 +116,7 @@ class SupernetSearch(Method):
         supernet = config.space.supernet(config.relaxation, recompute=config.checkpointing)
         self.network = place(supernet, process.device)
         if not directory.can_resume:
-            with relaxed_by(
-                self.network, Softmax()
-            ):  # a relaxation that samples would leave candidates unscaled
+            with relaxed_by(self.network, Softmax()):  # one that samples would leave candidates unscaled
                 start(self.network, self.data.backgrounds, process)
         self.notes = [*self.notes, *self.sound(self.network)]
         self.choices = choices_of(self.network)

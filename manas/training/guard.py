@@ -101,7 +101,7 @@ class Guard:
             norms: (P,) the norm of each parameter's gradient, zero where there is no gradient.
             norm: () the norm of the whole gradient.
         """
-        # Everything stays on the device, branches included: to ask here would make every step wait for it.
+        # Nothing here asks the device for a number, which every step would have to wait for.
         latest = torch.cat([norms, norm[None]])
         usual = torch.where(self.means > 0, self.means, UNSEEN)
         off = ~latest.isfinite()

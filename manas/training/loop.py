@@ -80,7 +80,7 @@ def run(job: Job[Result]) -> Result:
     """Carries out a job, from its last checkpoint if its run is resumed, and returns its result."""
     epochs, done = _resume(job)
     job.begin(done)
-    # The directory is written last, so that a mistake in the data or the checkpoint leaves it as it was.
+    # The directory is written to last, so that a mistake in the data or the checkpoint leaves it as it was.
     job.directory.open(job.files)
     first = job.process.is_first
     with (

@@ -17,8 +17,7 @@ from manas.training.distributed import Precision, Process
 from manas.training.probes import Kind, Kinds, Lowered, Part, Probe, kinds_of, seed
 from manas.training.remedies import REMEDIES
 
-# Seconds for repetitions, shared by all kinds: each is tried a few times in any case, and cheap ones more
-# often.
+# Seconds for repetitions, shared by all kinds: each is tried a few times in any case, cheap ones more often.
 BUDGET = 0.3
 # Float32 is right by definition. Another remedy must take less than half of its time: measurements of
 # milliseconds are no more exact than that, and a resumed run must come to the same choice.

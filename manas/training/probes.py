@@ -177,9 +177,8 @@ class Probe:
         seed(self.device)  # a layer with dropout then drops the same in every pass
         y = self.layer(x)
         poison([x, *weights])
-        with torch.autocast(
-            self.device.type, enabled=False
-        ):  # the backward pass of a training is outside it, too
+        # Without autocast, as in the backward pass of a training.
+        with torch.autocast(self.device.type, enabled=False):
             gradients = torch.autograd.grad(y, [x, *weights], along.to(y.dtype), materialize_grads=True)
         return [y.detach(), *gradients]
 

@@ -125,7 +125,8 @@ class _Retraining(Job[Path]):
         else:
             self.process.average_statistics(self.average.network)
         scores = self._validate()
-        improved = epoch == 0 or scores["psnr"] > self.best  # a first score of NaN would leave no model file
+        # The first epoch counts in any case: a score of NaN would else leave no model file.
+        improved = epoch == 0 or scores["psnr"] > self.best
         self.best = max(self.best, scores["psnr"])
         self._write(tracker, epoch, scores, improved)
         by_task = ", ".join(f"{task} {scores[f'psnr/{task}']:.2f}" for task in self.config.data.tasks)
