@@ -5,13 +5,11 @@ import re
 import sys
 from functools import partial
 from pathlib import Path
-from textwrap import dedent
 
 import numpy as np
 import pytest
 import torch
-import yaml
-from data.archives.layouts import did_mdn, folders, one_folder, picture
+from data.archives.layouts import picture
 from pages.shown import PAGES, block, blocks, commands, content
 from PIL import Image
 
@@ -19,11 +17,7 @@ import manas
 from manas.architecture.decide import Fixed, Relaxed
 from manas.architecture.genotype import Genotype
 from manas.commands.main import main
-from manas.data.dataset.backgrounds import Backgrounds
-from manas.data.dataset.config import DataConfig
-from manas.data.images import read_image, write_image
-from manas.data.photographs import builtin_photographs
-from manas.data.weather import degrade
+from manas.data.images import write_image
 from manas.evaluation import protocols
 from manas.evaluation.scenes import DegradedScene
 from manas.relaxations.softmax import Softmax
@@ -206,53 +200,3 @@ def test_towers_are_searched_together_and_one_is_given(tmp_path, monkeypatch):
     choices = json.loads(Path("runs/given/genotype.json").read_text())["choices"]
     assert {label.split("/")[0] for label in choices} == {"derain", "denoise", "stitch"}
     assert Path("runs/retrain/model.safetensors").exists()
-
-
-@pytest.fixture
-def sets(tmp_path, monkeypatch):
-    """The two sets whose reports are shown: synthesised rain, and one with planted near-duplicates."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    found = {**builtin_photographs("training"), **builtin_photographs("held_out")}
-    for name in builtin_photographs("training"):
-        write_image(Path("photographs") / f"{name}.png", read_image(found[name]))
-    manas.synthesize("photographs", "data/rain")
-    planted = {
-        "001.jpg": read_image(found["astronaut"]),
-        "002.png": read_image(found["rocket"])[:, ::-1],
-        "003.png": read_image(found["motorcycle_left"])[100:356, 200:456],
-        "004.png": read_image(found["chelsea"]),
-        "005.png": read_image(found["coffee"]),
-    }
-    for place, (name, clean) in enumerate(planted.items()):
-        rain = degrade(clean.astype(np.float32) / 255, "rain", ("medium",), seed=place).degraded[0]
-        write_image(Path("data/test/target") / name, clean)
-        write_image(Path("data/test/input") / name, (rain * 255 + 0.5).astype(np.uint8))
-
-
-def test_the_sources_that_are_shown_are_read(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    did_mdn().write(Path("data/DID-MDN-training"))
-    one_folder("norain-{}.png", "rain-{}.png").write(Path("data/RainTrainH"))
-    folders("folders", "target/{}.png", "input/{}.png", numbers=(2, 30)).write(Path("data/Rain100H"))
-    for number in (4, 5):
-        write_image(Path("data/photographs") / f"{number}.png", picture(number))
-    shown = yaml.safe_load(block("docs/data.md", "yaml"))["data"]
-    shown |= {"cache_folder": "decoded", "patch": 16, "validation_patch": 16, "workers": 0}
-    data = Backgrounds(DataConfig(**shown), ["derain", "desnow"], seed=0, held_share=0.4)
-    assert [len(source.identities) for source in data.sources] == [3, 2, 2]
-    assert data.notes == ["data.sources.1: left out 1 backgrounds that are in data/Rain100H"]
-    next(data.batches("kept"))
-    assert list(Path("decoded").glob("*/*.npy"))
-
-
-def test_the_reports_on_data_are_what_is_printed(sets, capsys):
-    checks = [words[1:] for words in commands("docs/data.md") if words[1:3] == ["data", "check"]]
-    for arguments, code in zip(checks, (0, 1), strict=True):
-        with pytest.raises(SystemExit) as stop:
-            main(arguments)
-        assert (stop.value.code or 0) == code
-        printed = "\n".join(line.rstrip() for line in capsys.readouterr().out.splitlines()).strip()
-        last = printed[printed.index("backgrounds in two sets") :] if code else printed
-        shown = [dedent(report).strip() for report in blocks("docs/data.md", "text")]
-        assert last in shown, printed

@@ -16,19 +16,8 @@ from manas.training.config import RetrainConfig
 APP = get_command(app)
 CONFIGS = {"search": SearchConfig, "retrain": RetrainConfig}
 # The parameters of all commands that name files to read, and those that name files to write.
-READ = [
-    "roots",
-    "config",
-    "source",
-    "evaluation",
-    "images",
-    "model",
-    "data",
-    "models",
-    "folders",
-    "photographs",
-]
-READ += ["one", "other", "restored", "reference", "file", "a", "b", "checkpoint"]
+READ = ["roots", "config", "source", "evaluation", "images", "model", "data", "models", "folders"]
+READ += ["photographs", "one", "other", "restored", "reference", "file", "a", "b", "checkpoint"]
 WRITTEN = ["out", "csv", "markdown", "latex", "picture", "gallery"]
 OF_A_RUN = ("", "genotype.json", "model.safetensors", "checkpoint.pt")  # what a run directory holds
 OTHERS = ("pip", "make", "mkdir", "cp", "torchrun", "python")

@@ -39,7 +39,7 @@ def test_files_and_objects_that_are_named_exist(page):
     for span in code_spans(page):
         if NAMED_FILE.fullmatch(span):
             assert list(REPOSITORY.glob(span.rstrip("/"))), f"{page}: {span}"
-        if NAMED_OBJECT.fullmatch(span) and span not in groups | {"manas.losses", "manas.drawings"}:
+        if NAMED_OBJECT.fullmatch(span) and span not in groups | {"manas.losses"}:
             pkgutil.resolve_name(span)
 
 
