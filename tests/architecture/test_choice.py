@@ -1,11 +1,8 @@
 """Choice, mixtures, and which parameters belong to whom."""
 
-from functools import partial
-
 import pytest
 import torch
 from architecture.toy_spaces import NESTED, FirstIsFork, architectures
-from torch import nn
 
 from manas.architecture.choice import (
     architecture_parameters,
@@ -17,26 +14,6 @@ from manas.architecture.choice import (
 from manas.architecture.decide import Relaxed
 from manas.architecture.weighting import OneHot
 from manas.relaxations.softmax import Softmax
-
-
-class Times(nn.Module):
-    """x -> factor x; remembers that it was built."""
-
-    built: list[float] = []
-
-    def __init__(self, factor):
-        super().__init__()
-        self.built.append(factor)
-        self.factor = factor
-
-    def forward(self, x):
-        return self.factor * x
-
-
-@pytest.fixture
-def candidates(monkeypatch):
-    monkeypatch.setattr(Times, "built", [])
-    return {"one": partial(Times, 1.0), "two": partial(Times, 2.0), "three": partial(Times, 3.0)}
 
 
 def test_choice_mixes_by_its_softmax(candidates):

@@ -1,10 +1,8 @@
 """The answers to `decide`: what each builds, remembers and refuses."""
 
-from functools import partial
-
 import pytest
 import torch
-from architecture.toy_spaces import NESTED
+from architecture.toy_spaces import NESTED, Times
 from torch import nn
 
 from manas.architecture.choice import Choice
@@ -14,26 +12,6 @@ from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
 from manas.relaxations.softmax import Softmax
-
-
-class Times(nn.Module):
-    """x -> factor x; remembers that it was built."""
-
-    built: list[float] = []
-
-    def __init__(self, factor):
-        super().__init__()
-        self.built.append(factor)
-        self.factor = factor
-
-    def forward(self, x):
-        return self.factor * x
-
-
-@pytest.fixture
-def candidates(monkeypatch):
-    monkeypatch.setattr(Times, "built", [])
-    return {"one": partial(Times, 1.0), "two": partial(Times, 2.0), "three": partial(Times, 3.0)}
 
 
 def test_relaxed_builds_every_candidate_into_a_choice(candidates):
