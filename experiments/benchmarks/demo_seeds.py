@@ -21,12 +21,14 @@ os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2))
 
 import manas  # noqa: E402 (torch must find the number of threads)
 from manas.config import read_config  # noqa: E402
+from manas.cost.counting import measure  # noqa: E402
 from manas.evaluation.scenes import scenes_for  # noqa: E402
 from manas.training.config import RetrainConfig  # noqa: E402
 
 EXPERIMENTS = Path(__file__).parents[1]
 WEATHERS = ("rain", "snow")
 TASKS = ("derain", "desnow")
+PHOTOGRAPH = (3, 320, 480)  # what MACs are counted for
 
 
 def searched(folder: Path, seed: int) -> Path:
@@ -64,7 +66,7 @@ ROWS = {"demo": searched, "random": drawn, "plain": plain}
 
 
 def result(row: str, seed: int, runs: Path, pairs: Path | None) -> dict[str, Any]:
-    """Gains in dB by weather and level, PSNR of clean pictures, and the gain on the pairs' light rain."""
+    """Gains in dB by weather and level, PSNR of clean pictures, gain on the pairs' light rain, and MACs."""
     folder = runs / f"{row}{seed}"
     file = folder / "result.json"
     if file.is_file():
@@ -77,6 +79,7 @@ def result(row: str, seed: int, runs: Path, pairs: Path | None) -> dict[str, Any
     for weather, level in [*((weather, None) for weather in WEATHERS), *evaluation.levels]:
         numbers[f"{weather} {level}" if level else weather] = gain(evaluation.summary(weather, level))
     numbers["clean"] = least_clean(model)
+    numbers["GMACs"] = measure(manas.Restorer.load(model).network, "macs", PHOTOGRAPH) / 1e9
     if pairs:
         of_pairs = manas.evaluate(model, scenes_for(pairs))
         numbers["rain100"] = next(
@@ -106,7 +109,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/demo_seeds"))
     arguments = parser.parse_args()
     levels = [f"{weather} {level}" for weather in WEATHERS for level in ("light", "medium", "heavy")]
-    columns = [*WEATHERS, *levels, "clean", *(["rain100"] if arguments.pairs else []), "seconds"]
+    columns = [*WEATHERS, *levels, "clean", *(["rain100"] if arguments.pairs else []), "GMACs", "seconds"]
     print(f"| row | seed | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 2)}")
     for row in arguments.rows:
         for seed in arguments.seeds:
