@@ -32,7 +32,7 @@ from manas.training.guard import LeftOut
 from manas.training.optimiser import Descent
 from manas.training.run import RunDirectory
 from manas.training.schedule import set_rate
-from manas.training.step import Terms, named, total
+from manas.training.step import Terms, total, under
 
 WEIGHTS, ALPHAS = 0, 1  # the numbers of the two draws of a step
 
@@ -129,7 +129,7 @@ class GradientSearch(SupernetSearch):
         if self.pressure:
             self.pressure.adapt(self.network)
             own["multiplier"] = self.pressure.multiplier
-        return named("alphas", terms | own | {"gradient": norm})
+        return under("alphas", terms | own | {"gradient": norm})
 
     def _architecture_losses(self, relaxation: Relaxation, progress: float) -> dict[str, Tensor]:
         config = self.config

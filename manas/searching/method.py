@@ -35,7 +35,7 @@ from manas.training.loop import Job
 from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.optimiser import Descent, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory
-from manas.training.step import Objective, Terms, named
+from manas.training.step import Objective, Terms, under
 from manas.training.validation import sample_sheet, write_samples
 
 COST_FILE = "cost.json"
@@ -93,7 +93,7 @@ class Method(Job[Genotype]):
 
         gradients, terms = first_order(loss, batch.split(self.config.accumulate), descent.parameters)
         norm = descend(gradients, descent, self.process)
-        return named("weights", terms | {"gradient": norm})
+        return under("weights", terms | {"gradient": norm})
 
     def conclude(self, genotype: Genotype, verdict: Sequence[str], progress: Progress) -> Genotype:
         """Ends with a genotype; adds the share of the budget and the steps left out to the verdict."""

@@ -36,7 +36,7 @@ from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.optimiser import Descent, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import set_rate
-from manas.training.step import Objective, Terms, named
+from manas.training.step import Objective, Terms, under
 from manas.training.validation import sample_sheet, validate, write_samples
 
 
@@ -108,7 +108,7 @@ class _Retraining(Job[Path]):
         loss.backward()
         norm = self.descent.step()
         self.average.update(step)
-        return named("training", terms | {"gradient": norm})
+        return under("training", terms | {"gradient": norm})
 
     def left_out(self) -> LeftOut:
         return self.descent.check()

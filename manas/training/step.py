@@ -51,7 +51,7 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(terms.values())).sum()
 
 
-def named(prefix: str, terms: Terms) -> Terms:
+def under(prefix: str, terms: Terms) -> Terms:
     """The terms by their names in the logs: ``training/l1``."""
     return {f"{prefix}/{name}": term for name, term in terms.items()}
 
