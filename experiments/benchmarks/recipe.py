@@ -14,18 +14,12 @@ works.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from folds import cpu_seconds, parted
-
-from manas.errors import ManasError
-from manas.files import replacing
+from alone import trained_alone
+from folds import parted
 
 SMALL, PLAIN = "manas_small", "plain"
 LEVELS = ("light", "heavy")
@@ -88,35 +82,6 @@ def configuration(name: str, seed: int, train: Path, run: Path, steps: int, epoc
     return {**common, "genotype": {"derain": str(genotype)}, "data": data, **change}
 
 
-def train_one(task: dict[str, Any]) -> None:
-    """Trains, scores and writes a result, in a process of its own."""
-    import torch
-
-    import manas
-
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {task["core"]})
-    start = cpu_seconds()
-    model = manas.retrain(task["config"], overwrite=True)
-    result = {"seconds": cpu_seconds() - start, "steps": task["config"]["steps"] * task["config"]["epochs"]}
-    result["config"] = task["config"]
-    if task["report"]:
-        result |= scored(model, Path(task["report"]))
-    with replacing(Path(task["result"])) as temporary:
-        temporary.write_text(json.dumps(result, indent=1))
-
-
-def scored(model: Path, report: Path) -> dict[str, Any]:
-    """PSNR by level, and the steps that the training left out."""
-    import manas
-
-    evaluation = manas.evaluate(model, report)
-    last = json.loads((model.parent / "metrics.jsonl").read_text().splitlines()[-1])
-    psnr = {level: evaluation.summary(group, level).restored["psnr"].mean for group, level in evaluation.levels}
-    return {"psnr": psnr, "left_out": last.get("steps_left_out", 0)}
-
-
 class Bench:
     """The scenes in two parts, the budget, and the folder that keeps all trainings."""
 
@@ -146,22 +111,12 @@ class Bench:
         self, name: str, run: str, seed: int, steps: int, epochs: int, *, report: bool
     ) -> dict[str, Any]:
         folder = self.runs / "".join(c if c.isalnum() else "_" for c in name)
-        file = folder / f"{run}.result.json"
         folder.mkdir(parents=True, exist_ok=True)
         config = configuration(name, seed, self.train, folder / run, steps, epochs)
         if self.quick:
             config["data"] |= {"validation_images": 1, "batch": 2}
-        if not file.is_file():
-            where = str(self.report) if report else None
-            task = {"config": config, "report": where, "result": str(file), "core": self.core}
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            with (folder / f"{run}.log").open("w") as log:
-                call = [sys.executable, __file__, "--task", json.dumps(task)]
-                subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        result = json.loads(file.read_text())
-        if result["config"] != json.loads(json.dumps(config)):
-            raise ManasError(f"{file} was made with other settings; give another --runs")
-        return result
+        where = self.report if report else None
+        return trained_alone(config, folder / f"{run}.result.json", report=where, core=self.core)
 
 
 def row(name: str, results: list[dict[str, Any]]) -> str:
@@ -185,20 +140,14 @@ def input_row(report: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", type=Path, nargs="?")
+    parser.add_argument("pairs", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/recipe"))
     parser.add_argument("--seconds", type=float, default=60, help="CPU seconds of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
     parser.add_argument("--only", nargs="+", choices=ROWS, metavar="ROW")
     parser.add_argument("--quick", action="store_true", help="four steps a row and one seed")
-    parser.add_argument("--task", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.task:
-        train_one(json.loads(arguments.task))
-        return
-    if arguments.pairs is None:
-        parser.error("PAIRS: give a folder with clean/, light/ and heavy/")
     bench = Bench(arguments)
     print("| row | seeds | CPU s | steps | left out | light | heavy |\n|---|---|---|---|---|---|---|")
     print(input_row(bench.report), flush=True)

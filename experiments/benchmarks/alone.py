@@ -1,0 +1,77 @@
+"""A training in a process of its own, on one core and one thread, scored on scenes that it did not see."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from folds import cpu_seconds
+
+from manas.errors import ManasError
+from manas.files import replacing
+
+
+def trained_alone(
+    config: Mapping[str, Any], result: Path, *, report: Path | None = None, core: int = 0
+) -> dict[str, Any]:
+    """Trains by `manas.retrain`, unless the result is there already; returns what `result` holds.
+
+    Args:
+        config: the configuration, whose run directory stands beside the result.
+        result: a JSON file: CPU seconds, steps, configuration and, with `report`, scores by level.
+        report: the scenes that the network is scored on.
+        core: the processor core to stay on.
+
+    Raises:
+        ManasError: for a result that was made with another configuration.
+    """
+    result.parent.mkdir(parents=True, exist_ok=True)
+    if not result.is_file():
+        where = str(report) if report else None
+        task = {"config": config, "report": where, "result": str(result), "core": core}
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        with result.with_suffix(".log").open("w") as log:
+            call = [sys.executable, __file__, json.dumps(task)]
+            subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    found = json.loads(result.read_text())
+    if found["config"] != json.loads(json.dumps(config)):
+        raise ManasError(f"{result} was made with other settings; give another --runs")
+    return found
+
+
+def _train(task: dict[str, Any]) -> None:
+    import torch
+
+    import manas
+
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {task["core"]})
+    start = cpu_seconds()
+    model = manas.retrain(task["config"], overwrite=True)
+    result = {"seconds": cpu_seconds() - start, "steps": task["config"]["steps"] * task["config"]["epochs"]}
+    result["config"] = task["config"]
+    if task["report"]:
+        result |= _scored(model, Path(task["report"]))
+    with replacing(Path(task["result"])) as temporary:
+        temporary.write_text(json.dumps(result, indent=1))
+
+
+def _scored(model: Path, report: Path) -> dict[str, Any]:
+    """PSNR and SSIM by level, and the steps that the training left out."""
+    import manas
+
+    evaluation = manas.evaluate(model, report)
+    last = json.loads((model.parent / "metrics.jsonl").read_text().splitlines()[-1])
+    summaries = {level: evaluation.summary(group, level).restored for group, level in evaluation.levels}
+    scores = {name: {level: each[name].mean for level, each in summaries.items()} for name in ("psnr", "ssim")}
+    return scores | {"left_out": last.get("steps_left_out", 0)}
+
+
+if __name__ == "__main__":
+    _train(json.loads(sys.argv[1]))

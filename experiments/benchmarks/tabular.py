@@ -1,0 +1,147 @@
+"""A tabular benchmark of restoration architectures under weather: every row is trained alone.
+
+    python experiments/benchmarks/tabular.py PAIRS [--architectures 128] [--part 0/2] [--core 0] [--quick]
+
+PAIRS is a set of rainy pairs with the levels light and heavy; every sixth scene, the first ten of them, is
+reported on and seen by no training. A row is a random architecture of `frontier`, trained by `manas.retrain`
+with its defaults for 480 steps in bf16. Every third is trained with two more seeds, from which the noise of
+training is known, and so are the rows *plain*, the preset, and *residual* and *U-Net*, points of `frontier`.
+
+Each training is a process of its own on one core, and is kept in the folder of runs; a training that has ended
+is not repeated. Several calls may share the folder, each for a part. A call without --part makes what is
+missing, and writes everything into table.json, which `tabular_findings.py` reads.
+"""
+
+import argparse
+import json
+import random
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from alone import trained_alone
+from folds import parted
+
+import manas
+from manas.cost.architectures import Architectures
+from manas.cost.counting import cost_table, measure
+from manas.files import replacing
+
+SPACE = "frontier"
+SIZE = (320, 480)
+EPOCHS, STEPS = 2, 240
+SEEDS = (0, 1, 2)
+EVERY = 3  # each third architecture is trained with all seeds, the others with the first
+RESIDUAL = ("full", "full", "full", "full")  # the scale of each stage
+UNET = ("full", "half", "quarter", "half")
+
+
+def known() -> Iterator[tuple[str, manas.Genotype]]:
+    """The rows that everything is compared with."""
+    yield "plain", manas.Genotype.sample(manas.load_space("plain"), 0)
+    for name, scales in {"residual": RESIDUAL, "U-Net": UNET}.items():
+        yield name, manas.Genotype(space=manas.load_space(SPACE), choices=of_residual_blocks(scales))
+
+
+def of_residual_blocks(scales: tuple[str, ...]) -> dict[str, str]:
+    """The choices of a network of two residual blocks a stage, each stage at one scale."""
+    choices: dict[str, str] = {}
+    for number, chosen in enumerate(scales):
+        stage = f"stage{number}"
+        choices |= {f"{stage}/{scale}": "none" for scale in ("full", "half", "quarter")}
+        choices |= {f"{stage}/{chosen}": "blocks", f"{stage}/{chosen}/kind": "residual"}
+        choices |= {f"{stage}/{chosen}/residual/expansion": "same"}
+        choices |= {f"{stage}/{chosen}/residual/same/second": "block", f"{stage}/gate": "skip_connect"}
+    return choices
+
+
+def drawn(number: int) -> Iterator[tuple[str, manas.Genotype]]:
+    """Random architectures of the space."""
+    space = manas.load_space(SPACE)
+    architectures = Architectures(space, cost_table(space, "macs"), None)
+    for place in range(number):
+        choices = architectures.sample(random.Random(place))
+        yield f"random{place:03d}", manas.Genotype(space=space, choices=choices)
+
+
+class Bench:
+    """The scenes in two parts, and the folder that keeps all trainings."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.runs, self.core, self.quick = arguments.runs, arguments.core, arguments.quick
+        self.train, self.report = parted(arguments.pairs, self.runs / "data")
+        rows = [*known(), *drawn(arguments.architectures)]
+        self.rows = dict(rows)
+        self.trainings = [
+            (name, seed)
+            for place, (name, _) in enumerate(rows)
+            for seed in (SEEDS if place % EVERY == 0 or place < EVERY else SEEDS[:1])
+        ]
+
+    def make(self, part: int, parts: int) -> None:
+        """Trains every training whose number is `part` modulo `parts`."""
+        for name, seed in self.trainings[part::parts]:
+            found = self.trained(name, seed)
+            scores = ", ".join(f"{level} {psnr:.2f}" for level, psnr in found["psnr"].items())
+            print(f"{name}, seed {seed}: {scores}, {found['seconds']:.0f} s", flush=True)
+
+    def trained(self, name: str, seed: int) -> dict[str, Any]:
+        """The result of one training."""
+        folder = self.runs / name
+        folder.mkdir(parents=True, exist_ok=True)
+        genotype = self.rows[name].write(folder / "genotype.json")
+        data: dict[str, Any] = {"sources": [{"task": "derain", "pairs": str(self.train)}]}
+        data["validation_images"] = 1  # the best epoch is the last one
+        if self.quick:
+            data["batch"] = 2
+        config = {
+            "run": str(folder / f"seed{seed}"),
+            "seed": seed,
+            "precision": "bf16",
+            "epochs": EPOCHS,
+            "steps": 2 if self.quick else STEPS,
+            "genotype": {"derain": str(genotype)},
+            "data": data,
+        }
+        return trained_alone(config, folder / f"seed{seed}.json", report=self.report, core=self.core)
+
+    def table(self) -> dict[str, Any]:
+        """All rows: choices, costs and the scores by seed."""
+        rows: dict[str, dict[str, Any]] = {}
+        for name, seed in self.trainings:
+            found = self.trained(name, seed)
+            row = rows.setdefault(name, self.described(name))
+            row["seeds"][str(seed)] = {key: found[key] for key in ("psnr", "ssim", "seconds", "left_out")}
+        return {"space": SPACE, "steps": EPOCHS * STEPS, "size": SIZE, "rows": rows}
+
+    def described(self, name: str) -> dict[str, Any]:
+        """A row without its scores."""
+        genotype = self.rows[name]
+        network = genotype.network()
+        costs: Mapping[str, float] = {
+            "parameters": measure(network, "parameters"),
+            "macs": measure(network, "macs", (3, *SIZE)),
+        }
+        return {"choices": genotype.choices, **costs, "seeds": {}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("--runs", type=Path, default=Path("runs/tabular"))
+    parser.add_argument("--architectures", type=int, default=128)
+    parser.add_argument("--part", help="K/N: make every N-th training from the K-th on, and no table")
+    parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
+    parser.add_argument("--quick", action="store_true", help="four steps a training")
+    arguments = parser.parse_args()
+    bench = Bench(arguments)
+    if arguments.part:
+        bench.make(*(int(number) for number in arguments.part.split("/")))
+        return
+    bench.make(0, 1)
+    with replacing(arguments.runs / "table.json") as temporary:
+        temporary.write_text(json.dumps(bench.table(), indent=1))
+
+
+if __name__ == "__main__":
+    main()
