@@ -63,14 +63,15 @@ def _train(task: dict[str, Any]) -> None:
 
 
 def _scored(model: Path, report: Path) -> dict[str, Any]:
-    """PSNR and SSIM by level, and the steps that the training left out."""
+    """PSNR and SSIM by level, validation PSNR by step, and the steps that the training left out."""
     import manas
 
     evaluation = manas.evaluate(model, report)
-    last = json.loads((model.parent / "metrics.jsonl").read_text().splitlines()[-1])
     summaries = {level: evaluation.summary(group, level).restored for group, level in evaluation.levels}
     scores = {name: {level: each[name].mean for level, each in summaries.items()} for name in ("psnr", "ssim")}
-    return scores | {"left_out": last.get("steps_left_out", 0)}
+    lines = [json.loads(line) for line in (model.parent / "metrics.jsonl").read_text().splitlines()]
+    curve = {line["step"]: line["validation/psnr"] for line in lines if "validation/psnr" in line}
+    return scores | {"validation": curve, "left_out": lines[-1].get("steps_left_out", 0)}
 
 
 if __name__ == "__main__":
