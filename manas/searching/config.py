@@ -86,6 +86,8 @@ class SearchConfig(Configuration):
     Attributes:
         run: the run directory.
         seed: the seed of the initial weights, the partition of the backgrounds and all draws.
+        repeats: number of searches, each from other weights, whose agreement is the result; one search cannot
+            tell merit from luck.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: the precision of the network's forward pass; losses are in float32 in any case.
         space: a preset, YAML path, ``package.module:Class``, or a mapping with its `kind`.
@@ -110,6 +112,8 @@ class SearchConfig(Configuration):
             (``experiments/results/recipe.md``), and the internal loss between the versions of a background.
         architecture: weight of the binary entropy of the probabilities, in the alpha step. The released code
             takes log10; the same weight is 0.43 times as large here.
+        architecture_from: share of the search before that loss counts. It takes alphas to a decision that the
+            data have not made, so they should speak first.
         complexity: the price of MACs, parameters or latency, in the alpha step.
         budget: the largest cost of the derived network; takes the place of `complexity`.
         beta_decay: weight of the mean logsumexp of the alphas of a choice (Beta-DARTS; Ye et al., CVPR 2022,
@@ -126,6 +130,7 @@ class SearchConfig(Configuration):
 
     run: str = "runs/search"
     seed: int = Field(0, ge=0)
+    repeats: int = Field(1, ge=1)
     device: DeviceName = "auto"
     precision: Precision = "float32"
     space: GivenSpace = "manas_tiny"  # type: ignore[assignment] # validated as what it names
@@ -143,6 +148,7 @@ class SearchConfig(Configuration):
     checkpointing: bool = False
     loss: LossWeights = LossWeights(mse=0, l1=1, ssim=0.2, tv=0)
     architecture: float = Field(0.01, ge=0)
+    architecture_from: float = Field(0.5, ge=0, lt=1)
     complexity: ComplexityConfig = ComplexityConfig()
     budget: BudgetConfig | None = None
     beta_decay: ScheduledWeight = 0.0

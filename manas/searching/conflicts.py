@@ -13,7 +13,8 @@ Conflict = tuple[bool, str]  # whether the conflict is there, and the message th
 
 # The settings that a baseline does not use.
 OF_THE_GRADIENT = (
-    *("relaxation", "order", "selection", "warmup", "alpha_statistics", "architecture", "complexity"),
+    *("relaxation", "order", "selection", "warmup", "alpha_statistics", "architecture"),
+    *("architecture_from", "complexity"),
     *("beta_decay", "smoothing", "alphas", "eigenvalue_every", "stop"),
 )
 
@@ -38,6 +39,10 @@ def _of_the_method(config: Settings) -> list[Conflict]:
         (
             baseline and config.budget is not None and config.budget.rate != default,
             f"method={method} has no alphas to press on, so budget.rate would have no effect; leave it out",
+        ),
+        (
+            config.repeats > 1 and (baseline or config.selection.kind != "argmax"),
+            "repeats puts together the alphas of several searches; it needs method=gradient, selection=argmax",
         ),
         (
             method == "random" and (config.accumulate > 1 or config.checkpointing),

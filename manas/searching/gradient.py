@@ -22,9 +22,11 @@ from manas.reporting.tracking import Tracker
 from manas.searching.bilevel import Forward, Gradients, Loss, added, descend, first_order, second_order
 from manas.searching.config import SearchConfig
 from manas.searching.eigenvalue import dominant_eigenvalue
+from manas.searching.evidence import Evidence, write_evidence
 from manas.searching.method import SupernetSearch
 from manas.searching.objectives import beta_decay, complexity, indecision
 from manas.searching.perturbation import PerturbationConfig, Projected, select_by_perturbation
+from manas.searching.reasons import Reason, preference, sentence
 from manas.searching.review import Review
 from manas.searching.verdict import verdict
 from manas.training.distributed import Process
@@ -50,6 +52,7 @@ class GradientSearch(SupernetSearch):
         self.dearest = self.table.dearest()
         self.pressure = Pressure(self.table, config.budget, process.device) if config.budget else None
         self.review = Review(self.network, self.data, self.architectures, config)
+        self.evidence = Evidence(self.choices)
         self.norms: list[Tensor] = []  # the norms of the gradients of the alphas in this epoch
 
     def begin(self, step: int) -> None:
@@ -123,6 +126,7 @@ class GradientSearch(SupernetSearch):
         # These losses need no forward pass, so they are differentiated once and not with every part of a batch.
         own = self._architecture_losses(relaxation, step / self.config.total_steps)
         of_own = torch.autograd.grad(total(own), self.alphas.parameters, allow_unused=True)
+        self.evidence.add(gradients, of_own)
         gradients = [added(a, b) for a, b in zip(gradients, of_own, strict=True)]
         norm = descend(gradients, self.alphas, self.process)
         self.norms.append(norm.detach())  # as a tensor: a number would be waited for in every step
@@ -133,8 +137,9 @@ class GradientSearch(SupernetSearch):
 
     def _architecture_losses(self, relaxation: Relaxation, progress: float) -> dict[str, Tensor]:
         config = self.config
-        losses = {"architecture": config.architecture * indecision(self.network)}
-        losses |= relaxation.losses(self.choices)
+        losses = relaxation.losses(self.choices)
+        if progress >= config.architecture_from:
+            losses["architecture"] = config.architecture * indecision(self.network)
         if config.beta_decay:
             losses["beta_decay"] = scheduled(config.beta_decay, progress) * beta_decay(self.choices)
         if self.pressure:
@@ -174,8 +179,17 @@ class GradientSearch(SupernetSearch):
         stop, history = self.review.stop, self.review.history
         epoch = stop.epoch if stop else history[-1].epoch
         early = [f"stopped early: {stop.reason}"] if stop else []
-        sentences = [*early, *verdict(history, epoch=epoch)]
-        return self.conclude(self.genotypes.kept(_name(epoch)), sentences, progress)
+        genotype = self.genotypes.kept(_name(epoch))
+        reasons = self._reasons(genotype.choices)
+        provenance = {**genotype.provenance, "decided_by": {k: str(v) for k, v in reasons.items()}}
+        sentences = [*early, *verdict(history, epoch=epoch), sentence(reasons, searches=1)]
+        return self.conclude(genotype.model_copy(update={"provenance": provenance}), sentences, progress)
+
+    def _reasons(self, choices: Mapping[str, str]) -> dict[str, Reason]:
+        pulls = self.evidence.pulls()
+        if self.process.is_first:
+            write_evidence(pulls, self.directory.path)
+        return {label: preference(pulls[label], name) for label, name in choices.items()}
 
     def left_out(self) -> LeftOut:
         """The steps of weights and of alphas whose gradient was broken."""
@@ -184,7 +198,7 @@ class GradientSearch(SupernetSearch):
     def state(self) -> dict[str, Any]:
         """The state of the supernet, the alphas' optimiser, the multiplier of the budget and the review."""
         multiplier = self.pressure.multiplier if self.pressure else None
-        own = {"alphas": self.alphas.state_dict(), "multiplier": multiplier}
+        own = {"alphas": self.alphas.state_dict(), "multiplier": multiplier, "evidence": self.evidence.state()}
         return super().state() | own | self.review.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -193,6 +207,8 @@ class GradientSearch(SupernetSearch):
         self.alphas.load_state_dict(state["alphas"])
         if self.pressure:
             self.pressure.multiplier = state["multiplier"].to(self.process.device)
+        if "evidence" in state:  # checkpoints of earlier versions have none
+            self.evidence.load_state(state["evidence"])
         self.review.load_state(state)
         self.ended = self.review.stop is not None
 

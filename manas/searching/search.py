@@ -13,6 +13,7 @@ from manas.searching.evolution_search import EvolutionSearch
 from manas.searching.gradient import GradientSearch
 from manas.searching.method import Method
 from manas.searching.random_search import RandomSearch
+from manas.searching.repeats import repeated
 from manas.training.distributed import started
 from manas.training.loop import run
 from manas.training.run import RunDirectory
@@ -40,5 +41,11 @@ def search(
     """
     config = read_config(SearchConfig, config)
     with started(config.device) as process:
-        directory = RunDirectory(config, config.run, process, resume=resume, overwrite=overwrite)
-        return run(METHODS[config.method.kind](config, process, directory))
+
+        def once(config: SearchConfig, *, resume: bool, overwrite: bool) -> Genotype:
+            directory = RunDirectory(config, config.run, process, resume=resume, overwrite=overwrite)
+            return run(METHODS[config.method.kind](config, process, directory))
+
+        if config.repeats > 1:
+            return repeated(config, process, once, resume=resume, overwrite=overwrite)
+        return once(config, resume=resume, overwrite=overwrite)

@@ -235,6 +235,6 @@ def _sharp(searched: Sequence[Health]) -> str | None:
 def _well(last: Health, by_alphas: bool) -> str:
     entropy = f"entropy at most {max(last.entropy.values(), default=0.0):.2f} of 1, " if by_alphas else ""
     return (
-        f"nothing speaks against the genotype: {entropy}{last.skips.chosen} of {last.skips.offered} skip "
+        f"the search ran as it should: {entropy}{last.skips.chosen} of {last.skips.offered} skip "
         f"connections, derived network {last.psnr_one_hot:.1f} dB, relaxed {last.psnr_relaxed:.1f} dB"
     )

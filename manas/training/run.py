@@ -27,6 +27,7 @@ WRITTEN = (
     "config.yaml",
     "cost.json",
     "environment.json",
+    "evidence.json",
     "genotype.json",
     "genotypes",
     "last.safetensors",

@@ -145,14 +145,17 @@ def _drawing(record: Record) -> Iterator[Element]:
 
 
 def _choices(record: Record) -> Iterator[Element]:
-    """The table of choices, with their probabilities in the epoch of the result, if they were tracked."""
+    """The table of choices, with their probabilities in the epoch of the result and their reasons, if known."""
     if not record.choices:
         return
-    probabilities = record.under("probabilities")
-    rows = [[label, name, _probability(record, f"{label}/{name}")] for label, name in record.choices.items()]
-    headings = ["fork", "choice", "probability"]
-    content = table(headings, rows) if probabilities else table(headings[:2], [row[:2] for row in rows])
-    yield folded(f"Table of the {len(rows)} choices", content)
+    reasons = mapping(record.summary.get("decided_by"))
+    columns = {"fork": list(record.choices), "choice": list(record.choices.values())}
+    if record.under("probabilities"):
+        columns["probability"] = [_probability(record, f"{k}/{name}") for k, name in record.choices.items()]
+    if reasons:
+        columns["decided by"] = [str(reasons.get(label, "")) for label in record.choices]
+    content = table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+    yield folded(f"Table of the {len(record.choices)} choices", content)
 
 
 def _probability(record: Record, name: str) -> str:
