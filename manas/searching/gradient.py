@@ -81,8 +81,10 @@ class GradientSearch(SupernetSearch):
         return self.weight_step(self.network, self.weights, kept, step / self.config.total_steps)
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:
-        relaxation, training = self._relax(step, ALPHAS), self.config.alpha_statistics == "batch"
-        if self.config.order == "second":
+        second, training = self.config.order == "second", self.config.alpha_statistics == "batch"
+        # The look-ahead draws what the weight step draws that follows it.
+        relaxation = self._relax(step, WEIGHTS if second else ALPHAS)
+        if second:
             gradients, terms = second_order(
                 self.network,
                 self.weights.optimiser,
@@ -149,7 +151,9 @@ class GradientSearch(SupernetSearch):
 
     def _moment(self, step: int, draw: int) -> Moment:
         progress = min(1.0, step / self.config.total_steps)  # the steps of perturbation come after the last
-        return Moment(progress, self.config.seed, 2 * step + draw)
+        # A look-ahead is differentiated in the alphas, and takes the step of the weights as it will be taken.
+        learn = draw == ALPHAS or self.config.order != "first"
+        return Moment(progress, self.config.seed, 2 * step + draw, learn)
 
     def _relax(self, step: int, draw: int) -> Relaxation:
         """Gives the supernet the relaxation of a draw, and returns it."""
