@@ -72,12 +72,11 @@ class GradientSearch(SupernetSearch):
         return self._alpha_step(next(self.held), kept, step) | self._weight_step(kept, step)
 
     def _weight_step(self, kept: Batch, step: int) -> Terms:
-        relaxation, smoothing = self._relax(step, WEIGHTS), self.config.smoothing
-        if smoothing:
-            moment, loss = self._moment(step, WEIGHTS), self._loss(kept, step, training=True)
-            perturb(
-                self.network, relaxation, smoothing, moment, lambda: loss(self.network)[0], self.process.average
-            )
+        self._relax(step, WEIGHTS)
+        if self.config.smoothing:
+            moment, loss = self._moment(step, WEIGHTS), self._loss(kept, step, training=False)
+            average = self.process.average
+            perturb(self.network, self.config.smoothing, moment, lambda: loss(self.network)[0], average)
         return self.weight_step(self.network, self.weights, kept, step / self.config.total_steps)
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:

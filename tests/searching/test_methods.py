@@ -13,6 +13,7 @@ from training.tiny_runs import genotype_of, identical, merged, search_config, to
 import manas
 from manas.architecture.choice import architecture_parameters, choices_of, weight_parameters
 from manas.architecture.genotype import Genotype
+from manas.architecture.recomputation import RestingBuffers
 from manas.architecture.space import SearchSpace
 from manas.cost.architectures import Architectures
 from manas.cost.counting import measure
@@ -211,6 +212,19 @@ class TestDraws:
 
     def test_a_joint_step_runs_for_both(self, tmp_path, monkeypatch):
         assert self.moments(tmp_path, monkeypatch, "single") == [(0, True), (2, True)]
+
+
+def test_the_adversary_sees_the_network_in_evaluation_mode(tmp_path, monkeypatch):
+    modes = []
+
+    def watched(network, config, moment, loss, average):
+        with RestingBuffers(network):
+            loss()
+            modes.append({module.training for module in network.modules()})
+
+    monkeypatch.setattr(gradient, "perturb", watched)
+    manas.search(short(tmp_path, smoothing="adversarial"))
+    assert modes == [{False}, {False}]
 
 
 def states_of(tmp_path, one, other):
