@@ -46,7 +46,7 @@ class PerturbationSearch(GradientSearch):
         forks, steps = self.architectures.forks, itertools.count()
         most = selection.tune_steps * len(list(every_fork(forks)))  # fewer, where forks are not reached
 
-        def score(kept: Mapping[str, str], missing: tuple[str, str]) -> float:
+        def score(kept: Mapping[str, str], missing: tuple[str, str] | None) -> float:
             with relaxed_by(self.network, Projected(mean, kept, missing)):
                 return self.data.psnr(self.network, training=training)
 
