@@ -23,8 +23,8 @@ class Gumbel(Relaxation):
     Where the alphas do not learn, the sampled candidate alone is run; the others cost nothing.
 
     Where they do, GDAS runs the sampled candidate alone, too, so that of the gradient <dL/dy, sum_k y_k ds_k>
-    one term is left. The terms of candidates that do the same cancel, but one of them does not: on a tie the
-    alphas drift. Here all candidates are run (`runs="all"`), and the gradient is that of the whole sum.
+    one term is left. On a tie all terms together are zero and one alone is not, so that the alphas drift. Here
+    all candidates are run, unless `runs` says otherwise, and the gradient is that of the whole sum.
 
     Attributes:
         temperature: of the soft sample s, from the start of the search to its end.

@@ -82,7 +82,7 @@ class GradientSearch(SupernetSearch):
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:
         second, training = self.config.order == "second", self.config.alpha_statistics == "batch"
-        # The look-ahead draws what the weight step draws that follows it.
+        # The look-ahead draws as the weight step after it does; smoothing perturbs the latter alone.
         relaxation = self._relax(step, WEIGHTS if second else ALPHAS)
         if second:
             gradients, terms = second_order(

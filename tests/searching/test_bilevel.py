@@ -507,6 +507,7 @@ def test_after_the_last_step_schedules_stand_at_their_end():
     from manas.searching.gradient import GradientSearch  # of which the two processes need nothing
 
     search = SimpleNamespace(config=SimpleNamespace(total_steps=100, seed=0, order="first"))
+    search._progress = partial(GradientSearch._progress, search)
     assert GradientSearch._moment(search, 150, 0).progress == 1
     relaxation = Gumbel().at(GradientSearch._moment(search, 150, 0), choices_of(supernet()))
     assert relaxation.temperature == pytest.approx(0.1)
