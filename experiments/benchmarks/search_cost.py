@@ -8,8 +8,8 @@ the alpha step, too, and the loss loops over images. Every other row is `manas` 
 median over interleaved rounds of the ratio to `plain` in the same round; memory is the size of the tensors that
 the forward pass of the weight step saves for the backward pass, each storage counted once.
 
-The second table is of the same space without the gate `none`, since only there a sampling relaxation may leave
-out the gates that it has not sampled (see `manas.relaxations.gumbel`).
+The candidates run are those of the weight step, in which Gumbel samples run alone. The second table is of the
+same space without the gate `none`.
 """
 
 import argparse
@@ -105,14 +105,14 @@ class Variant:
                 return plain_loss(self.network, batch)
         return self.objective(self.network, batch, 1.0)[0]
 
-    def draw(self) -> None:
+    def draw(self, *, alphas_learn: bool = False) -> None:
         self.draws += 1
-        relax(self.network, self.relaxation.at(Moment(0.5, 0, self.draws), self.choices))
+        relax(self.network, self.relaxation.at(Moment(0.5, 0, self.draws, alphas_learn), self.choices))
 
     def step(self, batch: Batch) -> None:
         """Computes the gradients of an alpha step and of a weight step."""
         for group in (self.alphas, self.weights):
-            self.draw()
+            self.draw(alphas_learn=group is self.alphas)
             if self.plain:
                 self.loss(batch).backward()
                 self.network.zero_grad()

@@ -23,11 +23,14 @@ class Moment:
         progress: share of the search that is done, in [0, 1].
         seed: of the search.
         draw: number of the draw; the noise of a choice is a function of (seed, draw, label).
+        alphas_learn: whether the alphas are asked for their gradient; where they are not, a relaxation may
+            leave out candidates that have no share in the output.
     """
 
     progress: float = 0.0
     seed: int = 0
     draw: int = 0
+    alphas_learn: bool = True
 
 
 class Weighting(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,18 +20,30 @@ class Gumbel(Relaxation):
     """GDAS (Dong and Yang, CVPR 2019, eqs. 3-5): one candidate is sampled, with a straight-through gradient.
 
     s = softmax((log softmax(alpha) + g) / temperature) with Gumbel noise g; w = onehot(argmax s) + s - sg(s).
-    Candidates that are not sampled cost nothing. In a choice that holds `none` all are run nevertheless: an
-    identically zero output has no gradient, so `none`, once sampled, could be left by luck alone.
+    Where the alphas do not learn, the sampled candidate alone is run; the others cost nothing.
+
+    Where they do, GDAS runs the sampled candidate alone, too, so that of the gradient <dL/dy, sum_k y_k ds_k>
+    one term is left. On a tie all terms together are zero and one alone is not, so that the alphas drift. Here
+    all candidates are run, unless `runs` says otherwise, and the gradient is that of the whole sum.
+
+    Attributes:
+        temperature: of the soft sample s, from the start of the search to its end.
+        runs: the candidates that are run where the alphas learn: ``all``, or ``sampled``, GDAS's own rule. By
+            that rule, too, all are run in a choice that holds `none`: an identically zero output has no
+            gradient, so `none`, once sampled, could be left by luck alone.
     """
 
     is_softmax: ClassVar[bool] = True
 
     temperature: Scheduled = (10.0, 0.1)
+    runs: Literal["all", "sampled"] = "all"
+    _alphas_learn: bool = PrivateAttr(default=True)
     _noise: dict[str, Tensor] = PrivateAttr(default_factory=dict)  # (K,) by label
     _sampled: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def at(self, moment: Moment, choices: Sequence[Choice]) -> Gumbel:
         sample = self.model_copy(update={"temperature": scheduled(self.temperature, moment.progress)})
+        sample._alphas_learn = moment.alphas_learn
         sizes = [len(choice.names) for choice in choices]
         noise = np.concatenate([noise_of(moment, choice).gumbel(size=len(choice.names)) for choice in choices])
         flat = torch.from_numpy(noise).to(choices[0].alpha)
@@ -50,7 +62,9 @@ class Gumbel(Relaxation):
         hard = torch.zeros_like(soft)
         hard[sampled] = 1
         weights = named(choice, hard + (soft - soft.detach()))  # in this order the values are exactly 0 and 1
-        return weights if NONE in weights else {choice.names[sampled]: weights[choice.names[sampled]]}
+        if self._alphas_learn and (self.runs == "all" or NONE in weights):
+            return weights
+        return {choice.names[sampled]: weights[choice.names[sampled]]}
 
     def _soft(self, choice: Choice) -> Tensor:
         noisy = log_softmax(choice.alpha, 0) + self._noise[choice.label]

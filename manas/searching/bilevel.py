@@ -67,6 +67,9 @@ def second_order(
     g and v are averaged over the processes. The result is the gradient of this process, to be averaged like
     every other. The terms are those of the held loss.
 
+    The held loss is that of w' with the buffers from before the look-ahead. Running statistics then depend on
+    no alpha, so the gradient is the derivative of the whole function by them, too.
+
     Args:
         optimiser: the optimiser of the weights; neither it, nor the weights, nor the buffers are changed.
         kept_loss, held_loss: the loss on a batch of a part, given the network as a function.
@@ -80,11 +83,12 @@ def second_order(
     with RestingBuffers(network):
         value, _ = kept_loss(network)
         own = torch.autograd.grad(value, weights, create_graph=True, allow_unused=True)
-        # The chain is cut at the mean gradient and at the new weights: an average over processes has no graph,
-        # so each link is differentiated by itself, and v is averaged in between.
-        mean = [None if g is None else g.detach().requires_grad_() for g in process.average(own, weights)]
-        next_weights = after_step(optimiser, weights, mean)
-        leaves = [w.detach().requires_grad_() for w in next_weights]
+    # The chain is cut at the mean gradient and at the new weights: an average over processes has no graph,
+    # so each link is differentiated by itself, and v is averaged in between.
+    mean = [None if g is None else g.detach().requires_grad_() for g in process.average(own, weights)]
+    next_weights = after_step(optimiser, weights, mean)
+    leaves = [w.detach().requires_grad_() for w in next_weights]
+    with RestingBuffers(network):
         value, terms = held_loss(with_weights(leaves))
         held = torch.autograd.grad(value, [*leaves, *alphas], allow_unused=True)
     direct, v = held[len(leaves) :], process.average(held[: len(leaves)], leaves)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from manas.architecture.choice import Moment, architecture_parameters, relax, relaxed_by
+from manas.architecture.choice import Moment, architecture_parameters, relax
 from manas.architecture.genotype import Genotype
 from manas.architecture.recomputation import RestingBuffers
 from manas.cost.budget import Pressure
@@ -25,7 +24,6 @@ from manas.searching.eigenvalue import dominant_eigenvalue
 from manas.searching.evidence import Evidence, write_evidence
 from manas.searching.method import SupernetSearch
 from manas.searching.objectives import beta_decay, complexity, indecision
-from manas.searching.perturbation import PerturbationConfig, Projected, select_by_perturbation
 from manas.searching.reasons import Reason, preference, sentence
 from manas.searching.review import Review
 from manas.searching.verdict import verdict
@@ -63,26 +61,30 @@ class GradientSearch(SupernetSearch):
 
     def step(self, step: int) -> Terms:
         """Takes a step of the alphas on held backgrounds and of the weights on kept ones, or a joint step."""
-        kept = next(self.kept)
         set_rate(self.weights.optimiser, self.config.schedule.factor(step, self.config.total_steps))
-        if step < self.config.first_alpha_step:
+        return self._learn(step, alphas=step >= self.config.first_alpha_step)
+
+    def _learn(self, step: int, *, alphas: bool) -> Terms:
+        kept = next(self.kept)
+        if not alphas:
             return self._weight_step(kept, step)
         if self.config.order == "single":
             return self._single_step(kept, step)
         return self._alpha_step(next(self.held), kept, step) | self._weight_step(kept, step)
 
     def _weight_step(self, kept: Batch, step: int) -> Terms:
-        relaxation, smoothing = self._relax(step, WEIGHTS), self.config.smoothing
-        if smoothing:
-            moment, loss = self._moment(step, WEIGHTS), self._loss(kept, step, training=True)
-            perturb(
-                self.network, relaxation, smoothing, moment, lambda: loss(self.network)[0], self.process.average
-            )
-        return self.weight_step(self.network, self.weights, kept, step / self.config.total_steps)
+        self._relax(step, WEIGHTS)
+        if self.config.smoothing:
+            moment, loss = self._moment(step, WEIGHTS), self._loss(kept, step, training=False)
+            average = self.process.average
+            perturb(self.network, self.config.smoothing, moment, lambda: loss(self.network)[0], average)
+        return self.weight_step(self.network, self.weights, kept, self._progress(step))
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:
-        relaxation, training = self._relax(step, ALPHAS), self.config.alpha_statistics == "batch"
-        if self.config.order == "second":
+        second, training = self.config.order == "second", self.config.alpha_statistics == "batch"
+        # The look-ahead draws as the weight step after it does; smoothing perturbs the latter alone.
+        relaxation = self._relax(step, WEIGHTS if second else ALPHAS)
+        if second:
             gradients, terms = second_order(
                 self.network,
                 self.weights.optimiser,
@@ -97,7 +99,7 @@ class GradientSearch(SupernetSearch):
                 held.split(self.config.accumulate),
                 self.alphas.parameters,
             )
-        return self._alphas_descend(gradients, terms, relaxation, step)
+        return self._alphas_descend(gradients, terms, relaxation, min(step, self.config.total_steps))
 
     def _single_step(self, kept: Batch, step: int) -> Terms:
         """Takes a step of weights and alphas by one backward pass (one-level optimisation)."""
@@ -109,7 +111,8 @@ class GradientSearch(SupernetSearch):
         )
         # The weights come first: their step takes the running statistics back where their gradient is broken.
         norm = descend(gradients[: len(weights)], self.weights, self.process)
-        of_alphas = self._alphas_descend(gradients[len(weights) :], terms, relaxation, step)
+        last = min(step, self.config.total_steps)
+        of_alphas = self._alphas_descend(gradients[len(weights) :], terms, relaxation, last)
         return of_alphas | {"weights/gradient": norm}
 
     def _loss(self, batch: Batch, step: int, *, training: bool) -> Callable[[Forward], Loss]:
@@ -117,7 +120,7 @@ class GradientSearch(SupernetSearch):
 
         def loss(forward: Forward) -> Loss:
             self.network.train(training)
-            return self.objective(forward, batch, step / self.config.total_steps)
+            return self.objective(forward, batch, self._progress(step))
 
         return loss
 
@@ -147,9 +150,13 @@ class GradientSearch(SupernetSearch):
         price = config.complexity.weight * complexity(self.network, self.table, self.dearest)
         return losses | {"complexity": price}
 
+    def _progress(self, step: int) -> float:
+        return min(1.0, step / self.config.total_steps)  # the steps of perturbation come after the last
+
     def _moment(self, step: int, draw: int) -> Moment:
-        progress = min(1.0, step / self.config.total_steps)  # the steps of perturbation come after the last
-        return Moment(progress, self.config.seed, 2 * step + draw)
+        # A look-ahead is differentiated in the alphas, and takes the step of the weights as it will be taken.
+        learn = draw == ALPHAS or self.config.order != "first"
+        return Moment(self._progress(step), self.config.seed, 2 * step + draw, learn)
 
     def _relax(self, step: int, draw: int) -> Relaxation:
         """Gives the supernet the relaxation of a draw, and returns it."""
@@ -173,9 +180,7 @@ class GradientSearch(SupernetSearch):
         return f"relaxed {health.psnr_relaxed:.2f} dB, one-hot {health.psnr_one_hot:.2f} dB"
 
     def finish(self, progress: Progress) -> Genotype:
-        """The genotype of the last epoch, of an earlier one that a stopping rule names, or of perturbation."""
-        if isinstance(self.config.selection, PerturbationConfig):
-            return self._finish_by_perturbation(self.config.selection, progress)
+        """The genotype of the last epoch, or of an earlier one that a stopping rule names."""
         stop, history = self.review.stop, self.review.history
         epoch = stop.epoch if stop else history[-1].epoch
         early = [f"stopped early: {stop.reason}"] if stop else []
@@ -228,37 +233,6 @@ class GradientSearch(SupernetSearch):
         with RestingBuffers(self.network):
             loss, _ = self.objective(self.network, self.data.validation[0], 1.0)
             return dominant_eigenvalue(loss, self.alphas.parameters)
-
-    def _finish_by_perturbation(self, config: PerturbationConfig, progress: Progress) -> Genotype:
-        choices, epoch = self._choose_by_perturbation(config, progress), self.config.epochs - 1
-        relax(self.network, self._mean(epoch))
-        health = self.review.health(choices, epoch)
-        genotype = self.genotypes.of(choices, epoch=epoch, selection=config.kind, **health.scores)
-        return self.conclude(genotype, verdict([health], by_alphas=False), progress)
-
-    def _choose_by_perturbation(self, config: PerturbationConfig, progress: Progress) -> dict[str, str]:
-        mean, training = self._mean(self.config.epochs - 1), self.config.alpha_statistics == "batch"
-        steps = itertools.count(self.config.total_steps)
-        last = (self.config.total_steps - 1) / self.config.total_steps
-
-        def score(kept: Mapping[str, str], missing: tuple[str, str]) -> float:
-            with relaxed_by(self.network, Projected(mean, kept, missing)):
-                return self.data.psnr(self.network, training=training)
-
-        def tune(kept: Mapping[str, str]) -> None:
-            for step, _ in zip(steps, range(config.tune_steps), strict=False):
-                relaxation = self.config.relaxation.at(self._moment(step, WEIGHTS), self.choices)
-                relax(self.network, Projected(relaxation, kept))
-                self.weight_step(self.network, self.weights, next(self.kept), last)
-
-        return select_by_perturbation(
-            self.architectures.forks,
-            score,
-            tune,
-            seed=self.config.seed,
-            allowance=self.architectures.allowance,
-            decided=lambda label, name: progress.say(f"{label}: {name}"),
-        )
 
 
 def _name(epoch: int) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from manas.architecture.choice import Choice
@@ -19,19 +19,39 @@ from manas.architecture.forks import Fork, nodes_of
 from manas.architecture.weighting import NONE, Around
 from manas.cost.knapsack import within
 from manas.cost.selection import Allowance, comparable
+from manas.errors import ManasError
+from manas.training.schedule import ScheduleConfig
 
 
 class PerturbationConfig(BaseModel):
     """Configuration of the selection by perturbation.
 
     Attributes:
-        tune_steps: weight steps after each decision.
+        tune_steps: steps after each decision.
+        alphas: whether the alphas of the forks that are still open ``learn`` in these steps, as published, or
+            ``rest``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["perturbation"] = "perturbation"
     tune_steps: int = Field(10, ge=0)
+    alphas: Literal["learn", "rest"] = "learn"
+
+    @model_validator(mode="after")
+    def _nothing_ignored(self) -> PerturbationConfig:
+        if self.alphas == "rest" and not self.tune_steps:
+            raise ManasError("without tune_steps no alpha can move, so alphas=rest has no effect; leave it out")
+        return self
+
+
+def tuning_factor(step: int, steps: int, floor: float) -> float:
+    """The share of the base rate of the weights at a step of all tuning: a cosine from a tenth, as published.
+
+    Args:
+        floor: the share at which the search has ended, and the tuning ends; a tenth at most.
+    """
+    return ScheduleConfig(warmup=0, floor=min(1.0, 10 * floor)).factor(step, steps) / 10
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from manas.searching.config import SearchConfig
 from manas.searching.evolution_search import EvolutionSearch
 from manas.searching.gradient import GradientSearch
 from manas.searching.method import Method
+from manas.searching.perturbation_search import PerturbationSearch
 from manas.searching.random_search import RandomSearch
 from manas.searching.repeats import repeated
 from manas.training.distributed import started
@@ -44,8 +45,13 @@ def search(
 
         def once(config: SearchConfig, *, resume: bool, overwrite: bool) -> Genotype:
             directory = RunDirectory(config, config.run, process, resume=resume, overwrite=overwrite)
-            return run(METHODS[config.method.kind](config, process, directory))
+            return run(_method(config)(config, process, directory))
 
         if config.repeats > 1:
             return repeated(config, process, once, resume=resume, overwrite=overwrite)
         return once(config, resume=resume, overwrite=overwrite)
+
+
+def _method(config: SearchConfig) -> type[Method]:
+    by_perturbation = config.selection.kind == "perturbation"  # to which the search by gradient alone comes
+    return PerturbationSearch if by_perturbation else METHODS[config.method.kind]

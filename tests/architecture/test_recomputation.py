@@ -145,8 +145,8 @@ class TestSameAsWithout:
 
 def test_other_weightings(space, randomised):
     plain, again = pair(space, Softmax(), randomised)
-    offsets = {choice.label: torch.linspace(-0.1, 0.2, len(choice.names)) for choice in choices_of(plain)}
-    for weighting in (OneHot(Genotype.sample(space, 1).choices), Perturbed(Softmax(), offsets)):
+    others = {choice.label: torch.linspace(0.1, 0.4, len(choice.names)) for choice in choices_of(plain)}
+    for weighting in (OneHot(Genotype.sample(space, 1).choices), Perturbed(Softmax(), others)):
         found = []
         for network in (plain, again):
             with relaxed_by(network, weighting):

@@ -1,8 +1,10 @@
 """Relaxations that draw: what they draw, how often, with which gradient, and that nothing else is disturbed."""
 
 import copy
+import itertools
 import random
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from manas.relaxations.gumbel import Gumbel
 
 ALPHA = [0.5, -1.0, 1.2, 0.0]
 WITHOUT_NONE, WITH_NONE = ("a", "b", "c", "d"), ("a", NONE, "c", "d")
+GDAS = Gumbel(runs="sampled")
 
 
 class Counting(nn.Module):
@@ -83,16 +86,21 @@ class TestGumbelWeights:
     def test_they_are_exactly_zero_and_one(self, names, dtype):
         choice, found = choice_with(names=names, dtype=dtype), []
         for draw in range(100):
-            weights = Gumbel(temperature=1.0).at(Moment(draw=draw), [choice]).weights(choice)
+            weights = Gumbel(temperature=1.0, runs="sampled").at(Moment(draw=draw), [choice]).weights(choice)
             assert all(weight.dtype == dtype and weight.shape == () for weight in weights.values())
             found.append(sorted(weight.item() for weight in weights.values()))
         expected = [1.0] if names == WITHOUT_NONE else [0.0, 0.0, 0.0, 1.0]
         assert found == [expected] * 100
 
-    def test_only_the_sampled_candidate_is_run(self):
-        choice, seen = choice_with(), set()
+    @pytest.mark.parametrize(
+        ("relaxation", "moment", "names"),
+        [(GDAS, Moment(), WITHOUT_NONE), (Gumbel(), Moment(alphas_learn=False), WITH_NONE)],
+        ids=["GDAS's own rule", "where the alphas do not learn"],
+    )
+    def test_only_the_sampled_candidate_is_run(self, relaxation, moment, names):
+        choice, seen = choice_with(names=names), set()
         for draw in range(40):
-            choice.relaxation = Gumbel().at(Moment(draw=draw), [choice])
+            choice.relaxation = relaxation.at(replace(moment, draw=draw), [choice])
             name = sampled(choice, draw=draw)
             for other in choice.candidates.values():
                 other.forward = Forbidden().forward
@@ -100,12 +108,17 @@ class TestGumbelWeights:
             output = choice(torch.tensor(2.0, dtype=torch.float64))
             assert output.item() == pytest.approx(2 * choice.candidates[name].factor)
             seen.add(name)
-        assert seen == set(WITHOUT_NONE)
+        assert seen == set(names)
 
-    def test_beside_none_all_are_run(self):
-        choice = choice_with(names=WITH_NONE)
+    @pytest.mark.parametrize(
+        ("relaxation", "names"),
+        [(Gumbel(), WITHOUT_NONE), (Gumbel(), WITH_NONE), (GDAS, WITH_NONE)],
+        ids=["without none", "with none", "GDAS's own rule beside none"],
+    )
+    def test_where_the_alphas_learn_all_are_run(self, relaxation, names):
+        choice = choice_with(names=names)
         for draw in range(10):
-            choice.relaxation = Gumbel().at(Moment(draw=draw), [choice])
+            choice.relaxation = relaxation.at(Moment(draw=draw), [choice])
             choice(torch.tensor(1.0))
         assert [candidate.runs for candidate in choice.candidates.values()] == [10] * 4
 
@@ -123,7 +136,7 @@ class TestGumbelWeights:
         choices = {choice.label: choice for choice in choices_of(supernet)}
         with torch.no_grad():
             choices["fork0"].alpha.copy_(torch.tensor([100.0, -100.0]))
-        relax(supernet, Gumbel().at(Moment(), list(choices.values())))
+        relax(supernet, Gumbel().at(Moment(alphas_learn=False), list(choices.values())))
         choices["fork0/c1/fork0"].register_forward_hook(lambda *_: pytest.fail("it ran"))
         supernet(torch.rand(1, 3, 8, 8))
 
@@ -144,7 +157,7 @@ class TestGumbelSamples:
         one, other = choice_with([0.0, 0.0], label="one"), choice_with([0.0, 0.0], label="other")
         pairs = []
         for draw in range(1000):
-            drawn = Gumbel().at(Moment(draw=draw), [one, other])
+            drawn = GDAS.at(Moment(draw=draw), [one, other])
             pairs.append((*drawn.weights(one), *drawn.weights(other)))
         counts = [pairs.count((a, b)) for a in "ab" for b in "ab"]
         assert chisquare(counts).pvalue > 0.01
@@ -166,7 +179,7 @@ class TestGumbelSamples:
         choices = [choice_with([0.0] * 4, label=f"fork{n}") for n in range(3)]
 
         def names(asked):
-            drawn = Gumbel().at(Moment(0.3, 1, 2), asked)
+            drawn = GDAS.at(Moment(0.3, 1, 2), asked)
             return {choice.label: list(drawn.weights(choice)) for choice in asked}
 
         together = names(choices)
@@ -198,7 +211,7 @@ class TestGumbelSamples:
 
     def test_a_drawn_relaxation_keeps_its_draw(self):
         choice = choice_with()
-        first = Gumbel().at(Moment(draw=0), [choice])
+        first = GDAS.at(Moment(draw=0), [choice])
         before = list(first.weights(choice))
         for draw in range(1, 20):
             first.at(Moment(draw=draw), [choice])
@@ -220,7 +233,8 @@ class TestGumbelGradient:
     @pytest.mark.parametrize("draw", range(4))
     def test_of_the_sampled_candidate_alone(self, draw):
         choice = choice_with()
-        ((name, weight),) = Gumbel(temperature=2.0).at(Moment(draw=draw), [choice]).weights(choice).items()
+        relaxation = Gumbel(temperature=2.0, runs="sampled").at(Moment(draw=draw), [choice])
+        ((name, weight),) = relaxation.weights(choice).items()
         (found,) = torch.autograd.grad(weight, choice.alpha)
         soft = soft_sample(choice, 2.0, draw=draw)[choice.names.index(name)]
         (expected,) = torch.autograd.grad(soft, choice.alpha)
@@ -235,6 +249,80 @@ class TestGumbelGradient:
             (gradient,) = torch.autograd.grad((weights * torch.arange(4)).sum(), choice.alpha)
             assert weights.isfinite().all()
             assert gradient.isfinite().all()
+
+
+class TestGumbelOnATie:
+    """Two candidates do the same, so that the loss depends on no alpha."""
+
+    def gradients(self, relaxation):
+        """(draws, 2) as shares of <dL/dy, y>, which is 1 here."""
+        choice = choice_with([0.3, -0.2])
+        weights = [relaxation.at(Moment(draw=draw), [choice]).weights(choice) for draw in range(50)]
+        found = [torch.autograd.grad(sum(each.values()), choice.alpha)[0] for each in weights]
+        return torch.stack(found)
+
+    def test_no_draw_moves_an_alpha(self):
+        assert self.gradients(Gumbel()).abs().max() < 1e-15
+
+    def test_by_the_rule_of_gdas_every_draw_does(self):
+        drift = self.gradients(GDAS).abs().amax(1)
+        assert drift.min() > 0.02
+        assert drift.max() == pytest.approx(0.025, rel=0.01)  # s (1 - s) / temperature, where s is 1/2
+
+
+class TestGumbelGradientOfTheExpectedLoss:
+    """Three forks of five candidates in a row, each a residual layer; all 125 architectures are enumerated."""
+
+    FORKS, NAMES = 3, ("a", "b", "c", "d", "e")
+
+    def losses(self, seed):
+        """The loss as a function of the weights of the candidates (3, 5)."""
+        generator = torch.Generator().manual_seed(seed)
+        layers = 0.5 * torch.randn(self.FORKS, len(self.NAMES), 6, 6, generator=generator).double()
+        images, targets = torch.randn(2, 8, 6, generator=generator).double()
+
+        def loss(weights):
+            features = images
+            for layer, weight in zip(layers, weights, strict=True):
+                features = features + torch.einsum("k,kne->ne", weight, (features @ layer).tanh())
+            return (features - targets).square().mean()
+
+        return loss
+
+    def cosine(self, relaxation, seed):
+        """Between the mean gradient of many draws and the exact one."""
+        torch.manual_seed(seed)
+        loss = self.losses(seed)
+        alphas = (0.5 * torch.randn(self.FORKS, len(self.NAMES))).tolist()
+        choices = [choice_with(alpha, self.NAMES, f"fork{n}") for n, alpha in enumerate(alphas)]
+        parameters = [choice.alpha for choice in choices]
+        probabilities = [torch.softmax(alpha, 0) for alpha in parameters]
+        slopes, expected = {}, 0.0
+        for places in itertools.product(range(len(self.NAMES)), repeat=self.FORKS):
+            weights = torch.eye(len(self.NAMES)).double()[list(places)].requires_grad_()
+            value = loss(weights)
+            (slopes[places],) = torch.autograd.grad(value, weights)
+            chance = torch.stack([p[place] for p, place in zip(probabilities, places, strict=True)]).prod()
+            expected = expected + chance * value.detach()
+        exact = torch.cat(torch.autograd.grad(expected, parameters))
+        found = 0.0
+        for draw in range(100):
+            drawn = relaxation.at(Moment(0.0, seed, draw), choices)
+            weights = [drawn.weights(choice) for choice in choices]
+            places = [self.NAMES.index(max(each, key=each.get)) for each in weights]
+            steep = [dict(zip(self.NAMES, row, strict=True)) for row in slopes[tuple(places)]]
+            terms = [
+                row[name] * w for row, each in zip(steep, weights, strict=True) for name, w in each.items()
+            ]
+            found = found + torch.cat(torch.autograd.grad(torch.stack(terms).sum(), parameters))
+        return torch.cosine_similarity(found, exact, dim=0).item()
+
+    def test_where_all_run_it_is_nearer(self):
+        found = {
+            rule: [self.cosine(Gumbel(runs=rule), seed) for seed in range(8)] for rule in ("all", "sampled")
+        }
+        assert np.mean(found["all"]) > 0.84
+        assert np.mean(found["sampled"]) < 0.75
 
 
 def concentration(alpha):

@@ -1,7 +1,8 @@
-"""SmoothDARTS: perturbed weights stay weights, within the radius, and the adversary finds a larger loss."""
+"""SmoothDARTS: perturbed weights stay weights, and the adversary is the published one, step by step."""
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from torch import nn
 from manas.architecture.choice import Choice, Moment, choices_of, relax, weight_parameters
 from manas.architecture.decide import Decide
 from manas.architecture.space import SearchSpace
-from manas.relaxations.smoothing import Perturbed, SmoothingConfig, perturb
+from manas.relaxations.base import noise_of
+from manas.relaxations.smoothing import Perturbed, SmoothingConfig, on_simplex, perturb
 from manas.relaxations.softmax import Softmax
+from manas.searching.perturbation import Projected
 from manas.training.distributed import Process
 
 ALONE = Process(0, 1, torch.device("cpu"))
@@ -50,7 +53,7 @@ def loss_of(network, calls=None):
     def loss():
         if calls is not None:
             calls.append(1)
-        return (network.train()(images) - target).square().mean()
+        return (network.eval()(images) - target).square().mean()
 
     return loss
 
@@ -58,13 +61,22 @@ def loss_of(network, calls=None):
 def perturbed(network, config, *, loss=None, moment=None, process=ALONE, relaxation=None):
     """The relaxation that a supernet is given; all its choices have the same."""
     moment = moment or Moment(0.5, 1, 2)
-    perturb(network, relaxation or Softmax(), config, moment, loss or loss_of(network), process.average)
+    relax(network, relaxation or Softmax())
+    perturb(network, config, moment, loss or loss_of(network), process.average)
     (found,) = {id(choice.relaxation): choice.relaxation for choice in choices_of(network)}.values()
     return found
 
 
-def largest(found):
-    return max(offset.abs().max().item() for offset in found.offsets.values())
+def same(ours, theirs):
+    return all(torch.equal(ours.others[label], weights) for label, weights in theirs.others.items())
+
+
+def simplex(weights):
+    """The same rule in numpy: clipped to [0, 1], divided by the sum; the largest alone, if nothing is left."""
+    clipped = np.clip(weights, 0, 1)
+    if not clipped.sum():
+        clipped[np.argmax(weights)] = 1
+    return clipped / clipped.sum()
 
 
 def fork(alpha, label="label"):
@@ -73,71 +85,65 @@ def fork(alpha, label="label"):
     return choice
 
 
-class TestPerturbed:
-    @given(
-        st.lists(st.tuples(st.floats(-100, 100), st.floats(-1, 1)), min_size=2, max_size=9),
-        st.sampled_from([0.0, 0.03, 0.3, 1.0]),
-    )
-    def test_weights_stay_on_the_simplex(self, pairs, radius):
-        choice = fork([alpha for alpha, _ in pairs])
-        offsets = radius * torch.tensor([share for _, share in pairs], dtype=torch.float64)
-        weights = Perturbed(Softmax(temperature=2.0), {"label": offsets}).weights(choice)
-        assert tuple(weights) == choice.names
-        found = torch.stack(list(weights.values()))
-        moved = (torch.softmax(choice.alpha / 2, 0) + offsets).detach().numpy().clip(1e-6, 1)
-        assert found.tolist() == pytest.approx((moved / moved.sum()).tolist())
-        assert (found > 0).all()
-        assert found.sum().item() == pytest.approx(1)
-        (gradient,) = torch.autograd.grad(found[0], choice.alpha)
-        assert gradient.isfinite().all()
+@given(st.lists(st.floats(-2, 2), min_size=1, max_size=9))
+def test_weights_are_put_on_the_simplex(values):
+    found = on_simplex(torch.tensor(values, dtype=torch.float64))
+    assert found.tolist() == pytest.approx(simplex(np.array(values)).tolist())
+    assert (found >= 0).all()
+    assert found.sum().item() == pytest.approx(1)
 
-    def test_each_fork_has_its_own_offsets(self):
-        offsets = {"one": torch.tensor([0.1, -0.1]).double(), "other": torch.tensor([-0.2, 0.2]).double()}
-        both = [fork([0.0, 0.0], label) for label in offsets]
-        weights = [list(Perturbed(Softmax(), offsets).weights(choice).values()) for choice in both]
+
+class TestPerturbed:
+    def test_each_fork_has_its_own_weights(self):
+        others = {"one": torch.tensor([0.6, 0.4]).double(), "other": torch.tensor([0.3, 0.7]).double()}
+        both = [fork([0.0, 0.0], label) for label in others]
+        weights = [list(Perturbed(Softmax(), others).weights(choice).values()) for choice in both]
         assert [weight.item() for weight in weights[0]] == pytest.approx([0.6, 0.4])
         assert [weight.item() for weight in weights[1]] == pytest.approx([0.3, 0.7])
 
+    def test_a_fork_that_is_decided_stays_decided(self, network):
+        """As while perturbation selects: it has one weight, and that is 1."""
+        found = perturbed(network, ADVERSARIAL, relaxation=Projected(Softmax(), {"fork0": "gate"}))
+        decided, open_ = choices_of(network)
+        assert {name: weight.item() for name, weight in found.weights(decided).items()} == {"gate": 1.0}
+        assert set(found.weights(open_)) == set(open_.names)
+
     def test_probabilities_are_those_of_the_relaxation(self):
         choice, relaxation = fork([0.3, -1.0]), Softmax(temperature=2.0)
-        found = Perturbed(relaxation, {"label": torch.tensor([0.3, -0.3]).double()})
+        found = Perturbed(relaxation, {"label": torch.tensor([0.3, 0.7]).double()})
         assert torch.equal(found.probabilities(choice), relaxation.probabilities(choice))
         for a, b in zip(found.log_probabilities(choice), relaxation.log_probabilities(choice), strict=True):
             assert torch.equal(a, b)
 
-    def test_the_alphas_keep_their_gradient(self, network):
+    def test_they_depend_on_no_alpha(self, network):
         perturbed(network, RANDOM)
-        gradients = torch.autograd.grad(loss_of(network)(), [c.alpha for c in choices_of(network)])
-        assert all(gradient.abs().max() > 0 for gradient in gradients)
+        alphas = [choice.alpha for choice in choices_of(network)]
+        assert torch.autograd.grad(loss_of(network)(), alphas, allow_unused=True) == (None, None)
 
 
 class TestRandom:
     @pytest.mark.parametrize(("progress", "radius"), [(0.0, 0.03), (0.5, 0.165), (1.0, 0.3)])
-    def test_offsets_fill_the_radius_of_the_moment(self, progress, radius, network):
+    def test_noise_fills_the_radius_of_the_moment(self, progress, radius, network):
         config = SmoothingConfig(kind="random", radius=(0.03, 0.3))
-        drawn = np.concatenate(
-            [
-                offset.numpy()
-                for draw in range(100)
-                for offset in perturbed(network, config, moment=Moment(progress, 1, draw)).offsets.values()
-            ]
-        )
-        assert abs(drawn).max() <= radius
-        assert abs(drawn).max() > 0.98 * radius
-        assert abs(drawn.mean()) < 4 * radius / math.sqrt(3 * len(drawn))
-        assert drawn.std() == pytest.approx(radius / math.sqrt(3), rel=0.1)
+        for draw in range(20):
+            moment = Moment(progress, 1, draw)
+            found = perturbed(network, config, moment=moment)
+            for choice in choices_of(network):
+                noise = noise_of(moment, choice).uniform(-radius, radius, 3)
+                plain = torch.softmax(choice.alpha, 0).detach().numpy()
+                assert found.others[choice.label].tolist() == pytest.approx(simplex(plain + noise).tolist())
 
     def test_they_are_a_function_of_seed_draw_and_label(self, network):
-        def offsets(seed=1, draw=2):
+        def weights(seed=1, draw=2):
             torch.rand(3)
-            return perturbed(network, RANDOM, moment=Moment(0.5, seed, draw)).offsets
+            return perturbed(network, RANDOM, moment=Moment(0.5, seed, draw)).others
 
-        first = offsets()
+        first = weights()
         assert first.keys() == {"fork0", "fork1"}
-        assert all(torch.equal(first[label], offset) for label, offset in offsets().items())
+        assert all(torch.equal(first[label], each) for label, each in weights().items())
         assert not torch.equal(first["fork0"], first["fork1"])
-        for other in (offsets(seed=2), offsets(draw=3)):
-            assert not any(torch.equal(first[label], offset) for label, offset in other.items())
+        for other in (weights(seed=2), weights(draw=3)):
+            assert not any(torch.equal(first[label], each) for label, each in other.items())
 
     def test_no_global_source_of_random_numbers_is_touched(self, network):
         before = torch.get_rng_state(), np.random.get_state()[1].tolist()
@@ -147,6 +153,86 @@ class TestRandom:
 
     def test_the_loss_is_not_asked_for(self, network):
         perturbed(network, RANDOM, loss=lambda: pytest.fail("a forward pass"))
+
+
+class Constant(nn.Module):
+    def __init__(self, values):
+        super().__init__()
+        self.values = values
+
+    def forward(self):
+        return self.values
+
+
+class Sum(nn.Module):
+    """Two forks between four constants of five numbers each, which are summed."""
+
+    def __init__(self, seed):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.constants = torch.randn(2, 4, 5, dtype=torch.float64, generator=generator)
+        self.target = torch.randn(5, dtype=torch.float64, generator=generator)
+        self.forks = nn.ModuleList()
+        for n, rows in enumerate(self.constants):
+            choice = Choice(f"fork{n}", {f"c{k}": Constant(row) for k, row in enumerate(rows)}, Softmax())
+            choice.alpha = nn.Parameter(2 * torch.randn(4, dtype=torch.float64, generator=generator))
+            self.forks.append(choice)
+
+    def loss(self, sign):
+        return sign * (sum(choice() for choice in self.forks) - self.target).square().sum()
+
+
+def published(network, start, radius, ascents, sign):
+    """The adversary of the authors' code a second time: in numpy, with the gradient of the sum of squares.
+
+    Returns the weights, and whether the loss had fallen.
+    """
+    constants, target = network.constants.numpy(), network.target.numpy()
+
+    def residual(weights):
+        return np.einsum("fk,fkd->d", weights, constants) - target
+
+    plain = np.stack([torch.softmax(choice.alpha, 0).detach().numpy() for choice in network.forks])
+    weights = start
+    for _ in range(ascents):
+        slope = 2 * sign * np.einsum("d,fkd->fk", residual(weights), constants)
+        moved = weights + 2 * radius / ascents * np.sign(slope)
+        weights = np.stack([simplex(row) for row in plain + np.clip(moved - plain, -radius, radius)])
+    before, after = (sign * (residual(each) ** 2).sum() for each in (plain, weights))
+    return (plain, True) if before > after else (weights, False)
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["convex", "concave"])
+@pytest.mark.parametrize("ascents", [1, 7])
+@pytest.mark.parametrize("radius", [0.03, 0.3])
+def test_it_is_the_published_adversary(radius, ascents, sign):
+    fallen, config = [], SmoothingConfig(kind="adversarial", radius=radius, ascents=ascents)
+    for seed in range(20):
+        network = Sum(seed)
+        given = {"loss": partial(network.loss, sign), "moment": Moment(0.5, seed)}
+        start = perturbed(network, SmoothingConfig(kind="random", radius=radius), **given).others
+        start = np.stack([weights.numpy() for weights in start.values()])
+        found = torch.stack(list(perturbed(network, config, **given).others.values()))
+        expected, fell = published(network, start, radius, ascents, sign)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-12)
+        fallen.append(fell)
+    assert not all(fallen)
+    if (radius, ascents, sign) == (0.3, 1, -1):
+        assert any(fallen)
+
+
+def test_a_clipped_candidate_comes_back():
+    """Where the loss grows with its weight: every one, and not 1 in 7."""
+    config, back = SmoothingConfig(kind="adversarial", radius=0.3), []
+    for draw in range(60):
+        choice = Choice("label", {f"c{k}": Constant(torch.eye(3)[k].double()) for k in range(3)}, Softmax())
+        choice.alpha = nn.Parameter(torch.tensor([2.0, -1.0, -1.0], dtype=torch.float64))
+        given = {"loss": lambda choice=choice: choice()[1], "moment": Moment(0.5, 1, draw)}
+        start = perturbed(choice, SmoothingConfig(kind="random", radius=0.3), **given).others["label"]
+        if start[1] == 0:
+            back.append((perturbed(choice, config, **given).others["label"][1] > 0).item())
+    assert len(back) > 10
+    assert all(back)
 
 
 class TestAdversarial:
@@ -164,65 +250,23 @@ class TestAdversarial:
         assert found > plain
         assert found > start
 
-    def test_it_finds_about_the_largest_loss(self, network):
-        found = self.value(network, perturbed(network, ADVERSARIAL))
-        signs = torch.cartesian_prod(*[torch.tensor([-0.1, 0.0, 0.1]).double()] * 6)
-        values = [
-            self.value(network, Perturbed(Softmax(), {"fork0": each[:3], "fork1": each[3:]})) for each in signs
-        ]
-        assert found > 0.9 * max(values) + 0.1 * min(values)
-
-    @pytest.mark.parametrize("ascents", [1, 2, 7])
-    @pytest.mark.parametrize("radius", [0.03, 0.3])
-    def test_it_stays_within_the_ball(self, ascents, radius, network):
-        config = SmoothingConfig(kind="adversarial", radius=radius, ascents=ascents)
-        assert largest(perturbed(network, config)) <= radius
-
-    def test_one_ascent_goes_from_side_to_side(self, network):
-        """Of 2 radius along the sign of the gradient at the random start."""
-        start = perturbed(network, RANDOM)
-        offsets = {label: offset.clone().requires_grad_() for label, offset in start.offsets.items()}
-        relax(network, Perturbed(Softmax(), offsets))
-        gradients = torch.autograd.grad(loss_of(network)(), list(offsets.values()))
-        config = SmoothingConfig(kind="adversarial", radius=0.1, ascents=1)
-        found = perturbed(network, config).offsets
-        for offset, gradient in zip(found.values(), gradients, strict=True):
-            assert torch.equal(offset, 0.1 * gradient.sign())
-
-    def test_steps_are_a_share_of_the_diameter(self, network):
-        start, offsets = perturbed(network, RANDOM).offsets, []
-
-        def remembering():
-            held = choices_of(network)[0].relaxation.offsets
-            offsets.append({label: offset.detach() for label, offset in held.items()})
-            return loss_of(network)()
-
-        perturbed(network, SmoothingConfig(kind="adversarial", radius=0.1, ascents=100), loss=remembering)
-        for label, before in start.items():
-            assert torch.equal(offsets[0][label], before)
-            inside = before.abs() < 0.097
-            moved = (offsets[1][label] - before)[inside].abs()
-            torch.testing.assert_close(moved, torch.full_like(moved, 0.002))
-            assert inside.any()
-
-    def test_the_loss_is_asked_for_once_an_ascent(self, network):
+    def test_the_loss_is_asked_for_once_an_ascent_and_before_and_after(self, network):
         calls = []
         perturbed(
             network,
             SmoothingConfig(kind="adversarial", radius=0.1, ascents=5),
             loss=loss_of(network, calls),
         )
-        assert len(calls) == 5
+        assert len(calls) == 7
 
     def test_a_radius_of_zero_perturbs_nothing(self, network):
         config = SmoothingConfig(kind="adversarial", radius=(0.0, 0.3))
         found = perturbed(
             network, config, moment=Moment(0.0), loss=lambda: pytest.fail("a forward pass for nothing")
         )
-        assert largest(found) == 0
-        choice = choices_of(network)[0]
-        weights, plain = found.weights(choice), Softmax().weights(choice)
-        assert all(torch.allclose(weights[name], plain[name]) for name in plain)
+        for choice in choices_of(network):
+            weights, plain = found.weights(choice), Softmax().weights(choice)
+            assert all(torch.allclose(weights[name], plain[name]) for name in plain)
 
     def test_nothing_else_is_changed(self, network):
         before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -248,37 +292,37 @@ class TestAdversarial:
 
     def test_what_it_leaves_carries_no_graph(self, network):
         found = perturbed(network, ADVERSARIAL)
-        assert not any(offset.requires_grad for offset in found.offsets.values())
+        assert not any(weights.requires_grad for weights in found.others.values())
         copy.deepcopy(network)
 
     def test_a_fork_that_the_loss_does_not_reach_keeps_its_start(self, network):
-        start = perturbed(network, RANDOM).offsets["fork1"]
+        start = perturbed(network, RANDOM)
         first = choices_of(network)[0]
         images = torch.rand(2, 3, 6, 6).double()
-        found = perturbed(network, ADVERSARIAL, loss=lambda: first(images).square().mean())
-        assert torch.equal(found.offsets["fork1"], start)
-        assert not found.offsets["fork1"].requires_grad
-        assert largest(found) == pytest.approx(0.1)
+        found = perturbed(network, ADVERSARIAL, loss=lambda: first.eval()(images).square().mean())
+        assert torch.equal(found.others["fork1"], start.others["fork1"])
+        assert not found.others["fork1"].requires_grad
+        assert not torch.equal(found.others["fork0"], start.others["fork0"])
 
-    def test_it_follows_the_gradient_of_all_processes(self, network):
+    def test_it_follows_the_gradient_and_the_loss_of_all_processes(self, network):
         class Opposed(Process):
             """The other process sends the opposite, thrice."""
 
             def average(self, gradients, parameters):
                 return [-g for g in gradients]
 
-        config = SmoothingConfig(kind="adversarial", radius=0.1, ascents=1)
-        alone = perturbed(network, config).offsets
-        opposed = perturbed(network, config, process=Opposed(0, 2, torch.device("cpu"))).offsets
-        assert all(torch.equal(alone[label], -opposed[label]) for label in alone)
+        opposed = perturbed(network, ADVERSARIAL, process=Opposed(0, 2, torch.device("cpu")))
+        loss = loss_of(network)
+        assert same(opposed, perturbed(network, ADVERSARIAL, loss=lambda: -loss()))
+        assert not same(opposed, perturbed(network, ADVERSARIAL))
 
     def test_with_recomputation(self, network):
         again = Smooth().supernet(recompute=True).double()
         again.load_state_dict(network.state_dict())
         objects = dict(again.named_buffers())
         plain, found = perturbed(network, ADVERSARIAL), perturbed(again, ADVERSARIAL)
-        for label, offset in plain.offsets.items():
-            torch.testing.assert_close(found.offsets[label], offset, rtol=1e-12, atol=1e-14)
+        for label, weights in plain.others.items():
+            torch.testing.assert_close(found.others[label], weights, rtol=1e-12, atol=1e-14)
         for name, tensor in again.named_buffers():
             assert tensor is objects[name]
             assert torch.equal(tensor, network.state_dict()[name])

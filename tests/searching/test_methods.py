@@ -13,11 +13,15 @@ from training.tiny_runs import genotype_of, identical, merged, search_config, to
 import manas
 from manas.architecture.choice import architecture_parameters, choices_of, weight_parameters
 from manas.architecture.genotype import Genotype
+from manas.architecture.recomputation import RestingBuffers
 from manas.architecture.space import SearchSpace
 from manas.cost.architectures import Architectures
 from manas.cost.counting import measure
 from manas.cost.selection import starved_nodes
 from manas.data.dataset.backgrounds import Backgrounds
+from manas.relaxations.base import Mean
+from manas.relaxations.gumbel import Gumbel
+from manas.relaxations.softmax import Softmax
 from manas.restoration.tower import Tower
 from manas.searching import gradient
 from manas.searching.bilevel import second_order
@@ -180,6 +184,47 @@ class TestFirstOrder:
         monkeypatch.setattr(torch.Tensor, "backward", backward)
         monkeypatch.setattr(torch.autograd, "backward", backward)
         manas.search(short(tmp_path, steps=1))
+
+
+class TestDraws:
+    """Which draw a step takes, and whether its candidates run for the alphas."""
+
+    def moments(self, path, monkeypatch, order):
+        """(draw, whether alphas learn) in the order of the steps."""
+        seen, at = [], Gumbel.at
+
+        def watched(self, moment, choices):
+            seen.append((moment.draw, moment.alphas_learn))
+            return at(self, moment, choices)
+
+        monkeypatch.setattr(Gumbel, "at", watched)
+        monkeypatch.setattr(GradientSearch, "_mean", lambda self, epoch: Mean(Softmax()))
+        manas.search(short(path, relaxation="gumbel", order=order, **NO_CLIP))
+        return seen[1:]  # the first is that of a supernet which takes no step yet
+
+    def test_a_look_ahead_draws_as_the_weight_step_after_it(self, tmp_path, monkeypatch):
+        expected = [(0, True), (0, True), (2, True), (2, True)]
+        assert self.moments(tmp_path, monkeypatch, "second") == expected
+
+    def test_in_first_order_the_weights_step_runs_for_the_weights_alone(self, tmp_path, monkeypatch):
+        expected = [(1, True), (0, False), (3, True), (2, False)]
+        assert self.moments(tmp_path, monkeypatch, "first") == expected
+
+    def test_a_joint_step_runs_for_both(self, tmp_path, monkeypatch):
+        assert self.moments(tmp_path, monkeypatch, "single") == [(0, True), (2, True)]
+
+
+def test_the_adversary_sees_the_network_in_evaluation_mode(tmp_path, monkeypatch):
+    modes = []
+
+    def watched(network, config, moment, loss, average):
+        with RestingBuffers(network):
+            loss()
+            modes.append({module.training for module in network.modules()})
+
+    monkeypatch.setattr(gradient, "perturb", watched)
+    manas.search(short(tmp_path, smoothing="adversarial"))
+    assert modes == [{False}, {False}]
 
 
 def states_of(tmp_path, one, other):

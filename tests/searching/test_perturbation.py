@@ -1,6 +1,7 @@
 """Selection by perturbation: what is asked, in which order, and what is kept; with scores that are known."""
 
 import itertools
+import math
 import random
 
 import pytest
@@ -24,8 +25,8 @@ from manas.relaxations.base import Mean
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
 from manas.relaxations.softmax import Softmax
-from manas.searching.gradient import GradientSearch
-from manas.searching.perturbation import Projected, select_by_perturbation
+from manas.searching.perturbation import Projected, select_by_perturbation, tuning_factor
+from manas.searching.perturbation_search import PerturbationSearch
 from manas.searching.search_data import SearchData
 
 
@@ -247,6 +248,14 @@ class TestAllowance:
             assert table.exact(kept) <= needed, seed
 
 
+@pytest.mark.parametrize(
+    ("floor", "ends"), [(0.0, (0.1, 0.0)), (0.05, (0.1, 0.05)), (0.1, (0.1, 0.1)), (1.0, (0.1, 0.1))]
+)
+def test_tuning_begins_at_a_tenth_and_ends_where_the_search_did(floor, ends):
+    assert (tuning_factor(0, 40, floor), tuning_factor(40, 40, floor)) == pytest.approx(ends)
+    assert tuning_factor(20, 40, floor) == pytest.approx(sum(ends) / 2)
+
+
 class TestProjected:
     def parts(self, relaxation=None):
         network = tower().supernet(relaxation or Softmax())
@@ -322,8 +331,8 @@ class TestInASearch:
     def watch(self, monkeypatch):
         """Relaxations under which the supernet is judged, and those under which it learns, while it selects."""
         judged, learnt = [], []
-        psnr, step = SearchData.psnr, GradientSearch.weight_step
-        choose = GradientSearch._choose_by_perturbation
+        psnr, step = SearchData.psnr, PerturbationSearch.weight_step
+        choose = PerturbationSearch._choose
 
         def watched_psnr(self, network, *, training):
             judged.append((choices_of(network)[0].relaxation, training))
@@ -331,7 +340,8 @@ class TestInASearch:
 
         def watched_step(self, network, *arguments):
             relaxation = choices_of(network)[0].relaxation
-            learnt.append(dict(relaxation.kept) if isinstance(relaxation, Projected) else None)
+            rate = self.weights.optimiser.param_groups[0]["lr"] / self.config.weights.rate
+            learnt.append((dict(relaxation.kept) if isinstance(relaxation, Projected) else None, rate))
             return step(self, network, *arguments)
 
         def watched_choose(self, *arguments):
@@ -342,23 +352,27 @@ class TestInASearch:
             moved = {
                 id(p) for p, b in zip(self.network.parameters(), before, strict=True) if not torch.equal(p, b)
             }
-            assert moved
-            assert not moved & {id(alpha) for alpha in self.alphas.parameters}
+            alphas = {id(alpha) for alpha in self.alphas.parameters}
+            assert moved - alphas
+            assert moved & alphas == (alphas if self.config.selection.alphas == "learn" else set())
             return chosen
 
         monkeypatch.setattr(SearchData, "psnr", watched_psnr)
-        monkeypatch.setattr(GradientSearch, "weight_step", watched_step)
-        monkeypatch.setattr(GradientSearch, "_choose_by_perturbation", watched_choose)
+        monkeypatch.setattr(PerturbationSearch, "weight_step", watched_step)
+        monkeypatch.setattr(PerturbationSearch, "_choose", watched_choose)
         return judged, learnt
 
-    def test_scores_are_of_projected_supernets_and_tuning_moves_the_weights_alone(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("alphas", ["learn", "rest"])
+    def test_scores_and_tuning_are_of_projected_supernets(self, alphas, tmp_path, monkeypatch):
         judged, learnt = self.watch(monkeypatch)
-        selection = {"kind": "perturbation", "tune_steps": 2}
+        selection = {"kind": "perturbation", "tune_steps": 2, "alphas": alphas}
         config = search_config(run=str(tmp_path), space=SPACE, epochs=1, steps=1, warmup=0, selection=selection)
         genotype = manas.search(config)
         forks = tower(**SPACE).choices()
-        assert [len(kept) for kept in learnt] == [1, 1, 2, 2, 3, 3]
-        assert learnt[-1] == genotype.choices
+        assert [len(kept) for kept, _ in learnt] == [1, 1, 2, 2, 3, 3]
+        assert learnt[-1][0] == genotype.choices
+        cosine = [0.075 + 0.025 * math.cos(math.pi * step / 6) for step in range(6)]  # from 1/10 to the floor
+        assert [rate for _, rate in learnt] == pytest.approx(cosine)
         *judged, relaxed, one_hot = judged  # and the result, for the verdict
         assert isinstance(relaxed[0], Mean)
         assert isinstance(one_hot[0], OneHot)
@@ -367,6 +381,49 @@ class TestInASearch:
         assert set(pairs) <= {(label, name) for label, names in forks.items() for name in names}
         assert all(isinstance(relaxation.of, Mean) and training for relaxation, training in judged)
         assert genotype.provenance["selection"] == "perturbation"
+
+    @pytest.mark.parametrize("order", ["first", "second", "single"])
+    def test_the_alphas_of_open_forks_alone_see_the_data(self, order, tmp_path, monkeypatch):
+        """Without losses of their own the alphas of decided forks have no gradient, and rest."""
+        moved, tune = [], PerturbationSearch._learn
+
+        def watched(self, step, *, alphas):
+            before = {choice.label: choice.alpha.detach().clone() for choice in self.choices}
+            terms = tune(self, step, alphas=alphas)
+            if self.chosen:
+                pairs = [(choice, before[choice.label]) for choice in self.choices]
+                labels = {choice.label for choice, old in pairs if not torch.equal(choice.alpha, old)}
+                moved.append((set(self.chosen), labels))
+            return terms
+
+        monkeypatch.setattr(PerturbationSearch, "_learn", watched)
+        config = search_config(
+            **{"run": str(tmp_path), "space": SPACE, "epochs": 1, "steps": 1, "warmup": 0, "order": order},
+            selection={"kind": "perturbation", "tune_steps": 1},
+            alphas={"name": "sgd", "betas": (0.0, 0.0)},
+            weights={"clip": None},
+            architecture=0,
+            complexity={"weight": 0},
+        )
+        manas.search(config)
+        labels = set(tower(**SPACE).choices())
+        assert [len(chosen) for chosen, _ in moved] == [1, 2, 3]
+        assert all(open_ == labels - chosen for chosen, open_ in moved)
+
+    def test_smoothing_goes_on_around_what_is_chosen(self, tmp_path, monkeypatch):
+        seen, step = [], PerturbationSearch.weight_step
+
+        def watched(self, *arguments):
+            seen.append([len(choice.relaxation.weights(choice)) for choice in self.choices])
+            return step(self, *arguments)
+
+        monkeypatch.setattr(PerturbationSearch, "weight_step", watched)
+        config = search_config(
+            **{"run": str(tmp_path), "space": SPACE, "epochs": 1, "steps": 1, "smoothing": "adversarial"},
+            selection={"kind": "perturbation", "tune_steps": 1},
+        )
+        manas.search(config)
+        assert [sorted(each) for each in seen] == [[2, 2, 2], [1, 2, 2], [1, 1, 2], [1, 1, 1]]
 
     def test_it_keeps_what_it_says(self, tmp_path, capsys):
         config = search_config(run=str(tmp_path), space=SPACE, epochs=1, steps=1, selection="perturbation")

@@ -155,6 +155,11 @@ def test_the_warmup_of_random_search_has_an_effect():
     read_config(SearchConfig, {"method": "random", "warmup": 0.5})
 
 
+def test_resting_alphas_without_a_step_in_which_they_would_rest():
+    message = refusal({"selection": {"kind": "perturbation", "tune_steps": 0, "alphas": "rest"}})
+    assert "alphas=rest has no effect" in message
+
+
 def test_ascents_of_random_smoothing():
     refusal({"smoothing": {"kind": "random", "ascents": 3}})
 
