@@ -54,6 +54,16 @@ def building(folder: Path) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
 
 
+def stamp(path: Path) -> str:
+    """The path, size and time of a file, by which its content is known without being read.
+
+    Raises:
+        OSError: if there is no such file.
+    """
+    status = path.stat()
+    return f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
+
+
 def read_yaml(file: Any, where: str) -> Any:
     """Reads a YAML file, given as a path or as a resource of a package.
 

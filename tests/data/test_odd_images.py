@@ -184,11 +184,9 @@ def opened(root):
 def odd_pairs(tmp_path):
     """A data set whose every degraded picture is odd in another way."""
     for place, (suffix, save) in enumerate(LOADED.values()):
-        write_image(tmp_path / "gt" / f"{place:02}.png", picture(2))
+        write_image(tmp_path / "gt" / f"{place:02}.png", picture(place))  # equal ones were one background
         (tmp_path / "in").mkdir(exist_ok=True)
         save(tmp_path / "in" / f"{place:02}.{suffix}")
-        with (tmp_path / "gt" / f"{place:02}.png").open("ab") as file:
-            file.write(bytes(place))  # else they would be one background
     return tmp_path
 
 
@@ -261,7 +259,7 @@ def test_a_spawned_worker(odd_pairs, tmp_path_factory):
     """As on Windows and macOS: all that a worker needs is pickled, and the file is named all the same."""
     script = tmp_path_factory.mktemp("spawn") / "script.py"
     script.write_text(SCRIPT)
-    broken = odd_pairs / "in" / "12.png"
+    broken = odd_pairs / "in" / "15.png"
     broken.write_bytes(broken.read_bytes()[:-60])
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, script, odd_pairs]

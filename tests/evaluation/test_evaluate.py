@@ -8,9 +8,10 @@ import pytest
 import torch
 from data.archives.layouts import MINIATURES, content
 
+from manas.data.archives import Picture
 from manas.data.dataset.cache import ImageCache
 from manas.data.dataset.config import SourceConfig
-from manas.data.dataset.sources import identity
+from manas.data.dataset.identities import identities
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs, photographs_in
 from manas.errors import ManasError
@@ -141,10 +142,11 @@ class TestGeneratedScenes:
             assert scene.degraded.shape == scene.clean.shape
 
     def test_held_out_photographs_are_never_trained_on(self):
-        held_out = {identity(path) for path in builtin_photographs("held_out").values()}
-        training = set(SourceConfig(task="derain", weather="rain").open(1, ImageCache(1)).identities)
-        assert held_out
-        assert not training & held_out
+        held_out = [Picture(path) for path in builtin_photographs("held_out").values()]
+        training = SourceConfig(task="derain", weather="rain").open(1, ImageCache(1)).pictures
+        of_training, of_held_out = map(set, identities([training, held_out]))
+        assert of_held_out
+        assert not of_training & of_held_out
         scenes = scenes_for(weathers=["rain"])
         assert next(iter(scenes)).name in builtin_photographs("held_out")
 

@@ -12,7 +12,7 @@ from pages.shown import block, blocks, commands
 import manas
 from manas.commands.main import main
 from manas.data.dataset.backgrounds import Backgrounds
-from manas.data.dataset.config import DataConfig
+from manas.data.dataset.config import DataConfig, SourceConfig
 from manas.data.images import read_image, write_image
 from manas.data.photographs import builtin_photographs
 from manas.data.weather import degrade
@@ -50,10 +50,22 @@ def test_the_sources_that_are_shown_are_read(tmp_path, monkeypatch):
     shown = yaml.safe_load(block("docs/data.md", "yaml"))["data"]
     shown |= {"cache_folder": "decoded", "patch": 16, "validation_patch": 16, "workers": 0}
     data = Backgrounds(DataConfig(**shown), ["derain", "desnow"], seed=0, held_share=0.4)
-    assert [len(source.identities) for source in data.sources] == [3, 2, 2]
-    assert data.notes == ["data.sources.1: left out 1 backgrounds that are in data/Rain100H"]
+    assert [len(source.pictures) for source in data.sources] == [3, 2, 2]
+    left_out, shared = data.notes
+    assert left_out == "data.sources.1: left out 1 backgrounds that are in data/Rain100H"
+    assert shared.startswith("data.sources.1: 2 of its backgrounds show the same picture as")
     next(data.batches("kept"))
     assert list(Path("decoded").glob("*/*.npy"))
+
+
+def test_the_note_on_copies_is_what_is_noted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, path in zip("123", list(builtin_photographs("training").values())[:3], strict=True):
+        write_image(Path("a") / f"{name}.jpg", read_image(path))
+        write_image(Path("b") / f"{int(name) + 3}.png", read_image(path))
+    sources = tuple(SourceConfig(task="derain", weather="rain", photographs=folder) for folder in "ab")
+    data = Backgrounds(DataConfig(sources=sources), ["derain"], seed=0, held_share=0.4)
+    assert [block("docs/data.md", "text", "data.sources.1").strip()] == data.notes
 
 
 def test_the_reports_on_data_are_what_is_printed(sets, capsys):

@@ -219,7 +219,7 @@ def test_alphas_rest_until_the_warmup_is_over(tmp_path):
 
 
 def watch_batches(monkeypatch):
-    """Every background that is drawn, by part: the clean image, from which the crop is known."""
+    """Every background that is drawn, by part: the clean picture that the crop is cut from."""
     seen = {"kept": set(), "held": set()}
     crop = Backgrounds._crops
 
@@ -230,7 +230,7 @@ def watch_batches(monkeypatch):
         class Watched(type(crops)):
             def __getitem__(self, key):
                 source = self.sources[key.source]
-                seen[part].add(source.identities[self.chosen[key.source][key.background]])
+                seen[part].add(source.pictures[self.chosen[key.source][key.background]])
                 return item(self, key)
 
         crops.__class__ = Watched

@@ -51,9 +51,11 @@ def _shared(own: Mapping[Hashable, Signature], other: Path) -> set[Hashable]:
 
 
 def _signatures(pictures: Iterable[tuple[Hashable, Picture]]) -> dict[Hashable, Signature]:
-    from manas.data.checking.signature import signature
+    from manas.data.checking.remembered import signatures
 
-    return {key: signature(picture.read()) for key, picture in pictures}
+    by_key = dict(pictures)
+    known = signatures(by_key.values())
+    return {key: known[picture] for key, picture in by_key.items()}
 
 
 def _backgrounds(root: Path) -> Iterator[tuple[Hashable, Picture]]:

@@ -216,8 +216,8 @@ def _consensus(ours: np.ndarray, theirs: np.ndarray) -> Placement | None:
     agree = near & (np.abs(np.log2(scale / scale[:, None])) < 0.6)
     inliers = agree[agree.sum(1).argmax()]
     ours, theirs, scale = ours[inliers], theirs[inliers], scale[inliers]
-    if min(len(np.unique(points[:, :2].round(1), axis=0)) for points in (ours, theirs)) < 2:
-        return None
+    if any(np.ptp(points[:, :2].round(1), axis=0).max() == 0 for points in (ours, theirs)):
+        return None  # they are all one point
     return _fit(ours, theirs, np.exp(np.log(scale).mean()))
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from manas.data.dataset.cache import ImageCache, ImageStore
 from manas.data.dataset.config import DataConfig
 from manas.data.dataset.crops import Batch, Crops, collate
+from manas.data.dataset.identities import fusions, identities
 from manas.data.dataset.sources import Source
 from manas.data.dataset.stream import CropKey, Stream, partition
 from manas.errors import ManasError, nearest
@@ -25,7 +26,7 @@ Part = Literal["kept", "held"]
 
 
 class Backgrounds:
-    """The backgrounds of a configuration in two parts, which share no background.
+    """The backgrounds of a configuration in two parts, which share no picture.
 
     Args:
         config: the data configuration.
@@ -58,11 +59,13 @@ class Backgrounds:
         self.sources = [source.open(config.versions, cache) for source in config.sources]
         for source in self.sources:
             _check_backgrounds(source, config)
-        self.notes = list(self._notes(tasks))
-        held = partition([source.identities for source in self.sources], held_share, seed)
+        pictures = [source.pictures for source in self.sources]
+        names = identities(pictures)
+        self.notes = [*self._notes(tasks), *fusions(pictures, names)]
+        held = partition(names, held_share, seed)
         self.parts = {
-            "held": [[i for i, x in enumerate(s.identities) if x in held] for s in self.sources],
-            "kept": [[i for i, x in enumerate(s.identities) if x not in held] for s in self.sources],
+            "held": [[i for i, name in enumerate(own) if name in held] for own in names],
+            "kept": [[i for i, name in enumerate(own) if name not in held] for own in names],
         }
 
     def _notes(self, tasks: Sequence[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from manas.data.images import read_image
 from manas.errors import ManasError
-from manas.files import replacing
+from manas.files import replacing, stamp
 
 _HEADER = 128  # bytes of a .npy file before its pixels
 # After each such part of the budget that this process has filled, it counts the files of the others, too.
@@ -90,10 +90,9 @@ class ImageStore:
 
     def _place(self, path: Path) -> Path:
         try:
-            status = path.stat()
+            key = stamp(path)
         except OSError:
             return self.folder / "missing"  # `read_image` will raise the right error
-        key = f"{path.resolve()}:{status.st_size}:{status.st_mtime_ns}"
         digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         return self.folder / digest[:2] / f"{digest}.npy"
 

@@ -1,11 +1,10 @@
 """Sources of backgrounds and their degraded versions.
 
-Each background of a source has an identity; the source gives clean crops of it with K degraded versions.
+Each background of a source has a clean picture; the source gives crops of it with K degraded versions.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,6 @@ from manas.data.images import as_floats
 from manas.data.weather import LEVELS, Capture, degrade, depth_ramp, scale_of
 from manas.errors import ManasError
 
-IDENTIFYING_BYTES = 1 << 16
-
 
 class Crop(NamedTuple):
     """A crop of one background, as a network is trained on it; float32 in [0, 1]."""
@@ -35,12 +32,12 @@ class Source(Protocol):
     """The interface of a source.
 
     Attributes:
-        identities: the identity of each background.
+        pictures: the clean picture of each background.
         notes: sentences about decisions on its files.
         sizes: (width, height) of each background, by the name of its file.
     """
 
-    identities: list[str]
+    pictures: Sequence[Picture]
     notes: tuple[str, ...]
     sizes: Mapping[str, Size]
 
@@ -78,7 +75,7 @@ class GeneratedSource:
         if problems:
             raise ManasError(str(problems[0]))
         self.sizes: Mapping[str, Size] = {str(path): size for path, size in sizes.items()}
-        self.identities = [identity(path) for path in photographs]
+        self.pictures: Sequence[Picture] = [Picture(path) for path in photographs]
         self.generation, self.versions, self.cache = generation, versions, cache
         self.augmentation = AUGMENTATIONS[augment]
 
@@ -116,7 +113,7 @@ class PairedSource:
             for scene in self.scenes
             if scene.clean.path in archive.sizes
         }
-        self.identities = [identity(scene.clean.path) for scene in self.scenes]
+        self.pictures: Sequence[Picture] = [scene.clean for scene in self.scenes]
         self.versions, self.cache = versions, cache
         self.augmentation = AUGMENTATIONS[augment]
 
@@ -138,16 +135,6 @@ class PairedSource:
                 f"{clean.shape[1]}x{clean.shape[0]}; pairs must have one size"
             )
         return image
-
-
-def identity(path: Path) -> str:
-    """The identity of a background: the size of its file and a digest of its first bytes, in any source."""
-    try:
-        with path.open("rb") as file:
-            beginning = file.read(IDENTIFYING_BYTES)
-        return f"{path.stat().st_size}-{hashlib.blake2b(beginning, digest_size=16).hexdigest()}"
-    except OSError as error:
-        raise ManasError(f"{path}: cannot be read ({error.strerror}); replace it or leave it out") from error
 
 
 def _require_levels(available: int, versions: int, where: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import NamedTuple
 
@@ -55,25 +56,29 @@ def _order(key: tuple[int, ...], length: int) -> np.ndarray:
 def partition(identities: Sequence[Sequence[str]], share: float, seed: int) -> set[str]:
     """Draws the identities of about `share` of each source's backgrounds, at least one of each source.
 
-    A background that several sources have is drawn for all of them or for none.
+    A background that several sources have is drawn for all of them or for none. The draw is the order of a
+    digest of seed and identity: the order of the backgrounds has no part in it, another share takes more or
+    fewer of the same order, and a further background leaves nearly all others where they were.
 
     Raises:
         ManasError: for a source that cannot be divided.
     """
-    rng = np.random.default_rng([seed, 0x5917])
     held: set[str] = set()
     seen: set[str] = set()
-    unique = [list(dict.fromkeys(names)) for names in identities]
+    unique = [set(names) for names in identities]
     # Small sources first: drawn after a larger one that shares its backgrounds, all or none might be left.
-    for names in sorted(unique, key=len):
-        wanted = min(max(1, round(share * len(names))), len(names) - 1) - len(held.intersection(names))
-        new = [name for name in names if name not in seen]
-        held.update(new[place] for place in rng.permutation(len(new))[: max(wanted, 0)])
-        seen.update(names)
+    for names in sorted(unique, key=lambda names: (len(names), sorted(names))):
+        wanted = min(max(1, round(share * len(names))), len(names) - 1) - len(held & names)
+        held.update(sorted(names - seen, key=partial(_draw, seed))[: max(wanted, 0)])
+        seen |= names
     for place, names in enumerate(unique):
-        if not 0 < len(held.intersection(names)) < len(names):
+        if not 0 < len(held & names) < len(names):
             raise ManasError(
-                f"data.sources.{place}: {len(names)} background(s) cannot be parted; give at least two, or "
-                "more that no other source has"
+                f"data.sources.{place}: {len(names)} background(s) cannot be parted; give at least two that "
+                "show different pictures, or more that no other source has"
             )
     return held
+
+
+def _draw(seed: int, identity: str) -> bytes:
+    return hashlib.blake2b(f"{seed}:{identity}".encode(), digest_size=16).digest()

@@ -79,7 +79,7 @@ def load(root):
     """All of it, as a training would."""
     levels = read_archive(root).levels
     source = SourceConfig(task="derain", pairs=str(root)).open(len(levels), ImageCache(0))
-    for index in range(len(source.identities)):
+    for index in range(len(source.pictures)):
         source.crop(index, 16, np.random.default_rng(index), augment=False)
 
 

@@ -1,6 +1,7 @@
 """Batches: a function of the step alone, whatever the number of workers and ranks; parts without overlap."""
 
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,6 +241,26 @@ class TestPartition:
         held = partition(sources, 0.2, seed)
         assert sorted(len(held & set(names)) for names in sources) == [1, 4]
 
+    @pytest.mark.parametrize("seed", range(20))
+    def test_the_order_of_names_and_sources_has_no_part_in_it(self, seed):
+        sources = [[str(n) for n in range(20)], [str(n) for n in range(15, 25)]]
+        held = partition(sources, 0.3, seed)
+        assert held == partition([names[::-1] for names in sources[::-1]], 0.3, seed)
+        assert held == partition([names * 2 for names in sources], 0.3, seed)
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_one_more_background_moves_one_other_at_most(self, seed):
+        names = [str(n) for n in range(20)]
+        held, of_more = (partition([each], 0.3, seed) for each in (names, [*names, "new"]))
+        assert len(held) == len(of_more) == 6
+        assert len(held - of_more) == (1 if "new" in of_more else 0)
+
+    def test_each_is_drawn_as_often_as_any_other(self):
+        names = [str(n) for n in range(10)]
+        draws = [partition([names], 0.3, seed) for seed in range(2000)]
+        for name in names:  # four standard deviations of the binomial distribution
+            assert sum(name in held for held in draws) == pytest.approx(600, abs=82)
+
     def test_one_background_is_an_error(self):
         with pytest.raises(
             ManasError, match=r"data.sources.1: 1 background\(s\) cannot be parted; give at least"
@@ -249,30 +270,39 @@ class TestPartition:
 
 class TestUnreadable:
     @pytest.fixture
-    def broken(self, folders, tmp_path):
+    def source(self, tmp_path):
         for n in range(4):
             write_image(tmp_path / "clean" / f"{n}.png", np.full((20, 20, 3), n, np.uint8))
-            path = tmp_path / "clean" / f"{n}.png"
+        return SourceConfig(task="derain", weather="rain", photographs=str(tmp_path / "clean"))
+
+    def cut_off(self, source):
+        for path in Path(source.photographs).iterdir():
             path.write_bytes(path.read_bytes()[:50])
-        return tmp_path
+
+    def check(self, error, source):
+        assert str(error.value).count("\n") == 0
+        assert source.photographs in str(error.value)
+        assert "cannot read" in str(error.value)
+        assert "Traceback" not in str(error.value)
 
     @pytest.mark.parametrize("workers", [0, 1])
     @pytest.mark.parametrize("part", ["batches", "validation"])
-    def test_it_surfaces_as_one_line_that_names_the_file(self, part, workers, broken):
-        source = SourceConfig(task="derain", weather="rain", photographs=str(broken / "clean"))
-        data = backgrounds(broken, sources=(source,), workers=workers)
+    def test_it_surfaces_as_one_line_that_names_the_file(self, part, workers, source, folders):
+        data = backgrounds(folders, sources=(source,), workers=workers)
+        self.cut_off(source)
         with pytest.raises(ManasError) as error:
-            next(getattr(data, part)("held"))
-        assert str(error.value).count("\n") == 0
-        assert str(broken / "clean") in str(error.value)
-        assert "cannot read" in str(error.value)
-        assert "Traceback" not in str(error.value)
+            next(iter(getattr(data, part)("held")))
+        self.check(error, source)
+
+    def test_a_clean_picture_is_named_before_the_first_step(self, source, folders):
+        self.cut_off(source)
+        with pytest.raises(ManasError) as error:
+            backgrounds(folders, sources=(source,))
+        self.check(error, source)
 
 
 class Told:
     """A source that tells with which generator it was asked."""
-
-    identities = ("a", "b", "c")
 
     def crop(self, index, patch, rng, *, augment):
         clean = np.full((patch, patch, 3), index, np.float32)

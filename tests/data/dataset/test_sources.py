@@ -199,6 +199,11 @@ class TestPairsConfig:
             self.scenes(pairs, **option)
 
 
+def contents(pictures):
+    """In place of signatures: the scene and the level that each picture shows."""
+    return {picture: content(picture.read()) for picture in pictures}
+
+
 class TestExclude:
     """Backgrounds that another set has are left out, whatever finds them."""
 
@@ -211,7 +216,7 @@ class TestExclude:
                 SimpleNamespace(first=one, second=two) for one in of for two in among if of[one] == among[two]
             ]
 
-        monkeypatch.setattr("manas.data.checking.signature.signature", content)
+        monkeypatch.setattr("manas.data.checking.remembered.signatures", contents)
         monkeypatch.setattr("manas.data.checking.matching.matches", matches)
         return MINIATURES["rain12"]().write(tmp_path / "own")
 
@@ -232,8 +237,8 @@ class TestExclude:
     def test_each_picture_is_signed_once(self, root, tmp_path, monkeypatch):
         signed = []
         monkeypatch.setattr(
-            "manas.data.checking.signature.signature",
-            lambda image: signed.append(content(image)) or content(image),
+            "manas.data.checking.remembered.signatures",
+            lambda pictures: signed.extend(contents(pictures).values()) or contents(pictures),
         )
         for name, number in (("one", 2), ("two", 3)):
             write_image(tmp_path / name / "x.png", picture(number))
