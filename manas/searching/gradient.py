@@ -184,11 +184,13 @@ class GradientSearch(SupernetSearch):
         stop, history = self.review.stop, self.review.history
         epoch = stop.epoch if stop else history[-1].epoch
         early = [f"stopped early: {stop.reason}"] if stop else []
-        genotype = self.genotypes.kept(_name(epoch))
-        reasons = self._reasons(genotype.choices)
-        provenance = {**genotype.provenance, "decided_by": {k: str(v) for k, v in reasons.items()}}
-        sentences = [*early, *verdict(history, epoch=epoch), sentence(reasons, searches=1)]
-        return self.conclude(genotype.model_copy(update={"provenance": provenance}), sentences, progress)
+        genotype, sentences = self.genotypes.kept(_name(epoch)), [*early, *verdict(history, epoch=epoch)]
+        if any(self.evidence.steps):  # alphas at rest have no reasons
+            reasons = self._reasons(genotype.choices)
+            provenance = {**genotype.provenance, "decided_by": {k: str(v) for k, v in reasons.items()}}
+            genotype = genotype.model_copy(update={"provenance": provenance})
+            sentences.append(sentence(reasons, searches=1))
+        return self.conclude(genotype, sentences, progress)
 
     def _reasons(self, choices: Mapping[str, str]) -> dict[str, Reason]:
         pulls = self.evidence.pulls()

@@ -88,6 +88,7 @@ class TestWholeRun:
             "config.yaml",
             "cost.json",
             "environment.json",
+            "evidence.json",
             "genotype.json",
             "genotypes",
             "metrics.jsonl",
@@ -103,7 +104,9 @@ class TestWholeRun:
         genotype = Genotype.read(run / "genotype.json")
         last = Genotype.read(run / "genotypes" / "epoch_0001.json")
         assert (genotype.space, genotype.choices) == (last.space, last.choices)
-        assert genotype.provenance == {**last.provenance, "verdict": genotype.provenance["verdict"]}
+        added = {key: genotype.provenance[key] for key in ("verdict", "decided_by")}
+        assert genotype.provenance == {**last.provenance, **added}
+        assert added["decided_by"].keys() == genotype.choices.keys()
         assert genotype.space == tower()
         genotype.network()(torch.zeros(1, 3, 8, 8))
 
@@ -126,8 +129,9 @@ class TestWholeRun:
         assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]
         assert {"weights/global/mse", "weights/global/ssim", "weights/global/tv"} <= steps[0].keys()
         assert not any(name.startswith("alphas/") for line in steps[:2] for name in line)
-        for name in ("global/mse", "architecture", "complexity", "gradient"):
+        for name in ("global/mse", "complexity", "gradient"):
             assert all(f"alphas/{name}" in line for line in steps[2:])
+        assert ["alphas/architecture" in line for line in steps] == [False] * 3 + [True] * 3  # the later half
         epochs = [line for line in lines(run) if "validation/psnr_relaxed" in line]
         assert [line["step"] for line in epochs] == [3, 6]
         for line in epochs:
