@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from manas.architecture.decide import Decide
 from manas.architecture.space import SearchSpace
 from manas.restoration.tower import Features, Stage, Tower
+from manas.restoration.unit_start import BRANCH, UnitConvolution
 from search_spaces.layers import Norm, convolution
 from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled
 
@@ -22,7 +23,8 @@ class Plain(SearchSpace):
         width: channels of the features.
         blocks: residual blocks of two convolutions, each block a stage.
         shuffle: features have 1 / shuffle of the image's resolution; 2 costs a quarter of 1.
-        norm: ``batch`` or ``layer`` after each convolution of a block; ``none`` has a bias in its place.
+        norm: ``batch`` or ``layer`` after each convolution of a block; ``none`` has a bias in its place, and
+            the unit start.
     """
 
     width: int = Field(32, ge=1)
@@ -36,15 +38,13 @@ class Plain(SearchSpace):
 
 
 class Block(nn.Module):
-    """A residual block x + g(relu(f(x))) of two convolutions f and g."""
+    """A residual block x + g(relu(f(x))) of two convolutions f and g, which starts close to x."""
 
     def __init__(self, width: int, norm: Norm):
         super().__init__()
-        if norm == "none":
-            self.layers = nn.Sequential(_convolution(width, width), nn.ReLU(), _convolution(width, width))
-        else:
-            first, last = (convolution(norm, width, width, 3, relu=relu) for relu in (True, False))
-            self.layers = nn.Sequential(*first, *last)
+        first = convolution(norm, width, width, 3)
+        last = convolution(norm, width, width, 3, relu=False, gain=BRANCH)
+        self.layers = nn.Sequential(*first, *last)
 
     def forward(self, features: Features, image: Tensor) -> Features:
         (x,) = features
@@ -59,9 +59,9 @@ class PlainTower(Tower):
         inner = image_channels(space.shuffle)
         self.channels = [(space.width,)] * space.blocks
         self.size_multiple = self.shuffle = space.shuffle
-        self.first = _convolution(inner, space.width)
+        self.first = UnitConvolution(inner, space.width, 3, padding=1)
         self.blocks = nn.ModuleList(Block(space.width, space.norm) for _ in range(space.blocks))
-        self.last = _convolution(space.width, inner)
+        self.last = nn.Conv2d(space.width, inner, 3, padding=1)
         # The tower starts as the identity, so that training begins with the degraded image and not with noise.
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
@@ -74,7 +74,3 @@ class PlainTower(Tower):
 
     def head(self, features: Features, image: Tensor) -> Tensor:
         return image + shuffled(self.last(features[0]), self.shuffle)
-
-
-def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, padding=1)
