@@ -534,6 +534,7 @@ class TestStop:
         ] * 3
         told += [(20.0 + n, choices) for n, choices in enumerate(by_epoch)]
         stop = {"eigenvalue_growth": 1.5, "eigenvalue_window": 1, "eigenvalue_lag": 2}
+        stop |= {"eigenvalue_rule": "published"}
         genotype, epochs = self.run(tmp_path, **stop)
         assert epochs == 4
         assert genotype.provenance["epoch"] == 1
