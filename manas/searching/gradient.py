@@ -70,14 +70,17 @@ class GradientSearch(SupernetSearch):
             return self._weight_step(kept, step)
         if self.config.order == "single":
             return self._single_step(kept, step)
-        return self._alpha_step(next(self.held), kept, step) | self._weight_step(kept, step)
+        with self.meter.gradient_of_alphas(self.config.order):
+            terms = self._alpha_step(next(self.held), kept, step)
+        return terms | self._weight_step(kept, step)
 
     def _weight_step(self, kept: Batch, step: int) -> Terms:
         self._relax(step, WEIGHTS)
         if self.config.smoothing:
             moment, loss = self._moment(step, WEIGHTS), self._loss(kept, step, training=False)
             average = self.process.average
-            perturb(self.network, self.config.smoothing, moment, lambda: loss(self.network)[0], average)
+            with self.meter.gradient_of_alphas():  # the adversary differentiates weights of the same place
+                perturb(self.network, self.config.smoothing, moment, lambda: loss(self.network)[0], average)
         return self.weight_step(self.network, self.weights, kept, self._progress(step))
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:
@@ -230,9 +233,9 @@ class GradientSearch(SupernetSearch):
 
     def _sharpness(self) -> float:
         self.network.train(self.config.alpha_statistics == "batch")
-        with RestingBuffers(self.network):
+        with RestingBuffers(self.network), self.meter.curvature() as each_product:
             loss, _ = self.objective(self.network, self.data.validation[0], 1.0)
-            return dominant_eigenvalue(loss, self.alphas.parameters)
+            return dominant_eigenvalue(loss, self.alphas.parameters, each_product=each_product)
 
 
 def _name(epoch: int) -> str:
