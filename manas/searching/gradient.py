@@ -20,6 +20,7 @@ from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.bilevel import Forward, Gradients, Loss, added, descend, first_order, second_order
 from manas.searching.config import SearchConfig
+from manas.searching.correlation import correlate
 from manas.searching.eigenvalue import dominant_eigenvalue
 from manas.searching.evidence import Evidence, write_evidence
 from manas.searching.method import SupernetSearch
@@ -184,6 +185,7 @@ class GradientSearch(SupernetSearch):
 
     def finish(self, progress: Progress) -> Genotype:
         """The genotype of the last epoch, or of an earlier one that a stopping rule names."""
+        correlate(self, progress)
         stop, history = self.review.stop, self.review.history
         epoch = stop.epoch if stop else history[-1].epoch
         early = [f"stopped early: {stop.reason}"] if stop else []

@@ -51,6 +51,8 @@ class Method(Job[Genotype]):
         genotypes: the files of the genotypes that it writes.
         objective: the loss of a network on a batch.
         meter: counts the compute.
+        provenance: what the genotype at the end tells beside its own provenance.
+        findings: sentences that its verdict has beside those on the search.
 
     Raises:
         ManasError: for a space without forks, data that cannot be used, or a budget that no architecture meets.
@@ -70,6 +72,8 @@ class Method(Job[Genotype]):
         self.genotypes = GenotypeFiles(config, process, directory)
         self.objective = Objective(config.loss, process, config.precision)
         self.meter = Meter()
+        self.provenance: dict[str, Any] = {}
+        self.findings: list[str] = []
         self.notes = self.data.backgrounds.notes
         self.files = {COST_FILE: table.to_json()}
 
@@ -100,13 +104,13 @@ class Method(Job[Genotype]):
 
     def conclude(self, genotype: Genotype, verdict: Sequence[str], progress: Progress) -> Genotype:
         """Ends with a genotype; adds the compute, and to the verdict the budget's share and broken steps."""
-        sentences = list(verdict)
+        sentences = [*verdict, *self.findings]
         if self.process.is_first:  # a latency is measured anew, which one process should do
             spending = self.architectures.spending(genotype.choices, self.config.input, self.process.device)
             sentences += [spending] if spending else []
         left_out = self.left_out()
         sentences += [left_out.sentence] if left_out.steps else []
-        provenance = {**genotype.provenance, **self.meter.provenance(self.process)}
+        provenance = genotype.provenance | self.meter.provenance(self.process) | self.provenance
         genotype = genotype.model_copy(update={"provenance": provenance})
         return self.genotypes.finish(genotype, sentences, progress)
 

@@ -337,6 +337,8 @@ class TestReadsBack:
             {"stop": {"eigenvalue_growth": 1.3, "eigenvalue_rule": "published"}},
             {"stop": {"skip_share": 0.5, "patience": 3}},
             {"accumulate": 2, "checkpointing": True, "precision": "bf16", "alpha_statistics": "running"},
+            {"correlation": 8},
+            {"correlation": {"architectures": 5, "steps": 9, "seeds": 3}},
             {"eigenvalue_every": 0, "beta_decay": 1.5},
         ],
     )
