@@ -8,7 +8,7 @@ MACs as its forward pass, the gradient in its weights as many again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import prod
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from manas.architecture.choice import weight_parameters
+from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.cost.counting import InputShape
 from manas.training.distributed import Process
@@ -118,6 +119,13 @@ class Meter:
         else:
             self.training += int(macs * self._passes[behind])
             self._behind += macs * behind
+
+
+def compute_of_all(genotypes: Sequence[Genotype]) -> dict[str, int]:
+    """The MACs of several searches together, as provenances have them; nothing if one was not counted."""
+    provenances = [genotype.provenance for genotype in genotypes]
+    names = [name for name in ("compute", "compute_judging") if all(name in each for each in provenances)]
+    return {name: sum(each[name] for each in provenances) for name in names}
 
 
 def layers_behind_forks(space: SearchSpace, shape: InputShape) -> set[str]:

@@ -178,6 +178,13 @@ class TestOfASearch:
         without = manas.search(search_config(run=str(tmp_path / "argmax"), space=SPACE, eigenvalue_every=0))
         assert found[0]["compute_judging"] > without.provenance["compute_judging"]
 
+    def test_repeats_count_together(self, tmp_path):
+        small = {"space": SPACE, "epochs": 1, "steps": 2, "warmup": 0, "eigenvalue_every": 0}
+        found = manas.search(search_config(run=str(tmp_path), repeats=2, **small)).provenance
+        each = [manas.Genotype.read(tmp_path / f"repeat{n}" / "genotype.json").provenance for n in (0, 1)]
+        for name in ("compute", "compute_judging"):
+            assert found[name] == each[0][name] + each[1][name] > 0
+
     def test_a_path_of_a_supernet_counts_as_its_network(self, tmp_path):
         search = method(tmp_path)
         choices = search.architectures.sample(random.Random(0))
