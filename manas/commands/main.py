@@ -70,7 +70,8 @@ def search(
     from manas.searching.config import SearchConfig
     from manas.searching.search import search as run
 
-    overrides = [*(set or ()), *([f"correlation.architectures={correlation}"] if correlation else [])]
+    overrides = list(set or ())
+    overrides += [] if correlation is None else [f"correlation.architectures={correlation}"]
     settings = read_config(SearchConfig, config, overrides)
     genotype = run(settings, resume=resume, overwrite=overwrite)
     say(f"{len(genotype.choices)} choices, {size(genotype.provenance)}")

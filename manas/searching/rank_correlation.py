@@ -40,8 +40,8 @@ def rank_correlations(rows: Sequence[Row], seed: int) -> dict[str, Tau]:
     larger one of MACs and parameters.
     """
     alone = np.array([[_score(psnr) for psnr in row["alone"]] for row in rows])  # (N, seeds)
-    truth, seeds = order(alone.mean(1)), [order(psnr) for psnr in alone.T]
-    predictors = {name: order([_score(row[name]) for row in rows]) for name in PREDICTORS}
+    truth, seeds = pairwise(alone.mean(1)), [pairwise(psnr) for psnr in alone.T]
+    predictors = {name: pairwise([_score(row[name]) for row in rows]) for name in PREDICTORS}
     size = max(("macs", "parameters"), key=lambda name: tau_b(predictors[name], truth))
 
     def taus(places: np.ndarray) -> dict[str, float]:
@@ -56,14 +56,14 @@ def rank_correlations(rows: Sequence[Row], seed: int) -> dict[str, Tau]:
     return {name: Tau(tau, spread[name]) for name, tau in taus(every).items()}
 
 
-def order(values: Sequence[float] | np.ndarray) -> np.ndarray:
+def pairwise(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """(N, N), for each pair of values: 1 where the first is larger, -1 where it is smaller, 0 in a tie."""
     ranks = rankdata(values)  # infinities have no difference, but a rank
     return np.sign(np.subtract.outer(ranks, ranks))
 
 
 def tau_b(one: np.ndarray, other: np.ndarray) -> float:
-    """Kendall's tau-b of two orders (N, N); 0 if either is constant, which ranks nothing."""
+    """Kendall's tau-b by the pairs (N, N) of `pairwise`; 0 if either is constant, which ranks nothing."""
     scale = math.sqrt((one * one).sum() * (other * other).sum())
     return float((one * other).sum() / scale) if scale else 0.0
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from manas.searching.rank_correlation import Tau, order, rank_correlations, sentence_on, tau_b
+from manas.searching.rank_correlation import Tau, pairwise, rank_correlations, sentence_on, tau_b
 
 SIZES = {"architectures": 12, "steps": 300, "seeds": 2}
 
@@ -32,7 +32,7 @@ def rows(count=12, seed=0, noise=0.0, seed_noise=0.0):
 def test_tau_is_that_of_scipy(pairs):
     one, other = np.array(pairs, dtype=float).T
     expected = kendalltau(one, other).statistic
-    assert tau_b(order(one), order(other)) == pytest.approx(0.0 if math.isnan(expected) else expected)
+    assert tau_b(pairwise(one), pairwise(other)) == pytest.approx(0.0 if math.isnan(expected) else expected)
 
 
 def test_of_a_known_order():

@@ -182,6 +182,8 @@ def test_two_ranks_search_like_one_process(ranks, name):
         assert max(apart.values()) < TOLERANCE, max(apart, key=apart.get)
     found, expected = (genotype_of(folder / name) for folder in ranks)
     assert found.choices == expected.choices
+    # The eigenvalue may take a product more or less, where it is measured.
+    assert found.provenance["compute"] == pytest.approx(expected.provenance["compute"], rel=0.02)
 
 
 def alphas_of(state):
