@@ -1,9 +1,10 @@
 """The compute of a search in multiply-accumulates (MACs), counted the same way for every method.
 
 Every pass of an image through a network counts, whatever it is for: training, validation, an evaluation, the
-tuning of a selection. Counted are the MACs of the convolutions and linear layers that are run, as in the cost
-of a network. A gradient counts as the passes that it takes: the gradient in the input of a layer takes as many
-MACs as its forward pass, the gradient in its weights as many again.
+tuning of a selection; only pictures for the user and the check of `correlation` do not. Counted are the MACs of
+the convolutions and linear layers that are run, as in the cost of a network. A gradient counts as the passes
+that it takes: the gradient in the input of a layer takes as many MACs as its forward pass, the gradient in its
+weights as many again.
 """
 
 from __future__ import annotations
@@ -71,6 +72,15 @@ class Meter:
         for name, module in network.named_modules():
             if isinstance(module, COUNTED):
                 module.register_forward_hook(partial(self._count, name in behind))
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Counts nothing in the block, whose passes only show or examine the search."""
+        before = self.training, self.judging
+        try:
+            yield
+        finally:
+            self.training, self.judging = before
 
     @contextmanager
     def gradient_of_alphas(self, order: str = "first") -> Iterator[None]:

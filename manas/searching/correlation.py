@@ -42,10 +42,9 @@ def correlate(search: SupernetSearch, progress: Progress) -> None:
     if len(drawn) < FEWEST:
         search.findings.append(f"correlation: {len(drawn)} architectures are too few to be ranked")
         return
-    compute = search.meter.training, search.meter.judging
-    rows = [_row(search, choices) for choices in drawn]
-    _train(search, config, rows, progress)
-    search.meter.training, search.meter.judging = compute
+    with search.meter.resting():
+        rows = [_row(search, choices) for choices in drawn]
+        _train(search, config, rows, progress)
     taus = rank_correlations(rows, search.config.seed)
     sizes = {"architectures": len(rows), "steps": config.steps, "seeds": config.seeds}
     search.provenance["correlation"] = sizes | {name: [round(x, 4) for x in tau] for name, tau in taus.items()}

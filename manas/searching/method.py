@@ -146,7 +146,8 @@ class SupernetSearch(Method):
         self.weights.statistics.remember()
         line = self.judge(epoch, tracker)
         if self.process.is_first:
-            sheet = sample_sheet(self.network, self.data.validation, self.process)
+            with self.meter.resting():
+                sheet = sample_sheet(self.network, self.data.validation, self.process)
             write_samples(sheet, self.directory.path, tracker, epoch, self.ends[epoch])
         return f"epoch {epoch}: {line}"
 
