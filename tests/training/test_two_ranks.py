@@ -78,7 +78,7 @@ OTHERS = {
     },
     "perturbation": {"selection": {"kind": "perturbation", "tune_steps": 1}},
     "evolution": {"method": {"kind": "evolution", "evaluations": 4, "population": 2, "tournament": 1}},
-    "random": {"method": {"kind": "random", "candidates": 2}},
+    "random": {"method": {"kind": "random", "candidates": 2}, "steps": 10},
     "fewer_crops_than_ranks": {"data": {"sources": [RAIN]}, "eigenvalue_every": 1},
 }
 OF_THE_ALPHAS = {"warmup", "alphas", "eigenvalue_every"}
