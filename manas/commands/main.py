@@ -57,14 +57,22 @@ def _options(
 
 @app.command()
 def search(
-    config: ConfigPath = None, set: Overrides = None, resume: Resume = False, overwrite: Overwrite = False
+    config: ConfigPath = None,
+    set: Overrides = None,
+    correlation: Annotated[
+        int | None, typer.Option(metavar="N", help="Check the one-hot scores on N architectures trained alone.")
+    ] = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Search a space for an architecture; writes genotype.json into the run directory."""
     from manas.config import read_config
     from manas.searching.config import SearchConfig
     from manas.searching.search import search as run
 
-    settings = read_config(SearchConfig, config, set or ())
+    overrides = list(set or ())
+    overrides += [] if correlation is None else [f"correlation.architectures={correlation}"]
+    settings = read_config(SearchConfig, config, overrides)
     genotype = run(settings, resume=resume, overwrite=overwrite)
     say(f"{len(genotype.choices)} choices, {size(genotype.provenance)}")
     say(f"{settings.run}/genotype.json")

@@ -11,7 +11,7 @@ from pydantic import PrivateAttr
 from torch import Tensor
 from torch.distributions import Dirichlet as DirichletDistribution
 from torch.distributions import kl_divergence
-from torch.nn.functional import elu, relu
+from torch.nn.functional import relu
 
 from manas.architecture.choice import Choice, Moment
 from manas.architecture.weighting import named
@@ -22,6 +22,9 @@ LOWEST_CONCENTRATION = 1e-3
 
 class Dirichlet(Relaxation):
     """DrNAS (Chen et al., ICLR 2021, eqs. 3-6): w ~ Dirichlet(elu(alpha) + 1), with its pathwise gradient.
+
+    A small constant is added to the concentrations of samples, probabilities and losses alike; without it a
+    sample and its gradient might not be finite.
 
     Attributes:
         anchor: weight of the distance of the concentrations from 1, those of the uniform distribution.
@@ -38,8 +41,7 @@ class Dirichlet(Relaxation):
         return sample
 
     def logits(self, choice: Choice) -> Tensor:
-        alpha = choice.alpha
-        return torch.where(alpha > 0, relu(alpha).log1p(), alpha)  # log(elu(alpha) + 1), without underflow
+        return _concentration(choice).log()
 
     def weights(self, choice: Choice) -> dict[str, Tensor]:
         seed = int(noise_of(self._moment, choice).integers(2**63))
@@ -71,8 +73,9 @@ def _seeded(device: torch.device, seed: int) -> Iterator[None]:
 
 
 def _concentration(choice: Choice) -> Tensor:
-    """(K,) elu(alpha) + 1, raised by a constant without which a sample and its gradient might not be finite."""
-    return elu(choice.alpha) + 1 + LOWEST_CONCENTRATION
+    """(K,) elu(alpha) + 1, raised by `LOWEST_CONCENTRATION`."""
+    positive, negative = relu(choice.alpha), choice.alpha.clamp(max=0)
+    return positive + negative.exp() + LOWEST_CONCENTRATION  # without the cancellation of elu's exp - 1 + 1
 
 
 def _squared_distance(concentration: Tensor) -> Tensor:

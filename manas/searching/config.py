@@ -56,8 +56,9 @@ class GradientConfig(BaseModel):
 class RandomConfig(BaseModel):
     """Random search: architectures are drawn, each is trained for a while, and the best by validation wins.
 
-    All trainings together cost as many multiply-accumulates as a first-order search by gradient with the same
-    configuration; each training gets an equal share, so a smaller network has more steps.
+    All trainings and scores together cost as many multiply-accumulates as the steps and validations of a
+    first-order search by gradient with the same configuration (`manas.searching.compute`); each candidate gets
+    an equal share, so a smaller network has more steps.
 
     Attributes:
         candidates: number of architectures.
@@ -69,14 +70,36 @@ class RandomConfig(BaseModel):
     candidates: int = Field(8, ge=1)
 
 
+class CorrelationConfig(BaseModel):
+    """A check of a supernet at the end of a search: whether its one-hot scores rank architectures as they are.
+
+    Attributes:
+        architectures: number of random architectures.
+        steps: steps of the training of each alone; ranks of shorter ones are noise.
+        seeds: number of trainings of each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architectures: int = Field(12, ge=4)
+    steps: int = Field(300, ge=1)
+    seeds: int = Field(2, ge=2)
+
+
 def _kind(value: Any) -> Any:
     """Takes a name alone for the part of that name with its defaults, as in ``method: evolution``."""
     return {"kind": value} if isinstance(value, str) else value
 
 
+def _architectures(value: Any) -> Any:
+    """Takes a number alone for the number of architectures."""
+    return {"architectures": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 ByKind = (BeforeValidator(_kind), Field(discriminator="kind"))
 AnyMethod = Annotated[GradientConfig | RandomConfig | EvolutionConfig, *ByKind]
 AnySelection = Annotated[ArgmaxConfig | PerturbationConfig, *ByKind]
+AnyCorrelation = Annotated[CorrelationConfig, BeforeValidator(_architectures)]
 AnySmoothing = Annotated[SmoothingConfig, BeforeValidator(_kind)]
 
 
@@ -105,7 +128,8 @@ class SearchConfig(Configuration):
         alpha_statistics: normalisation in the alpha step and in validation: by ``batch`` statistics, as in the
             weight step, or by ``running`` statistics, as in the released code. Batch statistics belong to the
             network that is being trained; running ones are averages over earlier weights, which early in a
-            search mislead the alphas.
+            search mislead the alphas. Evolution judges its paths by batch statistics, since running ones would
+            mix all paths; random search estimates those of each network anew, as a retraining does.
         accumulate: parts into which the batch of a process is split, to save memory.
         checkpointing: whether choices keep only their inputs for the backward pass, and compute the rest again.
         loss: the loss of the restoration in both steps: the terms by which a retraining learns best
@@ -123,6 +147,8 @@ class SearchConfig(Configuration):
         schedule: the course of the learning rate of the weights.
         eigenvalue_every: epochs between two measurements of the dominant eigenvalue; 0 measures none.
         stop: rules for ending early.
+        correlation: number of architectures whose one-hot scores are compared with trainings alone, or None;
+            see `CorrelationConfig`.
         log_every: steps between two entries of the metrics; the device is waited for only then.
     """
 
@@ -158,6 +184,7 @@ class SearchConfig(Configuration):
     alphas: OptimiserConfig = OptimiserConfig(name="adam", rate=1e-2, betas=(0.5, 0.999))
     eigenvalue_every: int = Field(1, ge=0)
     stop: StopConfig = StopConfig()
+    correlation: AnyCorrelation | None = None
     log_every: int = Field(10, ge=1)
 
     @property

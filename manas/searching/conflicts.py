@@ -15,7 +15,7 @@ Conflict = tuple[bool, str]  # whether the conflict is there, and the message th
 OF_THE_GRADIENT = (
     *("relaxation", "order", "selection", "warmup", "alpha_statistics", "architecture"),
     *("architecture_from", "complexity"),
-    *("beta_decay", "smoothing", "alphas", "eigenvalue_every", "stop"),
+    *("beta_decay", "smoothing", "alphas", "eigenvalue_every", "stop", "correlation"),
 )
 
 

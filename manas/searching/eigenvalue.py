@@ -21,6 +21,7 @@ def dominant_eigenvalue(
     *,
     tolerance: float = 0.01,
     restarts: int = 10,
+    each_product: Callable[[], None] = lambda: None,
 ) -> float:
     """The largest eigenvalue of the Hessian of a loss with respect to the alphas (Zela et al., ICLR 2020).
 
@@ -33,6 +34,7 @@ def dominant_eigenvalue(
         alphas: all alphas; alphas that the loss does not depend on count as rows of zeros.
         tolerance: error, as a share of the size of the Hessian.
         restarts: the most restarts of the Lanczos iteration, each of at most `BASIS` Hessian-vector products.
+        each_product: called with every Hessian-vector product.
 
     Returns:
         The eigenvalue; 0 if the loss does not depend on the alphas, or only linearly; NaN if the Hessian is not
@@ -41,6 +43,7 @@ def dominant_eigenvalue(
     gradients = _gradients(loss, alphas)
 
     def product(vector: np.ndarray) -> np.ndarray:
+        each_product()
         return _hessian_product(gradients, alphas, vector).cpu().double().numpy()
 
     return _largest_eigenvalue(product, sum(alpha.numel() for alpha in alphas), tolerance, restarts)

@@ -20,6 +20,7 @@ from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.searching.bilevel import Forward, Gradients, Loss, added, descend, first_order, second_order
 from manas.searching.config import SearchConfig
+from manas.searching.correlation import correlate
 from manas.searching.eigenvalue import dominant_eigenvalue
 from manas.searching.evidence import Evidence, write_evidence
 from manas.searching.method import SupernetSearch
@@ -70,14 +71,17 @@ class GradientSearch(SupernetSearch):
             return self._weight_step(kept, step)
         if self.config.order == "single":
             return self._single_step(kept, step)
-        return self._alpha_step(next(self.held), kept, step) | self._weight_step(kept, step)
+        with self.meter.gradient_of_alphas(self.config.order):
+            terms = self._alpha_step(next(self.held), kept, step)
+        return terms | self._weight_step(kept, step)
 
     def _weight_step(self, kept: Batch, step: int) -> Terms:
         self._relax(step, WEIGHTS)
         if self.config.smoothing:
             moment, loss = self._moment(step, WEIGHTS), self._loss(kept, step, training=False)
             average = self.process.average
-            perturb(self.network, self.config.smoothing, moment, lambda: loss(self.network)[0], average)
+            with self.meter.gradient_of_alphas():  # the adversary differentiates weights of the same place
+                perturb(self.network, self.config.smoothing, moment, lambda: loss(self.network)[0], average)
         return self.weight_step(self.network, self.weights, kept, self._progress(step))
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:
@@ -181,6 +185,7 @@ class GradientSearch(SupernetSearch):
 
     def finish(self, progress: Progress) -> Genotype:
         """The genotype of the last epoch, or of an earlier one that a stopping rule names."""
+        correlate(self, progress)
         stop, history = self.review.stop, self.review.history
         epoch = stop.epoch if stop else history[-1].epoch
         early = [f"stopped early: {stop.reason}"] if stop else []
@@ -232,9 +237,9 @@ class GradientSearch(SupernetSearch):
 
     def _sharpness(self) -> float:
         self.network.train(self.config.alpha_statistics == "batch")
-        with RestingBuffers(self.network):
+        with RestingBuffers(self.network), self.meter.curvature() as each_product:
             loss, _ = self.objective(self.network, self.data.validation[0], 1.0)
-            return dominant_eigenvalue(loss, self.alphas.parameters)
+            return dominant_eigenvalue(loss, self.alphas.parameters, each_product=each_product)
 
 
 def _name(epoch: int) -> str:

@@ -25,6 +25,7 @@ from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
 from manas.restoration.losses import require_effect
 from manas.searching.bilevel import Loss, descend, first_order
+from manas.searching.compute import Meter, layers_behind_forks
 from manas.searching.config import SearchConfig
 from manas.searching.genotype_files import GenotypeFiles
 from manas.searching.search_data import SearchData
@@ -49,6 +50,9 @@ class Method(Job[Genotype]):
         architectures: the architectures that the method may choose.
         genotypes: the files of the genotypes that it writes.
         objective: the loss of a network on a batch.
+        meter: counts the compute.
+        provenance: what the genotype at the end tells beside its own provenance.
+        findings: sentences that its verdict has beside those on the search.
 
     Raises:
         ManasError: for a space without forks, data that cannot be used, or a budget that no architecture meets.
@@ -67,6 +71,9 @@ class Method(Job[Genotype]):
         self.architectures = Architectures(config.space, table, config.budget)
         self.genotypes = GenotypeFiles(config, process, directory)
         self.objective = Objective(config.loss, process, config.precision)
+        self.meter = Meter()
+        self.provenance: dict[str, Any] = {}
+        self.findings: list[str] = []
         self.notes = self.data.backgrounds.notes
         self.files = {COST_FILE: table.to_json()}
 
@@ -96,13 +103,15 @@ class Method(Job[Genotype]):
         return under("weights", terms | {"gradient": norm})
 
     def conclude(self, genotype: Genotype, verdict: Sequence[str], progress: Progress) -> Genotype:
-        """Ends with a genotype; adds the share of the budget and the steps left out to the verdict."""
-        sentences = list(verdict)
+        """Ends with a genotype; adds the compute, and to the verdict the budget's share and broken steps."""
+        sentences = [*verdict, *self.findings]
         if self.process.is_first:  # a latency is measured anew, which one process should do
             spending = self.architectures.spending(genotype.choices, self.config.input, self.process.device)
             sentences += [spending] if spending else []
         left_out = self.left_out()
         sentences += [left_out.sentence] if left_out.steps else []
+        provenance = genotype.provenance | self.meter.provenance(self.process) | self.provenance
+        genotype = genotype.model_copy(update={"provenance": provenance})
         return self.genotypes.finish(genotype, sentences, progress)
 
 
@@ -119,6 +128,7 @@ class SupernetSearch(Method):
             with relaxed_by(self.network, Softmax()):  # one that samples would leave candidates unscaled
                 start(self.network, self.data.backgrounds, process)
         self.notes = [*self.notes, *self.sound(self.network)]
+        self.meter.watch(self.network, layers_behind_forks(config.space, config.input))
         self.choices = choices_of(self.network)
         self.weights = self.descent(self.network)
 
@@ -136,7 +146,8 @@ class SupernetSearch(Method):
         self.weights.statistics.remember()
         line = self.judge(epoch, tracker)
         if self.process.is_first:
-            sheet = sample_sheet(self.network, self.data.validation, self.process)
+            with self.meter.resting():
+                sheet = sample_sheet(self.network, self.data.validation, self.process)
             write_samples(sheet, self.directory.path, tracker, epoch, self.ends[epoch])
         return f"epoch {epoch}: {line}"
 
@@ -151,12 +162,14 @@ class SupernetSearch(Method):
             "space": self.config.space.model_dump(mode="json"),
             "network": self.network.state_dict(),
             "weights": self.weights.state_dict(),
+            "compute": self.meter.state(self.process),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state that `state` returned."""
         self.network.load_state_dict(state["network"])
         self.weights.load_state_dict(state["weights"])
+        self.meter.load_state(state.get("compute"), self.process)  # older checkpoints have none
 
 
 def _table(config: SearchConfig, process: Process, directory: RunDirectory) -> CostTable:

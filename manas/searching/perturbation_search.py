@@ -11,6 +11,7 @@ from manas.architecture.genotype import Genotype
 from manas.relaxations.base import Relaxation
 from manas.reporting.progress import Progress
 from manas.searching.config import SearchConfig
+from manas.searching.correlation import correlate
 from manas.searching.gradient import GradientSearch
 from manas.searching.perturbation import (
     PerturbationConfig,
@@ -35,6 +36,7 @@ class PerturbationSearch(GradientSearch):
         """The genotype of the candidates that the supernet misses most."""
         selection, epoch = self.config.selection, self.config.epochs - 1
         assert isinstance(selection, PerturbationConfig)
+        correlate(self, progress)  # before the supernet is tuned to one of its architectures
         choices = self._choose(selection, progress)
         relax(self.network, self._mean(epoch))
         health = self.review.health(choices, epoch)

@@ -12,6 +12,7 @@ from manas.architecture.genotype import Genotype
 from manas.cost.architectures import Architectures
 from manas.cost.table import CostTable
 from manas.reporting.progress import Progress
+from manas.searching.compute import compute_of_all
 from manas.searching.config import SearchConfig
 from manas.searching.evidence import Pull, read_evidence
 from manas.searching.genotype_files import GenotypeFiles
@@ -35,19 +36,26 @@ def repeated(config: SearchConfig, process: Process, once: Once, *, resume: bool
     directory = RunDirectory(config, config.run, process, resume=resume, overwrite=overwrite)
     directory.open()
     runs = [directory.path / f"repeat{place}" for place in range(config.repeats)]
+    found = []
     for place, run in enumerate(runs):
         own = config.model_copy(update={"run": str(run), "seed": config.seed + place, "repeats": 1})
-        once(own, resume=resume and (run / "config.yaml").exists(), overwrite=overwrite)
-    return _agreed(config, process, directory, runs)
+        found.append(once(own, resume=resume and (run / "config.yaml").exists(), overwrite=overwrite))
+    return _agreed(config, process, directory, runs, compute_of_all(found))
 
 
-def _agreed(config: SearchConfig, process: Process, directory: RunDirectory, runs: Sequence[Path]) -> Genotype:
+def _agreed(
+    config: SearchConfig,
+    process: Process,
+    directory: RunDirectory,
+    runs: Sequence[Path],
+    compute: Mapping[str, int],
+) -> Genotype:
     pulls = [read_evidence(run) for run in runs]
     choices = _architectures(config, runs[0]).argmax(consensus(pulls))
     reasons = {label: agreement([each[label] for each in pulls], name) for label, name in choices.items()}
     files = GenotypeFiles(config, process, directory)
     decided = {label: str(reason) for label, reason in reasons.items()}
-    genotype = files.of(choices, repeats=[str(run) for run in runs], decided_by=decided)
+    genotype = files.of(choices, repeats=[str(run) for run in runs], decided_by=decided, **compute)
     with Progress("search", 1, done=1, enabled=process.is_first) as progress:
         return files.finish(genotype, [sentence(reasons, len(runs))], progress)
 

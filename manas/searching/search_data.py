@@ -13,6 +13,7 @@ from manas.errors import ManasError
 from manas.restoration.network import size_multiple_of, tasks_of
 from manas.searching.config import SearchConfig
 from manas.training.distributed import Process
+from manas.training.estimated_statistics import Statistics
 from manas.training.validation import validate
 
 
@@ -22,6 +23,7 @@ class SearchData:
     Attributes:
         backgrounds: all backgrounds, in two parts.
         validation: crops of the part that the alphas see.
+        statistics: estimates normalisation statistics from batches of the weights' part.
 
     Raises:
         ManasError: for data that cannot be used.
@@ -47,6 +49,7 @@ class SearchData:
             **process.share_of_data(),
         )
         self.validation = self.backgrounds.validation("held")
+        self.statistics = Statistics(self.backgrounds, process)
 
     def for_weights(self, step: int = 0) -> Iterator[Batch]:
         """Batches of the part that the weights learn from, from step number `step` on."""
@@ -61,6 +64,27 @@ class SearchData:
         precision = self.config.precision
         scores = validate(network, self.validation, self.tasks, self.process, precision, training=training)
         return scores["psnr"]
+
+    def psnr_alone(self, network: nn.Module) -> float:
+        """PSNR-Y in dB of a network that was trained alone, as a retraining judges it.
+
+        Its running statistics are estimated anew, since those of the training belong to earlier weights. The
+        statistics of each validation crop would help by 0.8 to 3.4 dB (20 trainings of `manas_tiny`, of 100
+        steps) and rank otherwise, but a network that restores pictures does not have them.
+        """
+        self.statistics.estimate(network)
+        return self.psnr(network, training=False)
+
+    @property
+    def images_of_a_step(self) -> int:
+        """The number of images in a step, over all processes."""
+        return self.config.data.batch * self.config.data.versions
+
+    @property
+    def images_of_validation(self) -> int:
+        """The number of images in a validation, over all processes."""
+        data = self.config.data
+        return data.validation_images * len(data.sources) * data.versions
 
 
 def _size_multiple(config: SearchConfig) -> int:

@@ -5,23 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.special import bdtrc
 
 from manas.errors import ManasError
+from manas.searching.growth import GROWTH, LAG, WINDOW, Rule, eigenvalue_growth
 from manas.searching.health import Health, Tally
-
-# Smaller eigenvalues count as zero: this is the resolution of second derivatives of a float32 loss of order
-# one. Growth from a smaller one would be a large factor without meaning.
-NO_EIGENVALUE = 1e-6
 
 UNDECIDED = 0.95  # entropy: the better of two candidates then has a probability of 0.63, the best of nine 0.28
 COLLAPSED = 0.7  # share of forks with one choice: most of the network is no longer a choice
 BY_CHANCE = 0.01  # a share that is more probable by lot says nothing, as with few forks it may be
 LARGE_GAP = 1.0  # dB: a quarter more squared error
-GROWTH, WINDOW, LAG = 1.3, 5, 4  # the rule of RobustDARTS for the eigenvalue
 
 
 class StopConfig(BaseModel):
@@ -32,7 +27,9 @@ class StopConfig(BaseModel):
     Attributes:
         eigenvalue_growth: stop when the eigenvalue, averaged over `eigenvalue_window` epochs, has grown by more
             than this factor in `eigenvalue_lag` epochs (RobustDARTS, Zela et al., ICLR 2020: 1.3, 5, 4). The
-            result is the genotype of the earlier epoch. The function `eigenvalue_growth` defines growth.
+            result is the genotype of the earlier epoch.
+        eigenvalue_rule: ``trend`` also asks that the eigenvalues have a trend, which noise seldom has;
+            ``published`` does not, and noise alone often ends a search by it (`manas.searching.growth`).
         skip_share: stop when this share of the forks that offer `skip_connect` chose it. The result is the
             genotype of the last epoch below it.
         patience: stop when the one-hot PSNR has not been beaten for so many epochs. The result is the genotype
@@ -44,15 +41,17 @@ class StopConfig(BaseModel):
     eigenvalue_growth: float | None = Field(None, gt=1, allow_inf_nan=False)
     eigenvalue_window: int = Field(WINDOW, ge=1)
     eigenvalue_lag: int = Field(LAG, ge=1)
+    eigenvalue_rule: Rule = "trend"
     skip_share: float | None = Field(None, gt=0, le=1)
     patience: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
     def _nothing_ignored(self) -> StopConfig:
-        is_set = (self.eigenvalue_window, self.eigenvalue_lag) != (WINDOW, LAG)
-        if is_set and self.eigenvalue_growth is None:
+        given = (self.eigenvalue_window, self.eigenvalue_lag, self.eigenvalue_rule)
+        if given != (WINDOW, LAG, "trend") and self.eigenvalue_growth is None:
             raise ManasError(
-                "eigenvalue_window and eigenvalue_lag have no effect; give eigenvalue_growth, such as 1.3"
+                "eigenvalue_window, eigenvalue_lag and eigenvalue_rule have no effect; give eigenvalue_growth, "
+                "such as 1.3"
             )
         return self
 
@@ -81,44 +80,10 @@ def should_stop(history: Sequence[Health], config: StopConfig) -> Stop | None:
     return next((stop for stop in stops if stop), None)
 
 
-class Growth(NamedTuple):
-    """Two means of the eigenvalue, and the last epoch of the earlier one."""
-
-    before: float
-    after: float
-    epoch: int
-
-    @property
-    def factor(self) -> float:
-        return self.after / self.before
-
-    def __str__(self) -> str:
-        return f"grew from {self.before:.3g} to {self.after:.3g} since epoch {self.epoch}"
-
-
-def eigenvalue_growth(history: Sequence[Health], window: int, lag: int) -> Growth | None:
-    """The mean of the last `window` eigenvalues, and the same mean `lag` measurements earlier.
-
-    Window and lag count the epochs with a finite eigenvalue. The growth is None while there are too few of
-    them, or if the earlier mean is not clearly positive, since growth from a negative number or from rounding
-    errors is no factor.
-    """
-    eigenvalues = [
-        (each.epoch, each.eigenvalue)
-        for each in history
-        if each.eigenvalue is not None and math.isfinite(each.eigenvalue)
-    ]
-    if len(eigenvalues) < window + lag:
-        return None
-    earlier = eigenvalues[-lag - window : -lag]
-    before, after = (sum(value for _, value in part) / window for part in (earlier, eigenvalues[-window:]))
-    return Growth(before, after, earlier[-1][0]) if before > NO_EIGENVALUE else None
-
-
 def _if_sharp(searched: Sequence[Health], config: StopConfig) -> Stop | None:
     limit = config.eigenvalue_growth
     growth = eigenvalue_growth(searched, config.eigenvalue_window, config.eigenvalue_lag)
-    if limit is None or growth is None or not growth.factor > limit:
+    if limit is None or growth is None or not growth.exceeds(limit, config.eigenvalue_rule):
         return None
     return Stop(f"the eigenvalue of the alphas {growth}; the limit is {limit:g} times", growth.epoch)
 
@@ -223,8 +188,8 @@ def _gap(last: Health) -> str | None:
 
 
 def _sharp(searched: Sequence[Health]) -> str | None:
-    growth = eigenvalue_growth(searched, WINDOW, LAG)
-    if growth is None or not growth.factor > GROWTH:
+    growth = eigenvalue_growth(searched)
+    if growth is None or not growth.exceeds(GROWTH):
         return None
     return (
         f"the eigenvalue of the alphas {growth}: such genotypes tend to restore worse; retrain that of epoch "

@@ -33,7 +33,7 @@ class Statistics:
         Batches that are not finite are left out; if none remains, the statistics stay as they are, too. Every
         process takes its share of the crops, and all processes have the mean in the end.
         """
-        if not any(isinstance(module, _BatchNorm) for module in network.modules()):
+        if not self.images(network):
             return
         batches = self._first_batches()
         # Without a batch, `update_bn` would leave the statistics reset. The mean below needs every process.
@@ -41,11 +41,19 @@ class Statistics:
             update_bn((batch.to(self.process.device).degraded.flatten(0, 1) for batch in batches), network)
         self.process.average_statistics(network)
 
+    def images(self, network: nn.Module) -> int:
+        """The number of images, over all processes, that an estimate passes through a network."""
+        data = self.backgrounds.config
+        has_statistics = any(isinstance(module, _BatchNorm) for module in network.modules())
+        return has_statistics * self._count() * data.batch * data.versions
+
+    def _count(self) -> int:
+        data = self.backgrounds.config
+        return max(1, -(-IMAGES // (data.batch * data.versions)))
+
     def _first_batches(self) -> list[Batch]:
         if not self._batches:
-            data = self.backgrounds.config
-            count = max(1, -(-IMAGES // (data.batch * data.versions)))
             # Without workers, which would be started for these few batches alone.
-            stream = self.backgrounds.batches("kept", workers=0)
-            self._batches = [batch for batch in islice(stream, count) if batch.degraded.isfinite().all()]
+            stream = islice(self.backgrounds.batches("kept", workers=0), self._count())
+            self._batches = [batch for batch in stream if batch.degraded.isfinite().all()]
         return self._batches

@@ -25,6 +25,7 @@ from manas.training.distributed import Process
 WRITTEN = (
     "checkpoint.pt",
     "config.yaml",
+    "correlation.json",
     "cost.json",
     "environment.json",
     "evidence.json",

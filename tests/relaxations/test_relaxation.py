@@ -16,7 +16,7 @@ from manas.architecture.choice import Choice, Moment, architecture_parameters, c
 from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
 from manas.relaxations.base import Mean, scheduled
-from manas.relaxations.dirichlet import Dirichlet
+from manas.relaxations.dirichlet import LOWEST_CONCENTRATION, Dirichlet
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
 from manas.relaxations.softmax import Softmax
@@ -55,7 +55,7 @@ def exact_share(relaxation, alpha):
     if isinstance(relaxation, Sigmoid):
         return 1 / (1 + (-alpha).exp())
     if isinstance(relaxation, Dirichlet):
-        return alpha + 1 if alpha > 0 else alpha.exp()
+        return (alpha + 1 if alpha > 0 else alpha.exp()) + Decimal(LOWEST_CONCENTRATION)
     return (alpha / Decimal(scheduled(getattr(relaxation, "temperature", 1.0), 0))).exp()
 
 
@@ -319,7 +319,7 @@ class TestMean:
         "warm softmax": lambda a: torch.softmax(a / 4, 0),
         "scheduled softmax": lambda a: torch.softmax(a / 2.25, 0),
         "gumbel": lambda a: torch.softmax(a, 0),
-        "dirichlet": lambda a: (nn.functional.elu(a) + 1) / (nn.functional.elu(a) + 1).sum(),
+        "dirichlet": lambda a: (nn.functional.elu(a) + 1.001) / (nn.functional.elu(a) + 1.001).sum(),
         "sigmoid": torch.sigmoid,
     }
 

@@ -351,6 +351,16 @@ class TestDirichletWeights:
         assert (abs(draws.mean(0) - mean) < 4 * error).all()
         assert torch.equal(torch.from_numpy(mean), Dirichlet().probabilities(choice).detach())
 
+    @pytest.mark.parametrize("alpha", [[0.0, -9.0, -20.0], [-8.0, -9.0, 3.0], [-60.0, -60.0, -7.0]], ids=str)
+    def test_their_mean_is_the_probabilities_also_where_the_floor_counts(self, alpha):
+        """In closed form: the mean of a Dirichlet distribution is its concentrations over their sum."""
+        expected = concentration(alpha) / concentration(alpha).sum()
+        choice = choice_with(alpha)
+        assert Dirichlet().probabilities(choice).tolist() == pytest.approx(expected, rel=1e-12)
+        log_p, log_rest = Dirichlet().log_probabilities(choice)
+        assert log_p.exp().tolist() == pytest.approx(expected, rel=1e-12)
+        assert log_rest.exp().tolist() == pytest.approx(1 - expected, rel=1e-9)
+
     def test_their_covariance_is_that_of_the_concentrations(self, draws):
         c = concentration(ALPHA)
         mean = c / c.sum()

@@ -206,6 +206,9 @@ def test_numbers_agree_with_the_files(runs, pages):
     provenance = genotype(run)["provenance"]
     assert f"{provenance['parameters']:,}" in page.texts("dd")
     assert f"{provenance['macs']:,} for an image of 16 x 16" in page.texts("dd")
+    share = provenance["compute_judging"] / provenance["compute"]
+    compute = f"{provenance['compute']:,} MACs, {share:.0%} of them for scores and not for training"
+    assert compute in page.texts("dd")
 
 
 def test_numbers_of_the_others_agree_with_the_files(runs, pages):

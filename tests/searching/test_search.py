@@ -104,9 +104,11 @@ class TestWholeRun:
         genotype = Genotype.read(run / "genotype.json")
         last = Genotype.read(run / "genotypes" / "epoch_0001.json")
         assert (genotype.space, genotype.choices) == (last.space, last.choices)
-        added = {key: genotype.provenance[key] for key in ("verdict", "decided_by")}
-        assert genotype.provenance == {**last.provenance, **added}
-        assert added["decided_by"].keys() == genotype.choices.keys()
+        own = {
+            name: genotype.provenance[name] for name in ("verdict", "decided_by", "compute", "compute_judging")
+        }
+        assert genotype.provenance == {**last.provenance, **own}
+        assert own["decided_by"].keys() == genotype.choices.keys()
         assert genotype.space == tower()
         genotype.network()(torch.zeros(1, 3, 8, 8))
 

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import binom
 
+from manas.searching.growth import eigenvalue_growth
 from manas.searching.health import Health, Tally
-from manas.searching.verdict import Stop, StopConfig, eigenvalue_growth, should_stop, verdict
+from manas.searching.verdict import Stop, StopConfig, should_stop, verdict
 
 SOUND = Health(
     epoch=0,
@@ -40,8 +41,10 @@ class TestConfig:
         worst = history(eigenvalue=[10.0**n for n in range(20)], skips=[27] * 20, psnr_one_hot=range(20, 0, -1))
         assert should_stop(worst, StopConfig()) is None
 
-    @pytest.mark.parametrize("given", [{"eigenvalue_window": 3}, {"eigenvalue_lag": 2}], ids=str)
-    def test_a_window_or_lag_without_growth_has_no_effect(self, given):
+    @pytest.mark.parametrize(
+        "given", [{"eigenvalue_window": 3}, {"eigenvalue_lag": 2}, {"eigenvalue_rule": "published"}], ids=str
+    )
+    def test_a_window_lag_or_rule_without_growth_has_no_effect(self, given):
         with pytest.raises(ValidationError, match="no effect; give eigenvalue_growth, such as 1.3"):
             StopConfig(**given)
         assert StopConfig(**given, eigenvalue_growth=1.3)
@@ -80,7 +83,7 @@ def naive_growth(values, window, lag):
 
 
 class TestEigenvalue:
-    PUBLISHED = StopConfig(eigenvalue_growth=1.3)
+    PUBLISHED = StopConfig(eigenvalue_growth=1.3, eigenvalue_rule="published")
 
     def test_as_published(self):
         """Five averaged, four back, so from the ninth epoch on; 0.45 tells once it is two of the five."""
@@ -99,7 +102,9 @@ class TestEigenvalue:
         st.floats(1.05, 4),
     )
     def test_is_the_ratio_of_running_means(self, values, window, lag, factor):
-        config = StopConfig(eigenvalue_growth=factor, eigenvalue_window=window, eigenvalue_lag=lag)
+        config = StopConfig(
+            eigenvalue_growth=factor, eigenvalue_window=window, eigenvalue_lag=lag, eigenvalue_rule="published"
+        )
         stop = should_stop(history(eigenvalue=values), config)
         if len(values) < window + lag:
             assert stop is None
@@ -229,9 +234,8 @@ def test_no_rule_acts_before_the_alphas_move():
 
 
 def test_which_rule_goes_first():
-    config = StopConfig(
-        eigenvalue_growth=1.3, eigenvalue_window=1, eigenvalue_lag=1, skip_share=0.5, patience=3
-    )
+    growth = {"eigenvalue_growth": 1.3, "eigenvalue_window": 1, "eigenvalue_lag": 1}
+    config = StopConfig(**growth, eigenvalue_rule="published", skip_share=0.5, patience=3)
     epochs = history(eigenvalue=[1.0, 1.0, 1.0, 2.0], skips=[0, 20, 20, 20], psnr_one_hot=[9, 8, 7, 6])
     assert should_stop(epochs, config).epoch == 2
     assert should_stop(history(skips=[0, 20, 20, 20], psnr_one_hot=[9, 8, 7, 6]), config).epoch == 0

@@ -150,7 +150,7 @@ SEARCHES = {
 }
 BASELINES = {
     "evolution": {"method": {"kind": "evolution", "evaluations": 5, "population": 3, "tournament": 2}},
-    "random": {"method": {"kind": "random", "candidates": 2}},
+    "random": {"method": {"kind": "random", "candidates": 2}, "steps": 20},
 }
 
 

@@ -16,6 +16,7 @@ from manas.data.images import read_image
 from manas.errors import ManasError
 from manas.reporting.drawing.figure import figure as drawing_of
 from manas.reporting.report import curves, search_curves
+from manas.reporting.report.correlation_table import correlation
 from manas.reporting.report.markup import element, folded, inline, picture, table
 from manas.reporting.report.panels import as_svg, style
 from manas.reporting.report.record import STITCHES, Record, mapping
@@ -132,6 +133,9 @@ def _facts(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if isinstance(shape, list) and len(shape) == 3:
             size = f" for an image of {shape[2]} x {shape[1]}"
         yield "MACs", f"{summary['macs']:,}{size}"
+    compute, judging = (summary.get(name) for name in ("compute", "compute_judging"))
+    if isinstance(compute, int) and isinstance(judging, int) and compute:
+        yield "Search", f"{compute:,} MACs, {judging / compute:.0%} of them for scores and not for training"
 
 
 def _drawing(record: Record) -> Iterator[Element]:
@@ -237,6 +241,7 @@ SECTIONS: Sequence[Section] = (
     Section("the architecture", _architecture),
     Section("a drawing", _drawing),
     Section("a table of choices", _choices),
+    Section("a table of rank correlations", correlation),
     *(Section(draw.__name__.replace("_", " "), partial(_curve, draw)) for draw in CURVES),
     Section("stitches", _stitches),
     Section("samples", _samples),
