@@ -10,7 +10,7 @@ import pytest
 import manas
 
 ROOT = Path(manas.__file__).parent
-EVERYWHERE = {"config", "device", "errors", "files"}  # the modules beside the packages
+EVERYWHERE = {"config", "device", "errors", "files", "reach"}  # the modules beside the packages
 
 NETWORKS = {"architecture", "restoration"}
 RESTORING = NETWORKS | {"data", "inference"}
