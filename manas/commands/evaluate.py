@@ -43,9 +43,7 @@ Data = Annotated[
 Models = Annotated[
     list[Path] | None,
     typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="Model file or its run; several are compared with the first.",
+        "--model", metavar="MODEL", help="Model file or run directory; several: each against the first."
     ),
 ]
 Folders = Annotated[

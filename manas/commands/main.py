@@ -75,13 +75,15 @@ def retrain(
     config: ConfigPath = None,
     genotype: Annotated[
         list[str] | None,
-        typer.Option(metavar="[TASK=]PATH", help="Genotype or its run, of a task; or of a whole network."),
+        typer.Option(
+            metavar="[TASK=]PATH", help="Genotype or run directory, of a task; or of a whole network."
+        ),
     ] = None,
     init: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[TASK=]PATH",
-            help="Model file or its run to begin with: of a task's tower, or of the whole.",
+            help="Model file or run directory to begin with: of a task's tower, or of the whole.",
         ),
     ] = None,
     set: Overrides = None,
