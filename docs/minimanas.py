@@ -1,10 +1,10 @@
-"""The idea of manas at one sitting: search, derive, retrain, restore; it imports nothing of manas.
+"""The idea of manas at one sitting: search, derive, retrain, score; it imports nothing of manas.
 
     python docs/minimanas.py
 
-A search space is a program that builds a network and asks `decide` at every fork. `Relaxed` answers with all
-candidates, mixed by softmax(alpha): the supernet. `Fixed` answers with one candidate: the derived network. It
-is the same program, so that the two cannot drift apart.
+A search space is a program that builds a network and asks `decide` at every fork. `relaxed` answers with a
+`Choice`, all candidates mixed by softmax(alpha): the supernet. `fixed` answers with one candidate: the derived
+network. It is the same program, so that the two cannot drift apart.
 
 Several rainy versions of one background are restored together (multi-to-one): each towards the background, and
 all towards each other. The weights learn on one part of the backgrounds, the alphas on another.
@@ -79,7 +79,7 @@ class Network(nn.Module):
 # What decide may answer ---------------------------------------------------------------------------------------
 
 
-class Relaxed(nn.Module):
+class Choice(nn.Module):
     """All candidates of a fork, mixed by softmax(alpha) (DARTS, Liu et al., ICLR 2019)."""
 
     def __init__(self, label, candidates):
@@ -91,6 +91,11 @@ class Relaxed(nn.Module):
     def forward(self, x):
         weights = self.alpha.softmax(0)
         return sum(w * candidate(x) for w, candidate in zip(weights, self.candidates, strict=True))
+
+
+def relaxed(label, candidates):
+    """All candidates of a fork."""
+    return Choice(label, candidates)
 
 
 def fixed(genotype):
@@ -136,8 +141,8 @@ def loss(network, degraded, clean):
 
 def search(kept, held, steps, rng):
     """Takes turns, the weights on `kept` backgrounds and the alphas on `held` ones; returns a genotype."""
-    supernet = Network(Relaxed)
-    forks = [module for module in supernet.modules() if isinstance(module, Relaxed)]
+    supernet = Network(relaxed)
+    forks = [module for module in supernet.modules() if isinstance(module, Choice)]
     alphas = [fork.alpha for fork in forks]
     weights = [p for p in supernet.parameters() if not any(p is alpha for alpha in alphas)]
     turns = [

@@ -10,11 +10,11 @@ import pytest
 import manas
 
 ROOT = Path(manas.__file__).parent
-EVERYWHERE = {"config", "device", "errors", "files"}  # the modules beside the packages
+EVERYWHERE = {"config", "device", "errors", "files", "reach"}  # the modules beside the packages
 
 NETWORKS = {"architecture", "restoration"}
 RESTORING = NETWORKS | {"data", "inference"}
-TRAINING = RESTORING | {"relaxations", "cost", "evaluation", "photos", "reporting"}
+TRAINING = NETWORKS | {"data", "relaxations", "cost", "evaluation", "reporting"}
 BELOW = {
     "architecture": set(),
     "relaxations": {"architecture"},
@@ -27,9 +27,10 @@ BELOW = {
     "reporting": TRAINING | {"training"},  # it draws what they have found
     "training": TRAINING,  # the loop shows its progress
     "searching": TRAINING | {"training"},
-    "exporting": TRAINING | {"training"},
+    "exporting": TRAINING | {"training", "inference"},
     "foreign": NETWORKS | {"cost", "training"},
 }
+OF_SPACES = NETWORKS | {"reporting"}  # for the drawing
 
 
 def imports(path):
@@ -74,6 +75,12 @@ def test_a_package_imports_those_below_it(package):
         and imported.split(".")[1] not in BELOW[package] | EVERYWHERE | {package}
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_spaces_import_what_a_user_s_own_would():
+    spaces = [name for name in GRAPH if name.startswith("search_spaces")]
+    rooms = {below.split(".")[1] for name in spaces for below in GRAPH[name] if below.startswith("manas.")}
+    assert rooms <= OF_SPACES | EVERYWHERE
 
 
 def test_no_module_imports_itself_in_a_circle():

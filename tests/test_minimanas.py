@@ -38,9 +38,9 @@ def test_it_searches_derives_and_retrains(mini, capsys):
 def test_the_supernet_and_the_derived_network_are_one_program(mini):
     """With all weight on the chosen candidates they give the same."""
     torch.manual_seed(0)
-    supernet = mini.Network(mini.Relaxed)
+    supernet = mini.Network(mini.relaxed)
     torch.nn.init.normal_(supernet.head.weight, std=0.1)
-    forks = [module for module in supernet.modules() if isinstance(module, mini.Relaxed)]
+    forks = [module for module in supernet.modules() if isinstance(module, mini.Choice)]
     chosen = {fork.label: fork.names[n % len(fork.names)] for n, fork in enumerate(forks)}
     derived = mini.Network(mini.fixed(chosen))
     derived.stem, derived.head = supernet.stem, supernet.head

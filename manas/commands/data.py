@@ -46,7 +46,7 @@ def synthesize(
     options |= {"nested": not independent, "capture": capture, "masks": masks}
     options |= {"long_side": long_side, "layout": layout}
     with Progress("synthesize", 0) as progress:
-        say(str(run(photographs, out, overwrite=overwrite, after_each=progress.reach, **options)))
+        say(str(run(photographs, out, overwrite=overwrite, progress=progress.reach, **options)))
 
 
 def _range(name: str, text: str) -> list[float]:
@@ -95,7 +95,7 @@ def check(
     # All sets are read before the first is checked, so that a mistake in the last one costs no time.
     for archive in [inspect_archive(root, layout=layout, side=side) for root in _sets_in(roots)]:
         with Progress(f"check {archive.root.name}", len(archive.scenes)) as progress:
-            checks.append(run(archive, measure, scored=scored, after_each=progress.reach))
+            checks.append(run(archive, measure, scored=scored, progress=progress.reach))
         print_whole(data_report(checks[-1], protocol, shown))
     shared = leaks(checks)
     if len(checks) > 1:

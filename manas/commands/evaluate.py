@@ -42,7 +42,9 @@ Data = Annotated[
 ]
 Models = Annotated[
     list[Path] | None,
-    typer.Option("--model", metavar="MODEL", help="Model file; several are compared with the first."),
+    typer.Option(
+        "--model", metavar="MODEL", help="Model file or run directory; several: each against the first."
+    ),
 ]
 Folders = Annotated[
     list[Path] | None,
@@ -147,10 +149,12 @@ class _Work(NamedTuple):
 
 
 def _names(models: list[Path] | None, folders: list[Path] | None, csv: list[Path] | None) -> list[str]:
-    """The names of the models, or of the folders in their place: as they were given."""
+    """The files of the models, or the folders in their place as they were given."""
+    from manas.restoration.model_file import model_file
+
     if bool(models) == bool(folders):
         raise ManasError("say what to score: --model MODEL, or --restored FOLDER, either of them once or more")
-    names = [str(path) for path in models or folders or ()]
+    names = [str(path) for path in folders or map(model_file, models or ())]
     twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
     if twice:
         raise ManasError(f"{twice}: given twice; give each model or folder once")

@@ -40,7 +40,7 @@ def export(
 
 
 def _genotype(source: Path, out: Path, **options: Any) -> None:
-    from manas.exporting.from_run import genotype_from
+    from manas.training.from_run import genotype_from
 
     genotype_from(source, **options).write(out)
 
@@ -48,23 +48,19 @@ def _genotype(source: Path, out: Path, **options: Any) -> None:
 def _onnx(source: Path, out: Path, **options: Any) -> None:
     from manas.exporting.onnx import export_onnx
 
-    _say_difference(export_onnx(_model_in(source), out, **options))
+    _say_difference(export_onnx(source, out, **options))
 
 
 def _program(source: Path, out: Path, **options: Any) -> None:
     from manas.exporting.program import export_program
 
-    _say_difference(export_program(_model_in(source), out, **options))
+    _say_difference(export_program(source, out, **options))
 
 
 def _card(source: Path, out: Path, **options: Any) -> None:
     from manas.exporting.card import write_card
 
-    write_card(_model_in(source), out, **options)
-
-
-def _model_in(source: Path) -> Path:
-    return source / "model.safetensors" if source.is_dir() else source
+    write_card(source, out, **options)
 
 
 def _say_difference(difference: float) -> None:

@@ -116,7 +116,7 @@ def import_(
 
 
 def _read(file: Path, space: str | None) -> Genotype:
-    from manas.exporting.from_run import genotype_from
+    from manas.training.from_run import genotype_from
 
     return genotype_from(file, space=space_class_of(space))
 

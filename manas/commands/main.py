@@ -83,12 +83,15 @@ def retrain(
     config: ConfigPath = None,
     genotype: Annotated[
         list[str] | None,
-        typer.Option(metavar="[TASK=]PATH", help="Genotype of a task; or one of a whole network."),
+        typer.Option(
+            metavar="[TASK=]PATH", help="Genotype or run directory, of a task; or of a whole network."
+        ),
     ] = None,
     init: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="[TASK=]PATH", help="Model file to begin with: of a task's tower, or of the whole."
+            metavar="[TASK=]PATH",
+            help="Model file or run directory to begin with: of a task's tower, or of the whole.",
         ),
     ] = None,
     set: Overrides = None,

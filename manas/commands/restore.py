@@ -22,7 +22,9 @@ Inputs = Annotated[
         metavar="IN...", help="Pictures, videos, folders of pictures, quoted patterns of pictures and videos."
     ),
 ]
-Model = Annotated[Path, typer.Option(metavar="MODEL", help="Model file, as retrain writes it.")]
+Model = Annotated[
+    Path, typer.Option(metavar="MODEL", help="Model file or run directory, as retrain writes them.")
+]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder to write into, or a file for one source.")
 ]

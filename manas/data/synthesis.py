@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from manas.data.weather import LEVELS, Capture, Weather, degrade
 from manas.data.weather.scene import climates_of, seed_of
 from manas.errors import ManasError
 from manas.files import building
+from manas.reach import Reach
 
 MANIFEST = "manifest.json"
 FORMAT = "manas.synthesis/1"
@@ -70,7 +70,7 @@ def synthesize(
     out: str | Path,
     *,
     overwrite: bool = False,
-    after_each: Callable[[int, int], None] | None = None,
+    progress: Reach | None = None,
     **options: Any,
 ) -> Path:
     """Writes a data set with the weather of every level on every photograph of a folder; returns `out`.
@@ -83,7 +83,7 @@ def synthesize(
     Args:
         photographs: a folder of photographs; the folders below it are read, too.
         out: a new folder; with `overwrite`, it may be one that an earlier call wrote.
-        after_each: called after each scene with the number of scenes written and the number of all scenes.
+        progress: called after each scene with the number of scenes written and the number of all scenes.
         options: the fields of `SynthesisConfig`, such as ``weather="snow"``.
 
     Raises:
@@ -99,8 +99,8 @@ def synthesize(
         scenes = {}
         for place, (name, path) in enumerate(paths.items(), start=1):
             scenes[name] = _write_scene(folder, place, name, path, config)
-            if after_each:
-                after_each(place, len(paths))
+            if progress:
+                progress(place, len(paths))
         _write_manifest(folder / MANIFEST, config, scenes)
     return out
 

@@ -17,6 +17,7 @@ from manas.evaluation.results import Evaluation
 from manas.evaluation.scenes import DegradedScene, Scenes, scenes_for
 from manas.evaluation.scores import ImageScores, Key
 from manas.inference.restorer import Restorer
+from manas.restoration.model_file import model_file
 
 Candidate = Callable[[DegradedScene], np.ndarray]
 """A candidate maps a scene to its restored image, (H, W, 3) uint8; evaluations are of candidates."""
@@ -50,8 +51,8 @@ def evaluate(
     """Restores every scene and scores it before and after.
 
     Args:
-        restore: (H, W, 3) uint8 -> the same, such as a `Restorer`; or the path of a model file, which is then
-            loaded by `scoring_restorer`.
+        restore: (H, W, 3) uint8 -> the same, such as a `Restorer`; or the path of a model file or of its run
+            directory, which is then loaded by `scoring_restorer`.
         scenes: a folder of pairs; or scenes, as from `manas.evaluation.scenes.scenes_for`.
         protocol: by name, from `manas.evaluation.protocols.PROTOCOLS`.
         watch: is called with every scene when it is scored.
@@ -59,7 +60,7 @@ def evaluate(
     Raises:
         ManasError: for an unknown protocol, or if there is no scene.
     """
-    name = str(restore) if isinstance(restore, str | Path) else ""
+    name = str(model_file(restore)) if isinstance(restore, str | Path) else ""
     if isinstance(restore, str | Path):
         restore = scoring_restorer(restore)
     if isinstance(scenes, str | Path):

@@ -25,7 +25,7 @@ from manas.evaluation.tables import Table
 from manas.exporting.card_images import images_of, literal, shortcomings
 from manas.files import replacing
 from manas.reporting.size import size
-from manas.restoration.model_file import ModelDescription, load_model
+from manas.restoration.model_file import ModelDescription, load_model, model_file
 from manas.restoration.network import RestorationSpace
 from manas.training.guard import left_out_of
 
@@ -64,7 +64,7 @@ def write_card(
     """Writes the model card in Markdown; an interruption leaves no incomplete file.
 
     Args:
-        source: the model file, ``model.safetensors``.
+        source: the model file, ``model.safetensors``, or the run directory that holds it.
         out: the path of the card, which ends in ``.md``.
         evaluation: a file of scores that ``manas evaluate --csv`` wrote.
         space: the class of a space that no entry point names.
@@ -72,7 +72,7 @@ def write_card(
     Raises:
         ManasError: for a file that is no model, or for scores that cannot be read or belong to another model.
     """
-    source, out = Path(source), Path(out)
+    source, out = model_file(source), Path(out)
     network, description = load_model(source, space=space)
     scored = _scores_of(source, Path(evaluation)) if evaluation else None
     text = "\n\n".join(_sections(source, network, description, scored)) + "\n"

@@ -44,7 +44,7 @@ def export_onnx(
     are part of the graph. The metadata ``manas`` is a JSON string that tells the origin of the file.
 
     Args:
-        source: the model file, ``model.safetensors``.
+        source: the model file, ``model.safetensors``, or the run directory that holds it.
         out: the path of the file, which ends in ``.onnx``.
         task: the tower whose output is taken; None takes the fused, blind output.
         opset: version of ONNX's operators, 18 or newer.

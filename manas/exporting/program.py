@@ -63,7 +63,7 @@ def export_program(
     The program takes images (B, 3, H, W) in [0, 1] of any size. The file ``manas.json`` in it tells its origin.
 
     Args:
-        source: the model file, ``model.safetensors``.
+        source: the model file, ``model.safetensors``, or the run directory that holds it.
         out: the path of the program, which ends in ``.pt2``.
         task: the tower whose output is taken; None takes the fused, blind output.
         space: the class of a space that no entry point names.

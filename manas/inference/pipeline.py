@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +22,10 @@ from manas.inference.statistics import (
     with_statistics,
 )
 from manas.inference.tiling import Tile, Tiling
+from manas.reach import Reach
 
 WINDOW, WINDOWS = 256, 3  # the sample for statistics: up to 3 x 3 windows of 256 x 256 pixels
 LEVELS = {torch.uint8: 255, torch.uint16: 65535}  # the value of white; floats have 1
-
-Report = Callable[[int, int], Any]  # takes the number of tiles that were run, and about how many there will be
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Pipeline:
         strength: 0 leaves the image as it is, 1 is the restoration.
         at_once: number of images of one tile that are restored together; all unless given.
         window: side in pixels of the windows from which statistics are sampled; 256 unless given.
-        depth: number of passes over the tiles that exact statistics need, for reports of progress; else 0.
+        depth: number of passes over the tiles that exact statistics need, to count them as progress; else 0.
     """
 
     network: Network
@@ -59,7 +57,7 @@ class Pipeline:
     depth: int = 0
 
     @torch.no_grad()
-    def __call__(self, image: Tensor, progress: Report | None = None) -> Tensor:
+    def __call__(self, image: Tensor, progress: Reach | None = None) -> Tensor:
         """Restores images (B, 3, H, W), uint8, uint16 or float in [0, 1]; the result has the same type.
 
         Raises:
@@ -72,12 +70,12 @@ class Pipeline:
         # Pooling is over one image, so images of several tiles go one by one.
         at_once = 1 if len(tiles) > 1 else self.at_once or len(image)
         batches = list(zip(image.split(at_once), restored.split(at_once), strict=True))
-        report = _Counter(len(batches) * self._runs(len(tiles)), progress)
+        counter = _Counter(len(batches) * self._runs(len(tiles)), progress)
         for batch, target in batches:
-            statistics = self._statistics(batch, tiles, report)
+            statistics = self._statistics(batch, tiles, counter)
             for tile in tiles:
                 self._restore(tile, batch, target, statistics)
-                report.one_more()
+                counter.one_more()
         return restored
 
     def _runs(self, tiles: int) -> int:
@@ -118,7 +116,7 @@ class Pipeline:
             total += turn.undo(output)
         return total / len(self.turns)
 
-    def _statistics(self, image: Tensor, tiles: list[Tile], report: _Counter) -> dict[Turn, Statistics] | None:
+    def _statistics(self, image: Tensor, tiles: list[Tile], counter: _Counter) -> dict[Turn, Statistics] | None:
         """The statistics for pooling layers in every tile, for each turn; None if each tile makes its own."""
         if len(tiles) == 1 or self.gathering is None:
             return None
@@ -127,14 +125,14 @@ class Pipeline:
             parts = self.tiling.windows(height, width, self.window or WINDOW, WINDOWS)
             windows = torch.cat([self._cut(image, *part) for part in parts])
             return {turn: sampled_statistics(self.network, turn.of(windows)) for turn in self.turns}
-        passes = {turn: partial(self._pass, turn, image, tiles, report) for turn in self.turns}
+        passes = {turn: partial(self._pass, turn, image, tiles, counter) for turn in self.turns}
         return {turn: exact_statistics(self.network, one_pass) for turn, one_pass in passes.items()}
 
     def _pass(
-        self, turn: Turn, image: Tensor, tiles: list[Tile], report: _Counter
+        self, turn: Turn, image: Tensor, tiles: list[Tile], counter: _Counter
     ) -> Iterator[tuple[Tensor, Core]]:
         for tile in tiles:
-            report.one_more()
+            counter.one_more()
             part = self._cut(image, tile.rows.run, tile.columns.run)
             yield turn.of(part), turn.part(tile.rows.core, tile.columns.core, *part.shape[-2:])
 
@@ -145,15 +143,15 @@ class Pipeline:
 
 
 class _Counter:
-    """Counts the tiles that were run and reports them."""
+    """Counts the tiles that were run, and says how many they are."""
 
-    def __init__(self, total: int, report: Report | None):
-        self.done, self.total, self.report = 0, total, report
+    def __init__(self, total: int, reach: Reach | None):
+        self.done, self.total, self.reach = 0, total, reach
 
     def one_more(self) -> None:
         self.done += 1
-        if self.report is not None:
-            self.report(self.done, self.total)
+        if self.reach is not None:
+            self.reach(self.done, self.total)
 
 
 def _as_levels(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -18,15 +18,16 @@ from manas.device import DeviceName, pick_device, place
 from manas.errors import ManasError, nearest
 from manas.inference.ensemble import ALL_TURNS, NO_TURN
 from manas.inference.optimised import optimised
-from manas.inference.pipeline import Pipeline, Report
+from manas.inference.pipeline import Pipeline
 from manas.inference.sharing import SMALLEST_TILE, Share, affordable_share, is_lack_of_memory
 from manas.inference.statistics import Gathering, NotFiniteError
 from manas.inference.tiling import Tiling
 from manas.inference.traits import OneOutput, Traits
+from manas.reach import Reach
 from manas.restoration.model_file import ModelDescription, load_model
 from manas.restoration.network import size_multiple_of, tasks_of
 
-Picture = TypeVar("Picture", Image.Image, np.ndarray, Tensor)
+Form = TypeVar("Form", Image.Image, np.ndarray, Tensor)  # of a picture
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -76,7 +77,7 @@ class Restorer:
         """Makes the restorer of a model file.
 
         Args:
-            path: ``model.safetensors``, as `manas.retrain` writes it.
+            path: ``model.safetensors``, as `manas.retrain` writes it, or the run directory that holds it.
             space: the class of a space that no entry point names.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             precision: ``float32``, in which GPUs convolve in TF32 unless PyTorch is told not to; ``bf16`` or
@@ -103,7 +104,7 @@ class Restorer:
         network, description = load_model(path, space=space)
         return cls(network, description, **options)
 
-    def __call__(self, picture: Picture, progress: Report | None = None) -> Picture:
+    def __call__(self, picture: Form, progress: Reach | None = None) -> Form:
         """Restores a picture; the result has the type of the picture.
 
         Args:
@@ -122,13 +123,13 @@ class Restorer:
             return self._tensor(picture, progress)
         raise ManasError(f"cannot restore a {type(picture).__name__}; give a PIL image, array or float tensor")
 
-    def _tensor(self, tensor: Tensor, progress: Report | None) -> Tensor:
+    def _tensor(self, tensor: Tensor, progress: Reach | None) -> Tensor:
         if tensor.shape[-3] != 3:
             raise ManasError(f"cannot restore a tensor of shape {tuple(tensor.shape)}; give (B, 3, H, W)")
         batch = tensor if tensor.ndim == 4 else tensor[None]
         return self._restore(batch, progress).reshape(tensor.shape)
 
-    def _array(self, array: np.ndarray, progress: Report | None) -> np.ndarray:
+    def _array(self, array: np.ndarray, progress: Reach | None) -> np.ndarray:
         is_image = array.dtype.newbyteorder("=") in (np.uint8, np.uint16) or array.dtype.kind == "f"
         if array.ndim != 3 or array.shape[2] != 3 or not is_image:
             raise ManasError(
@@ -138,7 +139,7 @@ class Restorer:
         image = torch.from_numpy(_readable(array)).permute(2, 0, 1)[None]
         return self._restore(image, progress)[0].permute(1, 2, 0).numpy().astype(array.dtype, copy=False)
 
-    def _restore(self, image: Tensor, progress: Report | None) -> Tensor:
+    def _restore(self, image: Tensor, progress: Reach | None) -> Tensor:
         """Restores images (B, 3, H, W) of any type that a `Pipeline` takes."""
         share = self._share(image)
         while True:

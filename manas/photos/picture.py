@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from manas.photos.metadata import Metadata
-
-Progress = Callable[[int, int], None]  # called with the number of parts that are done, and of all
+from manas.reach import Reach
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to grey
 _ROWS = 512  # converted at a time, so that a large picture is never a second time in memory as floats
@@ -19,7 +17,7 @@ _ROWS = 512  # converted at a time, so that a large picture is never a second ti
 class PixelRestorer(Protocol):
     """A function that restores (H, W, 3), uint8 or uint16, in the same shape and type: a `Restorer` is one."""
 
-    def __call__(self, pixels: np.ndarray, /, progress: Progress | None = None) -> np.ndarray: ...
+    def __call__(self, pixels: np.ndarray, /, progress: Reach | None = None) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from pathlib import Path
 from manas.data.images import write_image
 from manas.photos.decoding import decode
 from manas.photos.encoding import encode
-from manas.photos.picture import PixelRestorer, Progress
+from manas.photos.picture import PixelRestorer
 from manas.photos.video import is_video, restore_video
 from manas.photos.views import VIEWS, beside
+from manas.reach import Reach
 
 
 def restore_file(
@@ -19,7 +20,7 @@ def restore_file(
     target: Path,
     *,
     views: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Reach | None = None,
 ) -> list[str]:
     """Restores one picture or video into another; returns what the target does not keep of it.
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from manas.errors import ManasError
 from manas.files import replacing
-from manas.photos.picture import PixelRestorer, Progress
+from manas.photos.picture import PixelRestorer
+from manas.reach import Reach
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm")
 
@@ -50,7 +51,7 @@ class VideoStream(NamedTuple):
 
 
 def restore_video(
-    restorer: PixelRestorer, source: Path, target: Path, *, progress: Progress | None = None
+    restorer: PixelRestorer, source: Path, target: Path, *, progress: Reach | None = None
 ) -> list[str]:
     """Restores the frames of a video one by one, in 8 bit; audio is copied, H.264 (VP9 in WebM) is written.
 
@@ -81,7 +82,7 @@ def _pipe(
     frames: Iterator[np.ndarray],
     encoder: IO[bytes],
     total: int,
-    progress: Progress | None,
+    progress: Reach | None,
 ) -> None:
     for done, frame in enumerate(frames, start=1):
         encoder.write(np.ascontiguousarray(restorer(frame)).data)

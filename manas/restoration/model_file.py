@@ -19,6 +19,7 @@ from manas.files import replacing
 Format = Literal["manas.model/1"]
 FORMAT: Format = "manas.model/1"
 KEY = "manas"  # one metadata key: several make the bytes differ from save to save
+NAME_IN_A_RUN = "model.safetensors"  # the name of the model file in a run directory
 
 
 class ModelDescription(BaseModel):
@@ -48,8 +49,15 @@ def save_model(path: str | Path, network: nn.Module, description: ModelDescripti
     return path
 
 
+def model_file(path: str | Path) -> Path:
+    """The model file that a path names: the file itself, or the one in a run directory."""
+    path = Path(path)
+    return path / NAME_IN_A_RUN if path.is_dir() else path
+
+
 def read_description(path: str | Path, *, space: type[SearchSpace] | None = None) -> ModelDescription:
     """Reads the description of a model file without its weights; see `load_model`."""
+    path = model_file(path)
     content = _content(path)
     genotype = json.dumps(content.pop("genotype", None))
     content["genotype"] = Genotype.from_json(genotype, where=str(path), space=space)
@@ -65,7 +73,7 @@ def load_model(
     """Reads a model file into a network, on the CPU and in evaluation mode, and its description.
 
     Args:
-        path: a file that `save_model` wrote.
+        path: a file that `save_model` wrote, or the run directory that holds it.
         space: the class of a space that no entry point names.
 
     Raises:
@@ -74,7 +82,7 @@ def load_model(
     description = read_description(path, space=space)
     network = description.genotype.network()
     # The file may come from someone else, and safetensors unpickles nothing.
-    with safe_open(path, framework="pt") as file:
+    with safe_open(model_file(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     try:
         network.load_state_dict(tensors, strict=True)
@@ -84,9 +92,11 @@ def load_model(
     return network.eval(), description
 
 
-def _content(path: str | Path) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise ManasError(f"{path}: no such file; give a model.safetensors written by manas retrain")
+def _content(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ManasError(
+            f"{path}: no such file; give the {NAME_IN_A_RUN} of manas retrain, or its run directory"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(KEY)

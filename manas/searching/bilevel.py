@@ -5,7 +5,8 @@
 First order (DARTS, Liu et al., ICLR 2019): w*(alpha) is taken to be the current w. Second order (eq. 6 there):
 w*(alpha) is w after one more step of its optimiser, which is differentiated exactly, not by finite differences.
 
-Gradients are asked for one group of parameters alone, so the other group costs nothing and keeps its own.
+Gradients are asked for one group of parameters alone, so the other group costs nothing and keeps its own; but
+for both at once where one pass serves both (`order: single`).
 Neither DistributedDataParallel nor switching `requires_grad` is used: together they answer a search with errors
 or with silently different gradients.
 """

@@ -143,7 +143,7 @@ class SearchConfig(Configuration):
         beta_decay: weight of the mean logsumexp of the alphas of a choice (Beta-DARTS; Ye et al., CVPR 2022,
             which goes from 0 to 50).
         smoothing: perturbation of the candidates' weights in the weight step (SmoothDARTS), or None.
-        weights, alphas: the two optimisers.
+        weights, alphas: the two optimisers; that of the weights is called `optimiser` in a retraining.
         schedule: the course of the learning rate of the weights.
         eigenvalue_every: epochs between two measurements of the dominant eigenvalue; 0 measures none.
         stop: rules for ending early.

@@ -10,6 +10,7 @@ from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, nearest
 from manas.restoration.network import RestorationSpace, assemble
 from manas.training.config import RetrainConfig
+from manas.training.from_run import genotype_from
 
 
 def whole_genotype(config: RetrainConfig) -> Genotype:
@@ -26,7 +27,7 @@ def _genotype_of(reference: str, space: type[SearchSpace] | None) -> Genotype:
     if reference not in presets() and not reference.endswith((".yaml", ".yml")):
         if not Path(reference).suffix and not Path(reference).exists():
             raise ManasError(f"{reference}: no such file, and no preset; {nearest(reference, presets())}")
-        return Genotype.read(reference, space=space)
+        return genotype_from(reference, space=space)
     made_by_hand = load_space(reference)
     forks = len(made_by_hand.choices())
     if forks:

@@ -26,13 +26,14 @@ class RetrainConfig(Configuration):
         seed: the seed of the initial weights, the partition of the backgrounds and all draws.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: the precision of the network's forward pass; losses are in float32 in any case.
-        genotype: paths of genotypes, one a task; or one path, of a whole network or of a lone tower. A space
-            without forks is named by its preset, such as ``cmudrn``, or by its YAML file.
+        genotype: paths of genotypes or of the runs that found them, one a task; or one path, of a whole network
+            or of a lone tower. A space without forks is named by its preset, such as ``cmudrn``, or by its YAML
+            file.
         space: ``package.module:Class`` of a space that no entry point names, for reading the genotypes.
         stitch, stitches, fusion: options of the network that is made of one genotype a task
             (`manas.restoration.network.RestorationSpace`); the genotype of a whole network has its own.
-        init: weights to begin with: a model file of the same network, or one model file a task, whose tower is
-            taken.
+        init: weights to begin with: a model file of the same network or its run directory; or one a task, whose
+            tower is taken.
         stitch_rate: factor on the learning rate of the stitches. Misra et al. found 100 to 1000 best for SGD,
             whose steps grow with the gradient; Adam's do not, and 10 moves a stitch of 0.9 in proportion as
             much as a weight of 0.09.
@@ -41,7 +42,8 @@ class RetrainConfig(Configuration):
         validation_share: share of the training backgrounds that the weights do not see.
         loss: the loss of the fused output (global) and of each tower (local); by default L1 and a little of
             1 - SSIM, which trained best (``experiments/results/recipe.md``).
-        optimiser, schedule: the optimiser of the weights and the course of its learning rate.
+        optimiser, schedule: the optimiser of the weights (`weights` in a search) and the course of its learning
+            rate.
         average: decay of the moving average of the weights; the averaged network is evaluated and saved.
         statistics: the normalisation statistics of the averaged network: ``estimated`` anew from training crops
             before it is evaluated, or ``running``, averaged as the weights are

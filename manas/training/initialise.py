@@ -38,8 +38,9 @@ def initialise(
 
     Args:
         network: on any device.
-        init: a model file of the same network; or one model file a task, from which the tower of that task, or
-            else the only tower, is taken. The other towers, the stitches and the fusion stay as they are.
+        init: a model file of the same network, or its run directory; or one a task, from which the tower of
+            that task, or else the only tower, is taken. The other towers, the stitches and the fusion stay as
+            they are.
         space: the class of a space that no entry point names.
 
     Raises:

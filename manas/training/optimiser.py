@@ -26,7 +26,8 @@ class OptimiserConfig(BaseModel):
 
     Attributes:
         name: ``adam``, ``adamw`` or ``sgd`` (with momentum `betas[0]`).
-        rate: base learning rate.
+        rate: base learning rate. The defaults that `RetrainConfig.optimiser`, `SearchConfig.weights` and
+            `SearchConfig.alphas` set for it and for other keys win over those of this class.
         betas: momentum terms.
         decay: weight decay; in a network, only the weights of convolutions and linear layers decay.
         clip: largest norm of the gradient; None does not clip.

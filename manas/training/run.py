@@ -40,6 +40,11 @@ WRITTEN = (
     "tensorboard",
 )
 
+# The ways out of a refusal, on the command line and in Python.
+RESUME = "--resume (in Python resume=True)"
+OVERWRITE = "--overwrite (overwrite=True)"
+ELSEWHERE = "another folder, --set run=... (the key run)"
+
 
 class RunDirectory:
     """The folder of a run, with its configuration and environment; all processes of a run share it.
@@ -90,17 +95,17 @@ class RunDirectory:
         """The reason why the run cannot use this folder, or None."""
         file = self.path / "config.yaml"
         if self.resume and self.overwrite:
-            return f"{self.path}: --resume and --overwrite exclude each other; give one"
+            return f"{self.path}: {RESUME} and {OVERWRITE} exclude each other; give one"
         if self.path.exists() and not self.path.is_dir():
-            return f"{self.path} is a file; give another run=..."
+            return f"{self.path} is a file; give {ELSEWHERE}"
         if self.overwrite and file.exists() and not (self.path / "environment.json").exists():
-            return f"{self.path} holds a config.yaml, but no run of manas; give another run=..."
+            return f"{self.path} holds a config.yaml, but no run of manas; give {ELSEWHERE}"
         if self.resume and not file.exists():
-            return f"{self.path} holds no run to resume; start it without --resume"
+            return f"{self.path} holds no run to resume; start it without {RESUME}"
         if self.resume and (difference := self._difference(file)):
             return f"{file} differs from the configuration given{difference}; resume with the run's own"
         if file.exists() and not self.resume and not self.overwrite:
-            return f"{self.path} holds a run already; give --resume, --overwrite, or another run=..."
+            return f"{self.path} holds a run already; give {RESUME}, {OVERWRITE}, or {ELSEWHERE}"
         return None
 
     def _difference(self, file: Path) -> str:

@@ -17,7 +17,8 @@ class ScheduleConfig(BaseModel):
     """Linear warm-up, then a cosine (Loshchilov and Hutter, ICLR 2017), or one drop after the other.
 
     Attributes:
-        warmup: share of the steps in which the rate rises from zero.
+        warmup: share of the steps in which the rate rises in equal parts to the base rate, the first step
+            having one part.
         floor: share of the base rate at which the cosine ends.
         drops: instead of the cosine, the shares of all steps after which the rate falls at once; without any,
             it stays.

@@ -93,6 +93,12 @@ class TestEvaluate:
         assert given == [("model.safetensors", {"precision": "float32", "statistics": "exact"})]
         assert evaluation.model == "model.safetensors"
 
+    def test_of_a_run_directory_the_model_file_is_named(self, clean, tmp_path, monkeypatch):
+        """A model card asks whether scores are of its file."""
+        monkeypatch.setattr(Restorer, "load", lambda path, **options: darker)
+        evaluation = evaluate(tmp_path, scenes_for(None, ["rain"], str(clean)))
+        assert evaluation.model == str(tmp_path / "model.safetensors")
+
     def test_an_unknown_protocol_before_any_work(self):
         def no_scenes():
             raise AssertionError("a scene was asked for")

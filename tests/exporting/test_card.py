@@ -158,6 +158,11 @@ def test_scores_of_another_model_are_refused(card):
         card(of_model("runs/other.safetensors"))
 
 
+def test_a_run_directory_stands_for_its_model(card, tmp_path):
+    text = card()
+    assert write_card(tmp_path, tmp_path / "again.md").read_text() == text
+
+
 def test_what_a_file_says_is_no_markup(card):
     hostile = {"note<b>": "`</code><script>\n# Heading", "steps": 1}
     training = section(card(training=hostile), "Training").splitlines()

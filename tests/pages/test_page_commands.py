@@ -1,6 +1,7 @@
 """Every command line of the pages is one that the programs take, and every file in it is there or was made."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,19 @@ def test_every_command_is_taken_and_finds_its_files(page, monkeypatch):
     shell = Shell(page)
     for words in commands(page):
         shell.run(words)
+
+
+def test_the_folders_of_the_readme_are_ignored_by_git():
+    """And none of the repository's own that has such a name."""
+    of_a_reader = [
+        f"{folder}/1.png" for folder in ("data/rain/clean", "photos", "restored", "runs/search/samples")
+    ]
+    ours = ["manas/data/images.py", "manas/photos/png.py", "tests/data/test_photographs.py"]
+    asked = ["git", "check-ignore", "--no-index", *of_a_reader, *ours]
+    answer = subprocess.run(asked, cwd=REPOSITORY, capture_output=True, text=True)
+    if answer.returncode not in (0, 1):
+        pytest.skip("this is no clone")
+    assert answer.stdout.split() == of_a_reader
 
 
 def options(command):

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from pages.shown import PAGES, REPOSITORY, block, code_spans, content, prose
 
+from manas.training.run import WRITTEN
+
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED_FILE = re.compile(r"(?:manas|search_spaces|experiments|tests|docs)/[\w./*-]*")
 NAMED_OBJECT = re.compile(r"(?:manas|search_spaces)(?:\.\w+)+")
@@ -41,6 +43,11 @@ def test_files_and_objects_that_are_named_exist(page):
             assert list(REPOSITORY.glob(span.rstrip("/"))), f"{page}: {span}"
         if NAMED_OBJECT.fullmatch(span) and span not in groups | {"manas.losses"}:
             pkgutil.resolve_name(span)
+
+
+def test_the_architecture_names_all_that_a_run_writes():
+    named = {span.rstrip("/") for span in code_spans("docs/architecture.md")}
+    assert set(WRITTEN) <= named
 
 
 def test_every_page_is_reached_from_the_readme():

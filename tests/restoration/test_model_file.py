@@ -114,13 +114,19 @@ def test_a_lone_tower(small_tower, tmp_path):
     assert list(network(torch.rand(1, 3, 8, 8)).tasks) == ["derain"]
 
 
+def test_a_run_directory_stands_for_the_model_in_it(saved, network, description):
+    loaded, read = load_model(saved.parent)
+    assert read == description == read_description(str(saved.parent))
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+
+
 # Errors
 
 
 def test_a_missing_file(tmp_path):
     with pytest.raises(ManasError, match="missing.safetensors: no such file"):
         load_model(tmp_path / "missing.safetensors")
-    with pytest.raises(ManasError, match="no such file"):
+    with pytest.raises(ManasError, match=r"model\.safetensors: no such file; give .* or its run directory"):
         load_model(tmp_path)
 
 

@@ -19,13 +19,13 @@ from manas.architecture.weighting import OneHot
 from manas.config import read_config
 from manas.cost.selection import starved_nodes
 from manas.errors import ManasError
-from manas.exporting.from_run import genotype_from
 from manas.searching.config import SearchConfig
 from manas.searching.evolution import EvolutionConfig, evolve, mutated
 from manas.searching.evolution_search import EvolutionSearch
 from manas.searching.search_data import SearchData
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process
+from manas.training.from_run import genotype_from
 
 FORKED = trees(60).filter(lambda space: space.root.forks)
 

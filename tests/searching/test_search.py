@@ -25,13 +25,13 @@ from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.data.dataset.backgrounds import Backgrounds
 from manas.errors import ManasError
-from manas.exporting.from_run import genotype_from
 from manas.restoration.model_file import read_description
 from manas.restoration.network import RestorationSpace
 from manas.restoration.tower import Tower
 from manas.searching.config import SearchConfig
 from manas.searching.gradient import GradientSearch
 from manas.training.checkpoint import load_checkpoint
+from manas.training.from_run import genotype_from
 from manas.training.run import WRITTEN
 
 

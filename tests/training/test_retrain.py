@@ -174,6 +174,18 @@ class TestGenotypes:
     def test_of_one_task_by_name(self, genotypes, tmp_path):
         assert tasks_of(self.trained({"derain": genotypes["derain"]}, tmp_path).space) == ("derain",)
 
+    def test_a_run_directory_stands_for_its_genotype(self, genotypes, tmp_path):
+        """Of a search; and of a retraining, whose model has a whole network."""
+        own = Genotype.read(genotypes["derain"])
+        own.write(tmp_path / "searched" / "genotype.json")
+        trained = self.trained({"derain": str(tmp_path / "searched")}, tmp_path / "run")
+        assert trained.choices == {f"derain/{label}": name for label, name in own.choices.items()}
+        assert self.trained(str(tmp_path / "run"), tmp_path / "again") == trained
+
+    def test_a_file_of_any_suffix_is_a_genotype(self, genotypes, tmp_path):
+        own = Genotype.read(genotypes["derain"]).write(tmp_path / "a.txt")
+        assert tasks_of(self.trained({"derain": str(own)}, tmp_path / "run").space) == ("derain",)
+
     @pytest.mark.parametrize(("stitch", "fusion"), [("none", "mean"), ("channel", "conv")])
     def test_of_each_task(self, stitch, fusion, genotypes, tmp_path):
         trained = self.trained(genotypes, tmp_path, stitch=stitch, fusion=fusion, **TWO_TASKS)

@@ -41,8 +41,20 @@ def test_a_directory_with_other_files_is_used(tmp_path):
 
 def test_a_run_is_not_written_over(tmp_path):
     directory(tmp_path)
-    with pytest.raises(ManasError, match="holds a run already; give --resume, --overwrite, or another run="):
+    with pytest.raises(ManasError, match="holds a run already") as refused:
         directory(tmp_path)
+    for way_out in ("--resume", "resume=True", "--overwrite", "overwrite=True", "--set run=...", "the key run"):
+        assert way_out in str(refused.value)
+
+
+def test_a_file_or_a_folder_of_something_else_is_no_run(tmp_path):
+    another = r"give another folder, --set run=\.\.\. \(the key run\)"
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ManasError, match=f"is a file; {another}"):
+        directory(tmp_path / "file")
+    (tmp_path / "config.yaml").write_text("mine")
+    with pytest.raises(ManasError, match=f"no run of manas; {another}"):
+        directory(tmp_path, overwrite=True)
 
 
 def test_overwriting_removes_what_a_run_writes_and_nothing_else(tmp_path):
@@ -119,7 +131,7 @@ def test_a_run_whose_configuration_cannot_be_read_is_not_resumed(tmp_path):
 def test_resuming_and_overwriting_exclude_each_other(tmp_path):
     directory(tmp_path)
     (tmp_path / "checkpoint.pt").write_text("state")
-    with pytest.raises(ManasError, match="--resume and --overwrite"):
+    with pytest.raises(ManasError, match=r"--resume \(.*\) and --overwrite \(.*\) exclude"):
         directory(tmp_path, resume=True, overwrite=True)
     assert (tmp_path / "checkpoint.pt").exists()
 

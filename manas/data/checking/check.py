@@ -25,6 +25,7 @@ from manas.data.checking.matching import Match, matches
 from manas.data.checking.signature import Signature, signature
 from manas.data.images import read_image
 from manas.errors import ManasError
+from manas.reach import Reach
 
 Scores = Mapping[str, float]
 Scoring = Callable[[np.ndarray, np.ndarray], Scores]
@@ -100,7 +101,7 @@ def check(
     measure: Scoring,
     *,
     scored: int = 200,
-    after_each: Callable[[int, int], None] | None = None,
+    progress: Reach | None = None,
 ) -> Check:
     """Decodes every picture of a data set, and reports its problems, scores and repeated backgrounds.
 
@@ -108,7 +109,7 @@ def check(
         archive: an archive that `manas.data.archives.inspect_archive` has read.
         measure: scores the degraded pictures against the clean ones.
         scored: number of scenes to score, spread evenly over the set.
-        after_each: called after each scene with the number of scenes done and the number of all scenes.
+        progress: called after each scene with the number of scenes done and the number of all scenes.
     """
     scenes = archive.scenes
     chosen = set(np.linspace(0, len(scenes) - 1, min(scored, len(scenes))).astype(int))
@@ -119,8 +120,8 @@ def check(
         warnings.simplefilter("ignore")
         for inspection in pool.map(_inspect, scenes, measures):
             inspections.append(inspection)
-            if after_each:
-                after_each(len(inspections), len(scenes))
+            if progress:
+                progress(len(inspections), len(scenes))
     signatures: dict[Hashable, Signature] = {
         scene.name: each.signature
         for scene, each in zip(scenes, inspections, strict=True)

@@ -106,7 +106,7 @@ class PairedSource:
 
     def __init__(self, archive: Archive, versions: int, cache: Cache, *, augment: Augment = "mirror"):
         fewest = min(archive.scenes, key=lambda scene: len(scene.degraded))
-        _require_levels(len(fewest.degraded), versions, f"{archive.root}: scene {fewest.name!r}")
+        _require_levels(len(fewest.degraded), versions, str(fewest.clean))
         self.scenes, self.notes = archive.scenes, archive.notes
         self.sizes: Mapping[str, Size] = {
             str(scene.clean): size_of(scene.clean, archive.sizes)

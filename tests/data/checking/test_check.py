@@ -101,7 +101,7 @@ class TestScores:
 
 def test_progress_is_of_scenes(rain12):
     calls = []
-    checked(rain12, after_each=lambda *done: calls.append(done))
+    checked(rain12, progress=lambda *done: calls.append(done))
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 

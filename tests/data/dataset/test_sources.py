@@ -300,6 +300,13 @@ def test_too_few_levels_name_the_setting(config, available, pairs):
         source.open(available + 1, CACHE)
 
 
+def test_too_few_levels_name_the_file_of_the_scene(tmp_path):
+    """Not the number by which it is paired, which is 1 here."""
+    folders("folders", "clean/{:03}.png", "light/{:03}.png", numbers=(1,)).write(tmp_path)
+    with pytest.raises(ManasError, match=r"clean/001\.png has 1 degraded version\(s\)"):
+        SourceConfig(task="any", pairs=str(tmp_path)).open(2, CACHE)
+
+
 @pytest.fixture(scope="module")
 def clean_folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("clean")

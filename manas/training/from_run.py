@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import is_zipfile
 
 from manas.architecture.finding import parse_space
 from manas.architecture.genotype import Genotype
@@ -32,9 +33,9 @@ def genotype_from(path: str | Path, *, space: type[SearchSpace] | None = None) -
         path = file
     if path.suffix == ".safetensors":
         return read_description(path, space=space).genotype
-    if path.suffix == ".json":
-        return Genotype.read(path, space=space)
-    return _from_checkpoint(path, space)
+    if path.suffix == ".pt" or is_zipfile(path):  # as torch.save writes it, under whatever name
+        return _from_checkpoint(path, space)
+    return Genotype.read(path, space=space)
 
 
 def _from_checkpoint(path: Path, space: type[SearchSpace] | None) -> Genotype:
