@@ -90,7 +90,7 @@ class KnownAnswerTower(Tower):
 
     def __init__(self, decide):
         super().__init__()
-        self.filters = nn.ModuleList(decide(channel, CANDIDATES) for channel in RIGHT)
+        self.filters = nn.ModuleList(decide(channel, CANDIDATES, zero="none") for channel in RIGHT)
 
     def stem(self, image):
         return [image]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from manas.architecture.choice import Choice, Moment
-from manas.architecture.weighting import NONE, named
+from manas.architecture.weighting import named
 from manas.relaxations.base import Relaxation, Scheduled, noise_of, scheduled
 
 
@@ -20,8 +20,8 @@ class Gumbel(Relaxation):
     """GDAS (Dong and Yang, CVPR 2019, eqs. 3-5): one candidate is sampled, with a straight-through gradient.
 
     s = softmax((log softmax(alpha) + g) / temperature) with Gumbel noise g; w = onehot(argmax s) + s - sg(s).
-    Candidates that are not sampled cost nothing. In a choice that holds `none` all are run nevertheless: an
-    identically zero output has no gradient, so `none`, once sampled, could be left by luck alone.
+    Candidates that are not sampled cost nothing. In a choice with a zero all are run nevertheless: an output
+    that is always zero has no gradient, so the zero, once sampled, could be left by luck alone.
     """
 
     is_softmax: ClassVar[bool] = True
@@ -50,7 +50,7 @@ class Gumbel(Relaxation):
         hard = torch.zeros_like(soft)
         hard[sampled] = 1
         weights = named(choice, hard + (soft - soft.detach()))  # in this order the values are exactly 0 and 1
-        return weights if NONE in weights else {choice.names[sampled]: weights[choice.names[sampled]]}
+        return weights if choice.zero else {choice.names[sampled]: weights[choice.names[sampled]]}
 
     def _soft(self, choice: Choice) -> Tensor:
         noisy = log_softmax(choice.alpha, 0) + self._noise[choice.label]

@@ -241,7 +241,7 @@ class GradientSearch(SupernetSearch):
         steps = itertools.count(self.config.total_steps)
         last = (self.config.total_steps - 1) / self.config.total_steps
 
-        def score(kept: Mapping[str, str], missing: tuple[str, str]) -> float:
+        def score(kept: Mapping[str, str], missing: tuple[str, str] | None) -> float:
             with relaxed_by(self.network, Projected(mean, kept, missing)):
                 return self.data.psnr(self.network, training=training)
 
