@@ -59,7 +59,7 @@ def check_nodes(forks: Sequence[Fork]) -> None:
         if zeros.keys().isdisjoint(inputs):
             raise ManasError(
                 f"no input of the node {node!r} can be zero, so that naming the node has no effect; say "
-                f"decide(..., zero=...) with the candidate that is zero, whatever its name, or leave node out"
+                "decide(..., zero=...) with the candidate that is zero, whatever its name, or leave node out"
             )
 
 

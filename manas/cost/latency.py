@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from manas.architecture.decide import Candidates
-from manas.architecture.forks import Fork, every_fork, nodes_of, zeros_of
+from manas.architecture.forks import Fork, every_fork
 from manas.architecture.space import SearchSpace
 from manas.cost.counting import InputShape
 from manas.cost.table import CostTable, ForkCost
@@ -60,8 +60,8 @@ def latency_table(
                     samples[label, name].append(seconds[label])
     labels = tuple(fork.label for fork in forks)
     costs = {fork.label: _costs(fork, samples) for fork in every_fork(forks)}
-    fixed, origin = max(0.0, median(beyond)), _origin(shape, device, repeats)
-    return CostTable(fixed, labels, costs, origin, nodes_of(forks), zeros_of(forks))
+    table = CostTable(max(0.0, median(beyond)), labels, costs, _origin(shape, device, repeats))
+    return table.with_nodes_of(forks)
 
 
 def measured_latency(

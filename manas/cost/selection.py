@@ -38,8 +38,7 @@ def unlimited(forks: Sequence[Fork]) -> Allowance:
         )
         for fork in every_fork(forks)
     }
-    outermost = tuple(fork.label for fork in forks)
-    table = CostTable(0.0, outermost, costs, nodes=nodes_of(forks), zeros=zeros_of(forks))
+    table = CostTable(0.0, tuple(fork.label for fork in forks), costs).with_nodes_of(forks)
     return Allowance(table, limit=0.0, spend=0.0)
 
 
@@ -49,8 +48,8 @@ def argmax(
     """The architecture of the least regret (`knapsack.within`) in which every node has an input.
 
     It is the most probable candidate of every fork on the path, unless all inputs of a node (`Fork.node`) would
-    be zero. A node that nothing can feed stays without an input. An allowance changes the result only where it
-    does not hold it.
+    be zero. A node that nothing can feed stays without an input. An allowance changes the result only where
+    the result does not keep to it.
 
     Args:
         space: whose program is walked.

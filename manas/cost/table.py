@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from torch import Tensor
 
+from manas.architecture.forks import Fork, nodes_of, zeros_of
 from manas.device import widest_float
 from manas.errors import ManasError, explain, nearest
 
@@ -57,6 +58,10 @@ class CostTable:
         dtype = widest_float(device)
         forks = {label: replace(fork, own=fork.own.to(device, dtype)) for label, fork in self.forks.items()}
         return replace(self, forks=forks)
+
+    def with_nodes_of(self, forks: Sequence[Fork]) -> CostTable:
+        """The table with the nodes and the zeros that the outermost forks of a space, and those inside, say."""
+        return replace(self, nodes=nodes_of(forks), zeros=zeros_of(forks))
 
     def expected(self, probabilities: Mapping[str, Tensor]) -> Tensor:
         """The expected cost, differentiable in the (K,) probabilities by label."""

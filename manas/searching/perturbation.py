@@ -78,11 +78,11 @@ def select_by_perturbation(
         decided: called with the label and the name of every decision.
     """
     kept: dict[str, str] = {}
-    order = random.Random(seed)
+    order, allowance = random.Random(seed), allowance or unlimited(forks)
     pending = list(forks)
     while pending:
         fork = pending.pop(order.randrange(len(pending)))
-        allowed = _allowed(fork, kept, allowance or unlimited(forks))
+        allowed = _allowed(fork, kept, allowance)
         kept[fork.label] = _best(fork, allowed, kept, score) if len(allowed) > 1 else allowed[0]
         pending += fork.inside[kept[fork.label]]  # forks inside a candidate stand open once it is chosen
         decided(fork.label, kept[fork.label])

@@ -238,6 +238,12 @@ def test_decisions_between_nothing_and_all(searched):
     assert "skip chosen by 40%" in caption
 
 
+def test_the_share_of_zeros_is_found_under_its_former_name(tmp_path):
+    lines = [{"step": 1, "health/none_share": 0.25}]
+    _, caption, _ = search_curves.decisions(record_of(tmp_path, lines))
+    assert "zero chosen by 25%" in caption
+
+
 def test_shares_are_stacked_to_one_in_the_order_of_the_candidates(searched):
     figure = search_curves.shares(searched).figure
     assert titles_of(figure) == [COLUMNS, GATES]
