@@ -109,11 +109,12 @@ class Branches(nn.Module):
                 f"{label}/{scale}",
                 {NOTHING: Nothing, "blocks": partial(_branch, space, f"{label}/{scale}", factor, decide)},
                 node=label,
+                zero=NOTHING,
             )
             for scale, factor in SCALES.items()
         )
         gates = {name: partial(GATES[name], space.width, space.reduction, "none") for name in space.gates}
-        self.gate = decide(f"{label}/gate", gates)
+        self.gate = decide(f"{label}/gate", gates, zero="none" if "none" in gates else None)
 
     def forward(self, x: Tensor) -> Tensor:
         full, *others = (branch(x) for branch in self.branches)
@@ -166,7 +167,7 @@ class Blocks(nn.Module):
     def __init__(self, build: Callable[[], nn.Module], label: str, decide: Decide):
         super().__init__()
         self.first = build()
-        self.second = decide(f"{label}/second", {NOTHING: Nothing, "block": build})
+        self.second = decide(f"{label}/second", {NOTHING: Nothing, "block": build}, zero=NOTHING)
 
     def forward(self, x: Tensor) -> Tensor:
         added = self.first(x)

@@ -90,7 +90,8 @@ class KnownAnswerTower(Tower):
 
     def __init__(self, decide):
         super().__init__()
-        self.filters = nn.ModuleList(decide(channel, CANDIDATES) for channel in RIGHT)
+        zero = "none" if "none" in CANDIDATES else None
+        self.filters = nn.ModuleList(decide(channel, CANDIDATES, zero=zero) for channel in RIGHT)
 
     def stem(self, image):
         return [image]

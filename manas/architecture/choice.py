@@ -40,7 +40,10 @@ class Weighting(Protocol):
         """The weighting at a moment of a search; itself, unless it has a schedule or draws samples."""
 
     def weights(self, choice: Choice) -> dict[str, Tensor]:
-        """Scalar weights by candidate name; a name left out is not run."""
+        """Scalar weights by candidate name; a name left out is not run.
+
+        Beside a candidate that is zero they may sum to more or less than 1; without one they sum to 1.
+        """
 
     def probabilities(self, choice: Choice) -> Tensor:
         """(K,) probabilities in the order of `choice.names`; they sum to 1."""
@@ -60,6 +63,8 @@ class Choice(nn.Module):
         candidates: the candidates by name.
         alpha: (K,) the architecture parameters, one a candidate.
         relaxation: turns `alpha` into weights; shared by all choices of a supernet.
+        zero: the candidate whose output is zero whatever its input; None where there is none, and the mixture
+            is a weighted mean.
         recompute: keep only the inputs for the backward pass, and run the candidates again there.
     """
 
@@ -69,6 +74,7 @@ class Choice(nn.Module):
         candidates: Mapping[str, nn.Module],
         relaxation: Weighting,
         *,
+        zero: str | None = None,
         recompute: bool = False,
     ):
         super().__init__()
@@ -76,6 +82,7 @@ class Choice(nn.Module):
         self.candidates = nn.ModuleDict(candidates)
         self.alpha = nn.Parameter(INITIAL_ALPHA_SCALE * torch.randn(len(candidates)))
         self.relaxation = relaxation
+        self.zero = zero
         self.recompute = recompute
 
     @property

@@ -31,14 +31,18 @@ Candidates = Mapping[str, Callable[[], nn.Module]]
 class Decide(Protocol):
     """The question that a space asks at every fork."""
 
-    def __call__(self, label: str, candidates: Candidates, node: str | None = None) -> nn.Module:
+    def __call__(
+        self, label: str, candidates: Candidates, node: str | None = None, zero: str | None = None
+    ) -> nn.Module:
         """The module that stands at the fork.
 
         Args:
             label: the identity of the decision, which is asked for once.
             candidates: what may stand there, by name; called only by an answer that wants it built.
             node: the label of the sum that the output of the fork enters, if it enters one. Forks of one node
-                are its inputs, and no network is derived in which all of them are `none`.
+                are its inputs, and no network is derived in which all of them are zero.
+            zero: the candidate whose output is zero whatever its input, if there is one. A name says nothing:
+                the mixture at a fork that says no zero is a weighted mean.
         """
 
 
@@ -57,9 +61,11 @@ class Relaxed:
     def __init__(self, relaxation: Weighting, *, recompute: bool = False):
         self.relaxation, self.recompute = relaxation, recompute
 
-    def __call__(self, label: str, candidates: Candidates, node: str | None = None) -> nn.Module:
+    def __call__(
+        self, label: str, candidates: Candidates, node: str | None = None, zero: str | None = None
+    ) -> nn.Module:
         built = {name: build() for name, build in candidates.items()}
-        return Choice(label, built, self.relaxation, recompute=self.recompute)
+        return Choice(label, built, self.relaxation, zero=zero, recompute=self.recompute)
 
 
 class Replayed:
@@ -73,7 +79,9 @@ class Replayed:
         self.pick = pick
         self.choices: dict[str, str] = {}
 
-    def __call__(self, label: str, candidates: Candidates, node: str | None = None) -> nn.Module:
+    def __call__(
+        self, label: str, candidates: Candidates, node: str | None = None, zero: str | None = None
+    ) -> nn.Module:
         if label in self.choices:
             raise ManasError(f"the space asks for the label {label!r} twice; a label is one decision")
         name = self.pick(label, tuple(candidates))
@@ -118,7 +126,9 @@ class Recorded:
     forks: list[Fork] = field(default_factory=list)
     _seen: set[str] = field(default_factory=set)
 
-    def __call__(self, label: str, candidates: Candidates, node: str | None = None) -> nn.Module:
+    def __call__(
+        self, label: str, candidates: Candidates, node: str | None = None, zero: str | None = None
+    ) -> nn.Module:
         if label in self._seen:
             raise ManasError(f"the space asks for the label {label!r} twice; a label is one decision")
         if not candidates:
@@ -129,8 +139,13 @@ class Recorded:
                     f"the fork {label!r} has a candidate {name!r}; use lower-case letters, digits and _, and "
                     "no name of an attribute of torch's ModuleDict"
                 )
+        if zero is not None and zero not in candidates:
+            raise ManasError(
+                f"the fork {label!r} has no candidate {zero!r} to be its zero; {nearest(zero, candidates)}"
+            )
         self._seen.add(label)
-        self.forks.append(Fork(label, {name: self._inside(build) for name, build in candidates.items()}, node))
+        inside = {name: self._inside(build) for name, build in candidates.items()}
+        self.forks.append(Fork(label, inside, node, zero))
         return nn.Module()
 
     def _inside(self, build: Callable[[], nn.Module]) -> list[Fork]:
@@ -143,7 +158,9 @@ class Recorded:
 def prefixed(decide: Decide, prefix: str) -> Decide:
     """The same answers for a space inside a space: its labels and nodes begin with ``prefix/``."""
 
-    def answer(label: str, candidates: Candidates, node: str | None = None) -> nn.Module:
-        return decide(f"{prefix}/{label}", candidates, node and f"{prefix}/{node}")
+    def answer(
+        label: str, candidates: Candidates, node: str | None = None, zero: str | None = None
+    ) -> nn.Module:
+        return decide(f"{prefix}/{label}", candidates, node and f"{prefix}/{node}", zero)
 
     return answer

@@ -12,7 +12,7 @@ from torch import nn
 
 from manas.architecture.choice import Choice, Moment, Weighting, choices_of, relax
 from manas.architecture.decide import Decide, Fixed, Recorded, Relaxed, Replayed
-from manas.architecture.forks import Fork, every_fork
+from manas.architecture.forks import Fork, check_nodes, every_fork
 from manas.architecture.registry import kind_of
 from manas.architecture.weighting import SoftmaxWeighting
 from manas.errors import ManasError
@@ -50,6 +50,7 @@ class SearchSpace(BaseModel):
         recorded = Recorded()
         with torch.device("meta"):
             self.build(recorded)
+        check_nodes(recorded.forks)
         return recorded.forks
 
     def choices(self) -> dict[str, tuple[str, ...]]:

@@ -11,8 +11,6 @@ from torch.nn.functional import log_softmax, one_hot
 
 from manas.architecture.choice import Choice, Moment, Weighting
 
-NONE = "none"  # the name of the candidate that is identically zero
-
 
 class SoftmaxWeighting:
     """The weights are the softmax of the logits, and the logits are the alphas; a subclass has others."""

@@ -17,7 +17,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from manas.architecture.choice import Choice, architecture_parameters, choices_of
-from manas.architecture.forks import nodes_of
 from manas.architecture.space import SearchSpace
 from manas.cost.table import CostTable, ForkCost
 from manas.errors import ManasError
@@ -31,7 +30,7 @@ def cost_table(space: SearchSpace, metric: Countable, shape: InputShape = (3, 64
     with torch.device("meta"):
         supernet = space.supernet()
     table = _Reading(supernet, _by_path(supernet, metric, shape)).table()
-    return replace(table, origin={"metric": metric, "input": list(shape)}, nodes=nodes_of(space.forks()))
+    return replace(table, origin={"metric": metric, "input": list(shape)}).with_nodes_of(space.forks())
 
 
 def measure(network: nn.Module, metric: Countable, shape: InputShape = (3, 64, 64)) -> float:

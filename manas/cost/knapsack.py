@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from manas.architecture.weighting import NONE
 from manas.cost.table import CostTable
 
 ROUNDING = 1e-9  # sums of seconds in another order differ
@@ -29,8 +28,8 @@ def within(
     """The architecture with the least regret whose cost is at most `limit`, and at least `spend` of it.
 
     The regret of a choice is log(p_max / p), so that without a limit the result is the argmax of every fork.
-    No node has `none` at all of its inputs. If none is in the window, the dearest below it is taken; None if
-    all exceed the limit.
+    No node that is reached has nothing but zeros among its inputs. If no architecture is in the window, the
+    dearest below it is taken; None if all exceed the limit.
 
     Args:
         probabilities: label -> candidate -> probability.
@@ -39,8 +38,9 @@ def within(
 
     def regret(candidate: Candidate) -> float:
         label, name = candidate
-        by_name = probabilities[label]
-        return math.log(max(by_name.values()) / max(by_name[name], sys.float_info.min))
+        # `max` keeps the first where the second is not a number, as of a search that has diverged.
+        clear = {each: max(sys.float_info.min, p) for each, p in probabilities[label].items()}
+        return math.log(max(clear.values()) / clear[name])
 
     knapsack = _Knapsack(table, given)
     found = knapsack.least(regret, spend * limit, limit)
@@ -62,7 +62,8 @@ class _Knapsack:
     """The architectures of a table as 0/1 variables, one a candidate.
 
     A fork that is reached has one candidate: the sum over it is 1, or the variable of the candidate that it
-    stands in. A node that is reached has an input: its variables of `none` sum to less than its inputs.
+    stands in. A node has an input: the variables of all candidates that feed it sum to at least 1 as soon as
+    one of its forks is reached.
     """
 
     def __init__(self, table: CostTable, given: Mapping[str, str]):
@@ -74,11 +75,14 @@ class _Knapsack:
         }
         self.place = {candidate: n for n, candidate in enumerate(self.costs)}
         self.open = [given.get(label, name) == name for label, name in self.costs]
-        self.rows: list[Row] = []
-        self._forks(table.outermost, None)
+        self.around: dict[str, Candidate | None] = dict.fromkeys(table.outermost)
         for label, fork in table.forks.items():
             for name, inside in zip(fork.names, fork.inside, strict=True):
-                self._forks(inside, (label, name))
+                self.around |= dict.fromkeys(inside, (label, name))
+        self.rows = [
+            *(self._row(label, self._candidates(label), exactly=True) for label in table.forks),
+            *(row for inputs in table.nodes.values() for row in self._node(inputs)),
+        ]
 
     def least(
         self, objective: Callable[[Candidate], float], lowest: float, highest: float
@@ -113,19 +117,21 @@ class _Knapsack:
             return None
         return {label: name for (label, name), x in zip(self.costs, found.x, strict=True) if x > 0.5}
 
-    def _forks(self, labels: Sequence[str], inside: Candidate | None) -> None:
-        """The rows of forks that stand inside a candidate, or in every architecture."""
-        for label in labels:
-            one = {(label, name): 1.0 for name in self.table.forks[label].names}
-            self.rows.append(
-                (one | ({inside: -1.0} if inside else {}), *((0.0, 0.0) if inside else (1.0, 1.0)))
-            )
-        for inputs in self.table.nodes.values():
-            self._node([label for label in inputs if label in labels])
+    def _candidates(self, label: str) -> list[Candidate]:
+        return [(label, name) for name in self.table.forks[label].names]
 
-    def _node(self, inputs: Sequence[str]) -> None:
-        """The row of a node's inputs in one place of the tree, if one of them can be other than `none`."""
-        names = {label: self.table.forks[label].names for label in inputs}
-        if any(set(each) != {NONE} for each in names.values()):
-            starving = {(label, NONE): 1.0 for label in inputs if NONE in names[label]}
-            self.rows.append((starving, -math.inf, len(inputs) - 1.0))
+    def _node(self, inputs: Sequence[str]) -> list[Row]:
+        """The rows of a node: of each place in the tree where it has inputs, if anything can feed it."""
+        zeros = self.table.zeros.items()
+        feeding = [each for label in inputs for each in self._candidates(label) if each not in zeros]
+        places = {self.around[label]: label for label in inputs}
+        return [self._row(label, feeding, exactly=False) for label in places.values()] if feeding else []
+
+    def _row(self, label: str, among: Sequence[Candidate], *, exactly: bool) -> Row:
+        """One of `among` is chosen if the fork is reached; if `exactly`, only one, and only if it is."""
+        row = dict.fromkeys(among, 1.0)
+        around = self.around[label]
+        if around is None:
+            return row, 1.0, 1.0 if exactly else math.inf
+        row[around] = row.get(around, 0.0) - 1.0
+        return row, 0.0, 0.0 if exactly else math.inf

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from manas.architecture.decide import Candidates
-from manas.architecture.forks import Fork, every_fork, nodes_of
+from manas.architecture.forks import Fork, every_fork
 from manas.architecture.space import SearchSpace
 from manas.cost.counting import InputShape
 from manas.cost.table import CostTable, ForkCost
@@ -60,7 +60,8 @@ def latency_table(
                     samples[label, name].append(seconds[label])
     labels = tuple(fork.label for fork in forks)
     costs = {fork.label: _costs(fork, samples) for fork in every_fork(forks)}
-    return CostTable(max(0.0, median(beyond)), labels, costs, _origin(shape, device, repeats), nodes_of(forks))
+    table = CostTable(max(0.0, median(beyond)), labels, costs, _origin(shape, device, repeats))
+    return table.with_nodes_of(forks)
 
 
 def measured_latency(
@@ -128,7 +129,9 @@ class _Bench:
         _seconds(self.network, self.image)
         return whole, self.stopwatch.seconds
 
-    def _decide(self, label: str, candidates: Candidates, node: str | None = None) -> nn.Module:
+    def _decide(
+        self, label: str, candidates: Candidates, node: str | None = None, zero: str | None = None
+    ) -> nn.Module:
         return _Switch(label, {name: build() for name, build in candidates.items()}, self.stopwatch)
 
 

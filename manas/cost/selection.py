@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import torch
+
 from manas.architecture.decide import Replayed
-from manas.architecture.forks import Fork, nodes_of
+from manas.architecture.forks import Fork, every_fork, nodes_of, zeros_of
 from manas.architecture.space import SearchSpace
-from manas.architecture.weighting import NONE
 from manas.cost.knapsack import ROUNDING, Probabilities, within
-from manas.cost.table import CostTable
+from manas.cost.table import CostTable, ForkCost
 from manas.errors import ManasError
 
 
@@ -27,13 +28,28 @@ class Allowance(NamedTuple):
         return self.spend * self.limit <= self.table.exact(choices) <= self.limit * (1 + ROUNDING)
 
 
+def unlimited(forks: Sequence[Fork]) -> Allowance:
+    """The allowance that every architecture of a space keeps to: no candidate costs anything."""
+    costs = {
+        fork.label: ForkCost(
+            fork.names,
+            torch.zeros(len(fork.names), dtype=torch.float64),
+            tuple(tuple(inner.label for inner in inside) for inside in fork.inside.values()),
+        )
+        for fork in every_fork(forks)
+    }
+    table = CostTable(0.0, tuple(fork.label for fork in forks), costs).with_nodes_of(forks)
+    return Allowance(table, limit=0.0, spend=0.0)
+
+
 def argmax(
     space: SearchSpace, probabilities: Probabilities, allowance: Allowance | None = None
 ) -> dict[str, str]:
-    """The most probable candidate of every fork on the path, but no node loses its last input.
+    """The architecture of the least regret (`knapsack.within`) in which every node has an input.
 
-    Where all inputs of a node (`Fork.node`) would be `none`, the most probable other candidate among them is
-    taken instead. Under an allowance it is the architecture closest to that within it (`knapsack.within`).
+    It is the most probable candidate of every fork on the path, unless all inputs of a node (`Fork.node`) would
+    be zero. A node that nothing can feed stays without an input. An allowance changes the result only where
+    the result does not keep to it.
 
     Args:
         space: whose program is walked.
@@ -42,7 +58,9 @@ def argmax(
     Raises:
         ManasError: if no architecture is within the allowance.
     """
-    choices = _fed(space, probabilities)
+    choices, forks = most_probable(space, probabilities), space.forks()
+    if starved_nodes(forks, choices):
+        choices = within(*unlimited(forks), probabilities) or choices
     if allowance is None or allowance.holds(choices):
         return choices
     found = within(*allowance, probabilities)
@@ -51,38 +69,13 @@ def argmax(
     return found
 
 
-def most_probable(
-    space: SearchSpace, probabilities: Probabilities, barred: Collection[tuple[str, str]] = ()
-) -> dict[str, str]:
-    """The most probable candidate of every fork on the path, whatever becomes of its node.
-
-    Args:
-        barred: (label, candidate) pairs that are not to be chosen.
-    """
+def most_probable(space: SearchSpace, probabilities: Probabilities) -> dict[str, str]:
+    """The most probable candidate of every fork on the path, whatever becomes of its node."""
 
     def pick(label: str, names: tuple[str, ...]) -> str:
-        allowed = (name for name in names if (label, name) not in barred)
-        return max(allowed, key=lambda name: probabilities[label][name])
+        return max(names, key=lambda name: probabilities[label][name])
 
     return space.walk(Replayed(pick))
-
-
-def _fed(space: SearchSpace, probabilities: Probabilities) -> dict[str, str]:
-    """The most probable architecture in which no node is starved."""
-    forks, barred = space.forks(), set[tuple[str, str]]()
-    while True:
-        choices = most_probable(space, probabilities, barred)
-        alive = {
-            (label, name): p
-            for labels in starved_nodes(forks, choices)
-            for label in labels
-            for name, p in probabilities[label].items()
-            if name != NONE
-        }
-        if not alive:
-            return choices
-        label, _ = max(alive, key=lambda key: alive[key])
-        barred.add((label, NONE))
 
 
 def comparable(score: float) -> float:
@@ -91,11 +84,13 @@ def comparable(score: float) -> float:
 
 
 def starved_nodes(forks: Iterable[Fork], choices: Mapping[str, str]) -> list[list[str]]:
-    """The reached inputs of every node that is reached, and all of whose inputs are `none`.
+    """The reached inputs of every node that is reached, and all of whose reached inputs are zero.
 
     Args:
         forks: of the space, the outermost ones.
         choices: one path through it.
     """
+    forks = list(forks)
+    zeros = zeros_of(forks).items()
     reached = [[label for label in inputs if label in choices] for inputs in nodes_of(forks).values()]
-    return [inputs for inputs in reached if inputs and all(choices[label] == NONE for label in inputs)]
+    return [labels for labels in reached if labels and all((each, choices[each]) in zeros for each in labels)]

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from torch import Tensor
 
+from manas.architecture.forks import Fork, nodes_of, zeros_of
 from manas.device import widest_float
 from manas.errors import ManasError, explain, nearest
 
@@ -42,6 +43,7 @@ class CostTable:
         forks: label -> costs of its candidates.
         origin: the metric, the input [3, H, W], and for a latency where and how it was measured.
         nodes: sums in the networks, each with the labels of the forks whose outputs enter it.
+        zeros: label -> the candidate that is zero, of the forks that have one.
     """
 
     fixed: float
@@ -49,12 +51,17 @@ class CostTable:
     forks: Mapping[str, ForkCost]
     origin: Mapping[str, Any] = field(default_factory=dict)
     nodes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    zeros: Mapping[str, str] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> CostTable:
         """The table on a device."""
         dtype = widest_float(device)
         forks = {label: replace(fork, own=fork.own.to(device, dtype)) for label, fork in self.forks.items()}
         return replace(self, forks=forks)
+
+    def with_nodes_of(self, forks: Sequence[Fork]) -> CostTable:
+        """The table with the nodes and the zeros that the outermost forks of a space, and those inside, say."""
+        return replace(self, nodes=nodes_of(forks), zeros=zeros_of(forks))
 
     def expected(self, probabilities: Mapping[str, Tensor]) -> Tensor:
         """The expected cost, differentiable in the (K,) probabilities by label."""
@@ -125,6 +132,7 @@ class CostTable:
             "outermost": self.outermost,
             "forks": forks,
             "nodes": dict(self.nodes),
+            "zeros": dict(self.zeros),
             "origin": dict(self.origin),
         }
         return json.dumps(text, indent=2) + "\n"
@@ -143,7 +151,7 @@ class CostTable:
         except (ValueError, RecursionError) as error:
             raise ManasError(f"{where}: not valid JSON ({error}); make the table again") from error
         forks = {label: _fork(candidates) for label, candidates in read.forks.items()}
-        return cls(read.fixed, read.outermost, forks, read.origin, read.nodes)
+        return cls(read.fixed, read.outermost, forks, read.origin, read.nodes, read.zeros)
 
 
 OwnAndInside = tuple[FiniteFloat, tuple[str, ...]]
@@ -158,7 +166,8 @@ class _Text(BaseModel):
     fixed: FiniteFloat
     outermost: tuple[str, ...]
     forks: dict[str, Annotated[dict[str, OwnAndInside], Field(min_length=1)]]
-    nodes: dict[str, tuple[str, ...]] = {}  # earlier versions wrote none
+    nodes: dict[str, tuple[str, ...]] = {}  # earlier versions wrote neither nodes nor zeros
+    zeros: dict[str, str] = {}
     origin: dict[str, Any]
 
     @model_validator(mode="after")
@@ -173,6 +182,12 @@ class _Text(BaseModel):
         inputs = [label for labels in self.nodes.values() for label in labels]
         if len(set(inputs)) < len(inputs) or not self.forks.keys() >= set(inputs):
             raise ManasError("nodes must name forks, and each once at most; make the table again")
+        return self
+
+    @model_validator(mode="after")
+    def _zeros_are_candidates(self) -> _Text:
+        if any(name not in self.forks.get(label, {}) for label, name in self.zeros.items()):
+            raise ManasError("zeros must name candidates of forks; make the table again")
         return self
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from manas.architecture.choice import Choice, Moment
-from manas.architecture.weighting import NONE, named
+from manas.architecture.weighting import named
 from manas.relaxations.base import Relaxation, Scheduled, noise_of, scheduled
 
 
@@ -29,8 +29,8 @@ class Gumbel(Relaxation):
     Attributes:
         temperature: of the soft sample s, from the start of the search to its end.
         runs: the candidates that are run where the alphas learn: ``all``, or ``sampled``, GDAS's own rule. By
-            that rule, too, all are run in a choice that holds `none`: an identically zero output has no
-            gradient, so `none`, once sampled, could be left by luck alone.
+            that rule, too, all are run in a choice with a zero: an output that is always zero has no gradient,
+            so the zero, once sampled, could be left by luck alone.
     """
 
     is_softmax: ClassVar[bool] = True
@@ -62,7 +62,7 @@ class Gumbel(Relaxation):
         hard = torch.zeros_like(soft)
         hard[sampled] = 1
         weights = named(choice, hard + (soft - soft.detach()))  # in this order the values are exactly 0 and 1
-        if self._alphas_learn and (self.runs == "all" or NONE in weights):
+        if self._alphas_learn and (self.runs == "all" or choice.zero):
             return weights
         return {choice.names[sampled]: weights[choice.names[sampled]]}
 

@@ -88,17 +88,19 @@ class Tally:
         return self.chosen / self.offered if self.offered else None
 
 
-def tally(name: str, choices: Mapping[str, str], candidates: Mapping[str, tuple[str, ...]]) -> Tally:
-    """Counts a candidate among the forks of a derived path that offer it beside another.
+def tally(
+    sought: Mapping[str, str], choices: Mapping[str, str], candidates: Mapping[str, tuple[str, ...]]
+) -> Tally:
+    """Counts candidates of one kind among the forks of a derived path that offer one beside another.
 
     Args:
-        name: the name of the candidate.
+        sought: label -> name of the candidate of that kind, of every fork that offers one.
         choices: the chosen candidate of each fork on the path by label, as in a genotype.
         candidates: the names of the candidates of every fork by label, as from `SearchSpace.choices`.
     """
-    offering = [label for label in choices if name in candidates[label] and len(candidates[label]) > 1]
+    offering = [label for label in choices if label in sought and len(candidates[label]) > 1]
     chances = [1 / len(candidates[label]) for label in offering]
-    chosen = sum(choices[label] == name for label in offering)
+    chosen = sum(choices[label] == sought[label] for label in offering)
     return Tally(chosen, len(offering), sum(chances) / max(1, len(chances)))
 
 
@@ -111,7 +113,7 @@ class Health:
         psnr_relaxed, psnr_one_hot: PSNR in dB of the relaxed and of the derived network, in the supernet's
             weights.
         entropy: entropy of each group of choices by its tag, in [0, 1]; see `entropy_by_group`.
-        skips, nones: the tallies of `skip_connect` and `none` on the derived path.
+        skips, zeros: the tallies of `skip_connect` and of the candidates that are zero, on the derived path.
         gradient: mean norm of the gradient of the alphas over the epoch; None before they move.
         eigenvalue: dominant eigenvalue of the Hessian in the alphas; None if it was not measured.
     """
@@ -121,7 +123,7 @@ class Health:
     psnr_one_hot: float
     entropy: Mapping[str, float]
     skips: Tally
-    nones: Tally
+    zeros: Tally
     gradient: float | None = None
     eigenvalue: float | None = None
 
@@ -145,9 +147,9 @@ class Health:
         return self.skips.share
 
     @property
-    def none_share(self) -> float | None:
-        """Share of the forks on the derived path that chose `none`; None where none offers it."""
-        return self.nones.share
+    def zero_share(self) -> float | None:
+        """Share of the forks on the derived path that chose their zero; None where no fork offers one."""
+        return self.zeros.share
 
     def to_dict(self) -> dict[str, Any]:
         """Plain Python values, for a checkpoint."""
@@ -156,4 +158,5 @@ class Health:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Health:
         """Makes the health from values that `to_dict` returned."""
-        return cls(**{**values, "skips": Tally(**values["skips"]), "nones": Tally(**values["nones"])})
+        values = {"zeros" if key == "nones" else key: value for key, value in values.items()}  # its former name
+        return cls(**{**values, "skips": Tally(**values["skips"]), "zeros": Tally(**values["zeros"])})

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from manas.architecture.choice import choices_of, relaxed_by
-from manas.architecture.forks import nodes_of
 from manas.architecture.genotype import Genotype
 from manas.cost.architectures import Architectures
 from manas.cost.counting import cost_table
@@ -183,7 +181,7 @@ def _table(config: SearchConfig, process: Process, directory: RunDirectory) -> C
         elif process.is_first:
             text = latency_table(config.space, config.input, process.device).to_json()
         table = CostTable.from_json(process.share(text), where=str(file))
-        table = replace(table, nodes=nodes_of(config.space.forks()))  # tables of earlier versions name none
+        table = table.with_nodes_of(config.space.forks())  # those of earlier versions lack them
     if not table.dearest():
         raise ManasError(
             f"space: no architecture of it has any {config.metric}, so there is no cost to weigh; "

@@ -2,6 +2,10 @@
 
 Forks are decided one by one, in random order: the supernet restores held-out crops without each candidate in
 turn, and the candidate without which it restores worst is kept. Then the supernet is trained a little with it.
+
+At a fork without a zero the mixture is a mean of features, images or stitches, and candidates learn to make up
+for each other in it: the worst of them by itself may be the one that is missed most. There, and this is ours,
+each candidate restores in turn without the others, and the best is kept.
 """
 
 from __future__ import annotations
@@ -15,12 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from manas.architecture.choice import Choice
-from manas.architecture.forks import Fork, nodes_of
-from manas.architecture.weighting import NONE, Around
+from manas.architecture.forks import Fork
+from manas.architecture.weighting import Around
 from manas.cost.knapsack import within
-from manas.cost.selection import Allowance, comparable
+from manas.cost.selection import Allowance, comparable, unlimited
 from manas.errors import ManasError
 from manas.training.schedule import ScheduleConfig
+
+Score = Callable[[Mapping[str, str], tuple[str, str] | None], float]
 
 
 class PerturbationConfig(BaseModel):
@@ -56,7 +62,7 @@ def tuning_factor(step: int, steps: int, floor: float) -> float:
 
 @dataclass(frozen=True)
 class Projected(Around):
-    """A relaxation in which some choices are decided, and one candidate may be missing.
+    """A relaxation in which some choices are decided, and one candidate beside a zero may be missing.
 
     The weights of the other candidates are not raised when one is missing.
     """
@@ -73,49 +79,53 @@ class Projected(Around):
 
 def select_by_perturbation(
     forks: Sequence[Fork],
-    score: Callable[[Mapping[str, str], tuple[str, str]], float],
+    score: Score,
     tune: Callable[[Mapping[str, str]], None],
     *,
     seed: int,
     allowance: Allowance | None = None,
     decided: Callable[[str, str], None] = lambda label, name: None,
 ) -> dict[str, str]:
-    """The choices without which the supernet restores worst.
+    """The choices without which the supernet restores worst, and at forks without a zero best by themselves.
 
     Args:
         forks: the outermost forks of the space.
-        score: rates the restorations of the supernet (higher is better), with the choices kept so far and
-            without one candidate (label, name).
+        score: rates the restorations of the supernet (higher is better) with some choices made, and without one
+            candidate (label, name) of another fork or with all.
         tune: trains the supernet with the choices kept so far.
         seed: seed of the order of the forks.
+        allowance: limits on the cost of the architecture, if there are any.
         decided: called with the label and the name of every decision.
     """
     kept: dict[str, str] = {}
-    order = random.Random(seed)
-    siblings = {label: inputs for inputs in nodes_of(forks).values() for label in inputs}
+    order, allowance = random.Random(seed), allowance or unlimited(forks)
     pending = list(forks)
     while pending:
         fork = pending.pop(order.randrange(len(pending)))
-        allowed = _allowed(fork, kept, siblings.get(fork.label, ()), allowance)
-        without = {name: score(kept, (fork.label, name)) for name in allowed} if len(allowed) > 1 else {}
-        kept[fork.label] = min(without, key=lambda name: comparable(without[name])) if without else allowed[0]
+        allowed = _allowed(fork, kept, allowance)
+        kept[fork.label] = _best(fork, allowed, kept, score) if len(allowed) > 1 else allowed[0]
         pending += fork.inside[kept[fork.label]]  # forks inside a candidate stand open once it is chosen
         decided(fork.label, kept[fork.label])
         tune(kept)
     return kept
 
 
-def _allowed(
-    fork: Fork, kept: Mapping[str, str], siblings: Sequence[str], allowance: Allowance | None
-) -> list[str]:
-    """The candidates of a fork that leave its node an input and some architecture within the allowance."""
-    others = [kept.get(label) for label in siblings if label != fork.label]
-    last_input = bool(siblings) and all(other == NONE for other in others)
-    names = [name for name in fork.names if not (last_input and name == NONE)] or list(fork.names)
-    if allowance is None:
-        return names
+def _best(fork: Fork, allowed: Sequence[str], kept: Mapping[str, str], score: Score) -> str:
+    """The candidate that is missed most beside a zero; without a zero the best by itself."""
+    if fork.zero is None:
+        alone = {name: comparable(score({**kept, fork.label: name}, None)) for name in allowed}
+        return max(allowed, key=alone.__getitem__)
+    without = {name: comparable(score(kept, (fork.label, name))) for name in allowed}
+    return min(allowed, key=without.__getitem__)
+
+
+def _allowed(fork: Fork, kept: Mapping[str, str], allowance: Allowance) -> list[str]:
+    """The candidates of a fork with which some architecture feeds its nodes and is within the allowance.
+
+    All candidates, where no architecture can feed a node.
+    """
     table, limit, spend = allowance
     uniform = {label: dict.fromkeys(of.names, 1.0) for label, of in table.forks.items()}
-    completions = {name: within(*allowance, uniform, {**kept, fork.label: name}) for name in names}
+    completions = {name: within(*allowance, uniform, {**kept, fork.label: name}) for name in fork.names}
     costs = {name: table.exact(choices) for name, choices in completions.items() if choices}
-    return [name for name, cost in costs.items() if cost >= spend * limit] or list(costs)
+    return [name for name, cost in costs.items() if cost >= spend * limit] or list(costs) or list(fork.names)

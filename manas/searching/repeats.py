@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from manas.architecture.forks import nodes_of
 from manas.architecture.genotype import Genotype
 from manas.cost.architectures import Architectures
 from manas.cost.table import CostTable
@@ -75,4 +73,4 @@ def _architectures(config: SearchConfig, run: Path) -> Architectures:
     """The architectures that may be chosen, by the cost table of one of the searches."""
     file = run / COST_FILE
     table = CostTable.from_json(file.read_text(encoding="utf-8"), where=str(file))
-    return Architectures(config.space, replace(table, nodes=nodes_of(config.space.forks())), config.budget)
+    return Architectures(config.space, table.with_nodes_of(config.space.forks()), config.budget)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from manas.architecture.choice import choices_of, probabilities_of, relaxed_by
-from manas.architecture.weighting import NONE, OneHot
+from manas.architecture.weighting import OneHot
 from manas.cost.architectures import Architectures
 from manas.searching.config import SearchConfig
 from manas.searching.health import SKIP, Health, entropy_by_group, shares_by_group, tally
@@ -64,14 +64,17 @@ class Review:
         relaxed = self.data.psnr(self.network, training=training)
         with relaxed_by(self.network, OneHot(choices)):
             one_hot = self.data.psnr(self.network, training=training)
-        candidates = {choice.label: choice.names for choice in choices_of(self.network)}
+        forks = choices_of(self.network)
+        candidates = {fork.label: fork.names for fork in forks}
+        skips = {label: SKIP for label, names in candidates.items() if SKIP in names}
+        zeros = {fork.label: fork.zero for fork in forks if fork.zero is not None}
         return Health(
             epoch=epoch,
             psnr_relaxed=relaxed,
             psnr_one_hot=one_hot,
             entropy=entropy_by_group(self.network),
-            skips=tally(SKIP, choices, candidates),
-            nones=tally(NONE, choices, candidates),
+            skips=tally(skips, choices, candidates),
+            zeros=tally(zeros, choices, candidates),
             gradient=gradient,
             eigenvalue=eigenvalue,
         )
@@ -94,7 +97,7 @@ class Review:
         numbers = {f"validation/{k}": v for k, v in health.scores.items()}
         measurements = {
             "skip_share": health.skip_share,
-            "none_share": health.none_share,
+            "zero_share": health.zero_share,
             "alpha_gradient": health.gradient,
             "eigenvalue": health.eigenvalue,
             "cost": self.architectures.table.exact(self.choices),

@@ -124,7 +124,7 @@ def verdict(history: Sequence[Health], *, epoch: int | None = None, by_alphas: b
         return [_resting(counted)]
     last = counted[-1]
     collapses = [_collapse(last.skips, "skip connections", "search for fewer epochs or set stop.skip_share")]
-    collapses += [_collapse(last.nones, "none", "lower complexity.weight or search without the candidate none")]
+    collapses += [_collapse(last.zeros, "zeros", "lower complexity.weight or search without such candidates")]
     findings = [*collapses, _gap(last)]
     if by_alphas:
         findings = [*_undecided(last), *findings, _sharp(_searched(counted))]

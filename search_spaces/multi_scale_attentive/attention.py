@@ -31,10 +31,11 @@ class Attention(nn.Module):
         super().__init__()
         width = channels // groups
         candidates = {name: partial(GATES[name], width, EDGE_REDUCTION, norm) for name in gates}
+        zero = "none" if "none" in gates else None
         self.groups = groups
         self.nodes = nn.ModuleList(
             nn.ModuleList(
-                decide(f"{label}/node{k}/{source}", candidates, node=f"{label}/node{k}")
+                decide(f"{label}/node{k}/{source}", candidates, node=zero and f"{label}/node{k}", zero=zero)
                 for source in ("input", *(f"node{j}" for j in range(k)))
             )
             for k in range(groups)

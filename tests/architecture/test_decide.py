@@ -7,7 +7,7 @@ from torch import nn
 
 from manas.architecture.choice import Choice
 from manas.architecture.decide import Fixed, Recorded, Relaxed, Replayed, prefixed
-from manas.architecture.forks import nodes_of
+from manas.architecture.forks import nodes_of, zeros_of
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
@@ -156,6 +156,49 @@ def test_a_node_is_kept_with_the_fork_and_prefixed_as_labels_are(candidates):
 )
 def test_a_node_changes_no_other_answer(answer, candidates):
     assert isinstance(prefixed(answer, "t")("a", candidates, node="sum"), Times | Choice)
+
+
+def test_a_zero_is_kept_with_the_fork_and_with_the_choice(candidates):
+    decide = Recorded()
+    inner = prefixed(decide, "outer")
+    inner("a", {"deep": lambda: inner("a/deep", candidates, zero="two"), "one": candidates["one"]}, zero="one")
+    inner("b", candidates)
+    assert [fork.zero for fork in decide.forks] == ["one", None]
+    assert zeros_of(decide.forks) == {"outer/a": "one", "outer/a/deep": "two"}
+    relaxed = prefixed(Relaxed(Softmax()), "outer")
+    assert [relaxed("a", candidates, zero="two").zero, relaxed("b", candidates).zero] == ["two", None]
+
+
+def test_a_zero_is_one_of_the_candidates(candidates):
+    with pytest.raises(ManasError, match=r"fork 'label' has no candidate 'tow' to be its zero; .*two"):
+        Recorded()("label", candidates, zero="tow")
+
+
+def test_a_name_makes_no_zero():
+    decide = Recorded()
+    decide("label", dict.fromkeys(("none", "zero"), nn.Identity))
+    assert zeros_of(decide.forks) == {}
+    assert Relaxed(Softmax())("label", dict.fromkeys(("none", "zero"), nn.Identity)).zero is None
+
+
+class Summed(SearchSpace):
+    """A node with two inputs, as they were written when a candidate was zero by its name."""
+
+    zeros: tuple[str | None, str | None] = (None, None)
+
+    def build(self, decide):
+        candidates = dict.fromkeys(("none", "conv"), nn.Identity)
+        return nn.ModuleList(
+            decide(label, candidates, node="sum", zero=zero)
+            for label, zero in zip(("a", "b"), self.zeros, strict=True)
+        )
+
+
+def test_a_node_none_of_whose_inputs_can_be_zero_is_refused():
+    for reads in (Summed().choices, Summed().size, Summed().supernet):
+        with pytest.raises(ManasError, match=r"no input of the node 'sum' can be zero.*decide\(\.\.\., zero="):
+            reads()
+    assert zeros_of(Summed(zeros=("none", None)).forks()) == {"a": "none"}
 
 
 def test_nodes_of_a_tree_have_their_inputs_in_the_order_of_the_program(candidates):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from manas.architecture.forks import every_fork, nodes_of
+from manas.architecture.forks import every_fork, nodes_of, zeros_of
 from manas.architecture.space import SearchSpace
 from manas.cost.table import CostTable, ForkCost
 
@@ -27,7 +27,8 @@ def table_of(space: SearchSpace, cost: Callable[[str, str], float], fixed: float
         own = torch.tensor([cost(fork.label, name) for name in fork.names], dtype=torch.float64)
         forks[fork.label] = ForkCost(fork.names, own, inside)
     outermost = space.forks()
-    return CostTable(fixed, tuple(fork.label for fork in outermost), forks, nodes=nodes_of(outermost))
+    labels = tuple(fork.label for fork in outermost)
+    return CostTable(fixed, labels, forks, nodes=nodes_of(outermost), zeros=zeros_of(outermost))
 
 
 def random_probabilities(space: SearchSpace, rng: random.Random) -> dict[str, dict[str, float]]:

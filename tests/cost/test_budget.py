@@ -14,7 +14,7 @@ from training.tiny_runs import genotype_of, search_config, tower
 
 import manas
 from manas.architecture.choice import Choice, architecture_parameters, choices_of, probabilities_of
-from manas.architecture.forks import nodes_of
+from manas.architecture.forks import nodes_of, zeros_of
 from manas.architecture.genotype import Genotype
 from manas.config import read_config
 from manas.cost.budget import BudgetConfig, Pressure, amount
@@ -418,11 +418,12 @@ class TestLatency:
         )
         genotype = manas.search(config)
         text = json.loads((tmp_path / "cost.json").read_text())
-        del text["nodes"]
+        del text["nodes"], text["zeros"]
         (tmp_path / "cost.json").write_text(json.dumps(text))
         directory = RunDirectory(config, config.run, ALONE, resume=True, overwrite=False)
         again = METHODS[config.method.kind](config, ALONE, directory)
         assert again.architectures.table.nodes == nodes_of(config.space.forks()) != {}
+        assert again.architectures.table.zeros == zeros_of(config.space.forks()) != {}
         assert manas.search(config, resume=True).choices == genotype.choices
 
     def test_one_that_cannot_be_met(self, tmp_path):

@@ -13,7 +13,7 @@ from torch import nn
 
 from manas.architecture.choice import choices_of
 from manas.architecture.finding import load_space, presets
-from manas.architecture.forks import nodes_of
+from manas.architecture.forks import nodes_of, zeros_of
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.architecture.weighting import OneHot
@@ -254,7 +254,8 @@ def same(table, other):
 
     def parts(table):
         forks = [(label, f.names, f.own.dtype, f.own.tolist(), f.inside) for label, f in table.forks.items()]
-        return repr((table.fixed, table.outermost, forks, dict(table.origin), dict(table.nodes)))
+        said = (dict(table.origin), dict(table.nodes), dict(table.zeros))
+        return repr((table.fixed, table.outermost, forks, said))
 
     return parts(table) == parts(other)
 
@@ -278,7 +279,7 @@ def test_json_keeps_every_bit(fixed, own, inner):
         "outer": ForkCost(names, torch.tensor(own, dtype=torch.float64), inside),
     }
     origin = {"metric": "latency", "input": [3, 8, 8], "clock": inner}
-    table = CostTable(fixed, ("outer",), forks, origin, {"sum": ("outer", "inner")})
+    table = CostTable(fixed, ("outer",), forks, origin, {"sum": ("outer", "inner")}, {"inner": "only"})
     assert same(CostTable.from_json(table.to_json()), table)
 
 
@@ -292,11 +293,23 @@ def test_a_table_knows_what_its_forks_feed():
     assert table.to(torch.device("cpu")).nodes == table.nodes
 
 
-def test_a_table_of_an_earlier_version_names_no_nodes():
+def test_a_table_knows_what_is_zero():
+    """Gates called `none`, and no stitch of that name."""
+    space = SPACES["stitches and fusion searched"]
+    table = table_of("stitches and fusion searched", "macs")
+    assert table.zeros == zeros_of(space.forks())
+    assert table.zeros.keys() == {label for inputs in table.nodes.values() for label in inputs}
+    assert set(table.zeros.values()) == {"none"}
+    assert "none" in table.forks["stitch/stage0"].names
+    assert table.to(torch.device("cpu")).zeros == table.zeros
+
+
+def test_a_table_of_an_earlier_version_names_neither_nodes_nor_zeros():
     table = table_of("manas_tiny", "parameters")
     text = json.loads(table.to_json())
     assert text.pop("nodes")
-    assert same(CostTable.from_json(json.dumps(text)), replace(table, nodes={}))
+    assert text.pop("zeros")
+    assert same(CostTable.from_json(json.dumps(text)), replace(table, nodes={}, zeros={}))
 
 
 def edited(*path, value):
@@ -332,6 +345,8 @@ def edited(*path, value):
         edited("nodes", value={"sum": ["fork7"]}),  # has an input that is no fork
         edited("nodes", value={"a": ["fork0"], "b": ["fork0"]}),  # has a fork that enters two sums
         edited("nodes", value=[["fork0"]]),
+        edited("zeros", value={"fork7": "c0"}),
+        edited("zeros", value={"fork0": "none"}),  # is no candidate
         edited("colour", value="blue"),
     ],
 )

@@ -31,7 +31,8 @@ class Nodes(SearchSpace):
     def build(self, decide):
         def deep(label):
             inner = f"{label}/inner/node0"
-            return decide(f"{inner}/input", dict.fromkeys(("none", "c"), nn.Identity), node=inner)
+            candidates = dict.fromkeys(("none", "c"), nn.Identity)
+            return decide(f"{inner}/input", candidates, node=inner, zero="none")
 
         candidates = dict.fromkeys(self.names, nn.Identity)
         return nn.ModuleList(
@@ -39,6 +40,7 @@ class Nodes(SearchSpace):
                 label,
                 candidates | ({"deep": partial(deep, label)} if self.inside in label.split("/") else {}),
                 node=node_in(label),
+                zero="none" if "none" in self.names else None,
             )
             for label in self.labels
         )
@@ -88,7 +90,8 @@ def test_a_label_alone_makes_no_node():
 
     class Unsaid(Nodes):
         def build(self, decide):
-            return nn.ModuleList(decide(label, dict.fromkeys(self.names, nn.Identity)) for label in self.labels)
+            candidates = dict.fromkeys(self.names, nn.Identity)
+            return nn.ModuleList(decide(label, candidates, zero="none") for label in self.labels)
 
     labels = ("node0/input", "node1/input")
     given = {label: {"none": 0.9, "a": 0.04, "b": 0.06} for label in labels}
@@ -100,7 +103,7 @@ def test_nodes_may_be_called_anything():
     class Sums(Nodes):
         def build(self, decide):
             candidates = dict.fromkeys(self.names, nn.Identity)
-            return nn.ModuleList(decide(label, candidates, node=label[0]) for label in self.labels)
+            return nn.ModuleList(decide(label, candidates, node=label[0], zero="none") for label in self.labels)
 
     space = Sums(labels=("ax", "ay", "bx"))
     given = {label: {"none": 0.9, "a": 0.04, "b": 0.06} for label in space.labels}
@@ -127,8 +130,12 @@ def test_forks_that_are_not_reached_have_no_say():
     }
     assert argmax(space, given) == {"node0/input": "a", "node1/input": "a"}
     given["node1/input"]["deep"] = 0.6
+    given["node1/input/inner/node0/input"] = {"none": 0.52, "c": 0.48}
     chosen = argmax(space, given)
     assert chosen == {"node0/input": "a", "node1/input": "deep", "node1/input/inner/node0/input": "c"}
+    # To feed the inner node would lose more than to leave it.
+    given["node1/input/inner/node0/input"] = {"none": 0.9, "c": 0.1}
+    assert argmax(space, given) == {"node0/input": "a", "node1/input": "a"}
 
 
 def test_ties_are_broken_by_order():
@@ -167,8 +174,10 @@ def test_no_node_is_ever_starved(seed, bias):
         starved = all(best[label] == "none" for label in labels)
         assert len(changed) == starved
         if starved:
-            others = {(p, lab, k) for lab in labels for k, p in given[lab].items() if k != "none"}
-            assert max(others)[1:] == (changed[0], chosen[changed[0]])
+            losses = {
+                (given[lab]["none"] / p, lab, k) for lab in labels for k, p in given[lab].items() if k != "none"
+            }
+            assert min(losses)[1:] == (changed[0], chosen[changed[0]])
 
 
 @pytest.mark.parametrize("seed", range(3))

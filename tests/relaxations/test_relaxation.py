@@ -20,6 +20,8 @@ from manas.relaxations.dirichlet import LOWEST_CONCENTRATION, Dirichlet
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
 from manas.relaxations.softmax import Softmax
+from manas.restoration.network import RestorationSpace
+from search_spaces.dual_recursive import DualRecursive
 
 alphas = st.lists(st.floats(-200, 200), min_size=2, max_size=9)
 
@@ -34,10 +36,12 @@ RELAXATIONS = {
 of_every_relaxation = pytest.mark.parametrize("relaxation", RELAXATIONS.values(), ids=RELAXATIONS)
 
 
-def choice_with(alpha, *, temperature=1.0, dtype=torch.float64, relaxation=None, names=None, label="label"):
+def choice_with(
+    alpha, *, temperature=1.0, dtype=torch.float64, relaxation=None, names=None, label="label", zero=None
+):
     names = names or [f"c{k}" for k in range(len(alpha))]
     relaxation = relaxation or Softmax(temperature=temperature)
-    choice = Choice(label, {name: nn.Identity() for name in names}, relaxation)
+    choice = Choice(label, {name: nn.Identity() for name in names}, relaxation, zero=zero)
     choice.alpha = nn.Parameter(torch.tensor(alpha, dtype=dtype))
     return choice
 
@@ -195,27 +199,49 @@ def test_weights_that_compete_sum_to_one(alpha, name):
 
 
 class TestSigmoid:
-    def test_weights_are_independent(self):
-        one, other = choice_with([0.3, -1.0, 2.0]), choice_with([0.3, 5.0, 2.0])
+    def test_weights_beside_a_zero_are_independent(self):
+        values = [0.3, -1.0, 2.0, 0.0]
+        one, other = choice_with(values, zero="c3"), choice_with([0.3, 5.0, 2.0, 0.0], zero="c3")
         weights = [Sigmoid().weights(choice) for choice in (one, other)]
-        expected = {f"c{k}": 1 / (1 + math.exp(-a)) for k, a in enumerate([0.3, -1.0, 2.0])}
+        expected = {f"c{k}": 1 / (1 + math.exp(-a)) for k, a in enumerate(values)}
         assert {name: weight.item() for name, weight in weights[0].items()} == pytest.approx(expected)
         assert weights[0]["c0"] == weights[1]["c0"]
         assert weights[0]["c2"] == weights[1]["c2"]
         assert weights[0]["c1"] != weights[1]["c1"]
         (gradient,) = torch.autograd.grad(weights[0]["c0"], one.alpha)
         share = expected["c0"]
-        assert gradient.tolist() == pytest.approx([share * (1 - share), 0, 0])
+        assert gradient.tolist() == pytest.approx([share * (1 - share), 0, 0, 0])
+
+    @pytest.mark.parametrize("label", ["stitch/stage0", "fusion"])
+    def test_stitches_and_fusions_are_means(self, label):
+        """A stitch called `none` is the identity: it has a weight and an alpha like the others."""
+        drn = DualRecursive(channels=2, stages=1, recursions=1)
+        space = RestorationSpace(towers={"a": drn, "b": drn}, stitch="searched", fusion="searched")
+        choice = {made.label: made for made in choices_of(space.supernet(Sigmoid()))}[label]
+        with torch.no_grad():
+            choice.alpha.copy_(torch.tensor([3.0, 0.0, 0.0]))
+        weights = torch.stack(list(Sigmoid().weights(choice).values()))
+        first = 1 / (1 + math.exp(-3))
+        expected = [first / (first + 1), 0.5 / (first + 1), 0.5 / (first + 1)]  # 0.488, 0.256, 0.256
+        assert weights.tolist() == pytest.approx(expected)
+        assert weights.tolist() == pytest.approx(choice.probabilities().tolist())
+        (gradient,) = torch.autograd.grad(weights[0], choice.alpha)
+        slope = first * (1 - first) / (first + 1) ** 2  # of s / (s + 1), where s' = s (1 - s)
+        assert gradient.tolist() == pytest.approx([slope, *[-first * 0.25 / (first + 1) ** 2] * 2], rel=1e-4)
+
+    @given(values=alphas)
+    def test_without_a_zero_they_sum_to_one(self, values):
+        assert sum(Sigmoid().weights(choice_with(values)).values()).item() == pytest.approx(1)
 
     def test_probabilities_are_the_shares_of_the_weights(self):
-        choice = choice_with([0.3, -1.0, 2.0], relaxation=Sigmoid())
+        choice = choice_with([0.3, -1.0, 2.0], relaxation=Sigmoid(), zero="c1")
         weights = torch.stack(list(Sigmoid().weights(choice).values()))
         torch.testing.assert_close(choice.probabilities(), weights / weights.sum(), rtol=1e-14, atol=0)
 
-    def test_none_is_held_at_one_half(self):
+    def test_a_zero_is_held_at_one_half(self):
         """Its output is zero whatever its weight, so that only the other weights can be learned."""
-        relaxation, names = Sigmoid(zero_one=3.0), ["skip", "none", "gate"]
-        choice = choice_with([0.3, 7.0, -2.0], relaxation=relaxation, names=names)
+        relaxation, names = Sigmoid(zero_one=3.0), ["skip", "nothing", "gate"]
+        choice = choice_with([0.3, 7.0, -2.0], relaxation=relaxation, names=names, zero="nothing")
         weights = relaxation.weights(choice)
         shares = [1 / (1 + math.exp(-0.3)), 0.5, 1 / (1 + math.exp(2.0))]
         assert [weights[name].item() for name in names] == pytest.approx(shares)
@@ -320,7 +346,7 @@ class TestMean:
         "scheduled softmax": lambda a: torch.softmax(a / 2.25, 0),
         "gumbel": lambda a: torch.softmax(a, 0),
         "dirichlet": lambda a: (nn.functional.elu(a) + 1.001) / (nn.functional.elu(a) + 1.001).sum(),
-        "sigmoid": torch.sigmoid,
+        "sigmoid": lambda a: a.sigmoid() / a.sigmoid().sum(),
     }
 
     @pytest.mark.parametrize("name", RELAXATIONS)

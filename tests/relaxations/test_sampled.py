@@ -15,13 +15,13 @@ from scipy.stats import chisquare
 from torch import nn
 
 from manas.architecture.choice import Choice, Moment, choices_of, relax
-from manas.architecture.weighting import NONE
 from manas.relaxations.base import noise_of
 from manas.relaxations.dirichlet import LOWEST_CONCENTRATION, Dirichlet
 from manas.relaxations.gumbel import Gumbel
 
 ALPHA = [0.5, -1.0, 1.2, 0.0]
-WITHOUT_NONE, WITH_NONE = ("a", "b", "c", "d"), ("a", NONE, "c", "d")
+NOTHING = "nothing"  # a zero by what its choice says, not by its name
+WITHOUT_ZERO, WITH_ZERO = ("a", "b", "c", "none"), ("a", NOTHING, "c", "d")
 GDAS = Gumbel(runs="sampled")
 
 
@@ -42,9 +42,10 @@ class Forbidden(nn.Module):
         pytest.fail("a candidate that was not sampled ran")
 
 
-def choice_with(alpha=ALPHA, names=WITHOUT_NONE, label="label", dtype=torch.float64):
-    factors = {name: 0.0 if name == NONE else 1.0 + k for k, name in enumerate(names[: len(alpha)])}
-    choice = Choice(label, {name: Counting(factor) for name, factor in factors.items()}, Gumbel())
+def choice_with(alpha=ALPHA, names=WITHOUT_ZERO, label="label", dtype=torch.float64):
+    factors = {name: 0.0 if name == NOTHING else 1.0 + k for k, name in enumerate(names[: len(alpha)])}
+    candidates = {name: Counting(factor) for name, factor in factors.items()}
+    choice = Choice(label, candidates, Gumbel(), zero=NOTHING if NOTHING in candidates else None)
     choice.alpha = nn.Parameter(torch.tensor(alpha, dtype=dtype))
     return choice
 
@@ -81,7 +82,7 @@ def untouched():
 
 
 class TestGumbelWeights:
-    @pytest.mark.parametrize("names", [WITHOUT_NONE, WITH_NONE], ids=["without none", "with none"])
+    @pytest.mark.parametrize("names", [WITHOUT_ZERO, WITH_ZERO], ids=["without zero", "with zero"])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_they_are_exactly_zero_and_one(self, names, dtype):
         choice, found = choice_with(names=names, dtype=dtype), []
@@ -89,12 +90,12 @@ class TestGumbelWeights:
             weights = Gumbel(temperature=1.0, runs="sampled").at(Moment(draw=draw), [choice]).weights(choice)
             assert all(weight.dtype == dtype and weight.shape == () for weight in weights.values())
             found.append(sorted(weight.item() for weight in weights.values()))
-        expected = [1.0] if names == WITHOUT_NONE else [0.0, 0.0, 0.0, 1.0]
+        expected = [1.0] if names == WITHOUT_ZERO else [0.0, 0.0, 0.0, 1.0]
         assert found == [expected] * 100
 
     @pytest.mark.parametrize(
         ("relaxation", "moment", "names"),
-        [(GDAS, Moment(), WITHOUT_NONE), (Gumbel(), Moment(alphas_learn=False), WITH_NONE)],
+        [(GDAS, Moment(), WITHOUT_ZERO), (Gumbel(), Moment(alphas_learn=False), WITH_ZERO)],
         ids=["GDAS's own rule", "where the alphas do not learn"],
     )
     def test_only_the_sampled_candidate_is_run(self, relaxation, moment, names):
@@ -112,8 +113,8 @@ class TestGumbelWeights:
 
     @pytest.mark.parametrize(
         ("relaxation", "names"),
-        [(Gumbel(), WITHOUT_NONE), (Gumbel(), WITH_NONE), (GDAS, WITH_NONE)],
-        ids=["without none", "with none", "GDAS's own rule beside none"],
+        [(Gumbel(), WITHOUT_ZERO), (Gumbel(), WITH_ZERO), (GDAS, WITH_ZERO)],
+        ids=["without a zero", "with a zero", "GDAS's own rule beside a zero"],
     )
     def test_where_the_alphas_learn_all_are_run(self, relaxation, names):
         choice = choice_with(names=names)
@@ -122,9 +123,9 @@ class TestGumbelWeights:
             choice(torch.tensor(1.0))
         assert [candidate.runs for candidate in choice.candidates.values()] == [10] * 4
 
-    def test_where_none_is_sampled_every_alpha_has_a_gradient(self):
-        choice = choice_with([0.0, 3.0, 0.0, 0.0], names=WITH_NONE)
-        draw = next(draw for draw in range(100) if sampled(choice, draw=draw) == NONE)
+    def test_where_the_zero_is_sampled_every_alpha_has_a_gradient(self):
+        choice = choice_with([0.0, 3.0, 0.0, 0.0], names=WITH_ZERO)
+        draw = next(draw for draw in range(100) if sampled(choice, draw=draw) == NOTHING)
         choice.relaxation = Gumbel().at(Moment(0.5, draw=draw), [choice])
         output = choice(torch.ones(3, dtype=torch.float64))
         assert output.tolist() == [0, 0, 0]
@@ -143,7 +144,7 @@ class TestGumbelWeights:
 
 class TestGumbelSamples:
     @pytest.mark.parametrize("temperature", [10.0, 0.1])
-    @pytest.mark.parametrize("names", [WITHOUT_NONE, WITH_NONE], ids=["without none", "with none"])
+    @pytest.mark.parametrize("names", [WITHOUT_ZERO, WITH_ZERO], ids=["without zero", "with zero"])
     def test_frequencies_are_the_probabilities(self, names, temperature):
         """Whatever the temperature: it is of the gradient, not of the sample."""
         choice, relaxation = choice_with(names=names), Gumbel(temperature=temperature)
@@ -173,7 +174,7 @@ class TestGumbelSamples:
         of_seeds = names()[:20], names()[20:40], names()[40:]
         assert of_seeds[0] != of_seeds[1] != of_seeds[2] != of_seeds[0]
         assert names("label") != names("labe1")
-        assert set(of_seeds[0]) == set(WITHOUT_NONE)
+        assert set(of_seeds[0]) == set(WITHOUT_ZERO)
 
     def test_a_draw_does_not_depend_on_the_other_forks(self):
         choices = [choice_with([0.0] * 4, label=f"fork{n}") for n in range(3)]
@@ -204,7 +205,7 @@ class TestGumbelSamples:
         assert not torch.equal(outputs[0][0], outputs[0][1])
 
     def test_no_global_source_of_random_numbers_is_touched(self):
-        choice = choice_with(names=WITH_NONE)
+        choice = choice_with(names=WITH_ZERO)
         with untouched():
             choice.relaxation = Gumbel().at(Moment(0.5, 1, 2), [choice])
             choice(torch.ones(2)).sum().backward()
@@ -222,7 +223,7 @@ class TestGumbelGradient:
     @pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
     @pytest.mark.parametrize("draw", range(4))
     def test_it_is_that_of_the_soft_sample(self, progress, draw):
-        choice, slopes = choice_with(names=WITH_NONE), torch.tensor([0.3, -2.0, 1.0, 0.7]).double()
+        choice, slopes = choice_with(names=WITH_ZERO), torch.tensor([0.3, -2.0, 1.0, 0.7]).double()
         weights = drawn_weights(Gumbel(temperature=(4.0, 0.5)), choice, progress=progress, seed=5, draw=draw)
         soft = soft_sample(choice, 4.0 - 3.5 * progress, seed=5, draw=draw)
         found, expected = (torch.autograd.grad((slopes * w).sum(), choice.alpha)[0] for w in (weights, soft))
@@ -243,7 +244,7 @@ class TestGumbelGradient:
     @pytest.mark.parametrize("alpha", [[100.0, -100.0, 0.0, 100.0], [-100.0] * 4], ids=str)
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_it_is_finite_where_alphas_are_saturated(self, alpha, dtype):
-        choice = choice_with(alpha, names=WITH_NONE, dtype=dtype)
+        choice = choice_with(alpha, names=WITH_ZERO, dtype=dtype)
         for draw in range(20):
             weights = drawn_weights(Gumbel(temperature=0.1), choice, draw=draw)
             (gradient,) = torch.autograd.grad((weights * torch.arange(4)).sum(), choice.alpha)

@@ -73,7 +73,7 @@ def an_epoch(epoch):
     relaxed = 20.0 + epoch
     line = {"step": (epoch + 1) * STEPS, "validation/psnr_relaxed": relaxed}
     line |= {"validation/psnr_one_hot": relaxed - 1.5, "validation/discretisation_gap": 1.5}
-    line |= {"health/skip_share": epoch / 10, "health/none_share": 0.05, "health/cost": 1e9 - epoch * 1e7}
+    line |= {"health/skip_share": epoch / 10, "health/zero_share": 0.05, "health/cost": 1e9 - epoch * 1e7}
     line |= {"health/eigenvalue": 10.0**epoch, f"entropy/{COLUMNS}": 0.5, f"entropy/{GATES}": 0.9 - epoch / 10}
     line |= {f"shares/{COLUMNS}/parallel": 0.3, f"shares/{COLUMNS}/fusion": 0.7}
     shares = np.linspace(1, 2, 9) ** epoch
@@ -232,10 +232,16 @@ def test_decisions_between_nothing_and_all(searched):
         VERMILION: (EPOCH, [pytest.approx(0.9 - e / 10) for e in EPOCH]),
     }
     assert values_of(chosen)[BLUE] == (EPOCH, [e / 10 for e in EPOCH])
-    assert set(words_of(chosen)) == {"skip", "none"}
+    assert set(words_of(chosen)) == {"skip", "zero"}
     assert all(axes.get_ylim()[0] <= 0 and axes.get_ylim()[1] >= 1 for axes in figure.axes)
     assert f"entropy of {GATES} 0.50" in caption
     assert "skip chosen by 40%" in caption
+
+
+def test_the_share_of_zeros_is_found_under_its_former_name(tmp_path):
+    lines = [{"step": 1, "health/none_share": 0.25}]
+    _, caption, _ = search_curves.decisions(record_of(tmp_path, lines))
+    assert "zero chosen by 25%" in caption
 
 
 def test_shares_are_stacked_to_one_in_the_order_of_the_candidates(searched):

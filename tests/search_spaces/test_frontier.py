@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 
 from manas.architecture.finding import load_space
-from manas.architecture.forks import nodes_of
+from manas.architecture.forks import nodes_of, zeros_of
 from manas.architecture.genotype import Genotype
 from manas.cost.architectures import Architectures
 from manas.cost.counting import cost_table, measure
@@ -48,6 +48,9 @@ def test_its_forks():
     assert choices["stage0/full/kind"] == tuple(BLOCKS)
     assert choices["stage0/full/dilated/expansion"] == tuple(EXPANSIONS)
     assert nodes_of(space.forks())["stage1"] == ("stage1/full", "stage1/half", "stage1/quarter")
+    zeros = {label for label, names in choices.items() if "none" in names}
+    assert zeros_of(space.forks()) == dict.fromkeys(zeros, "none")
+    assert len(zeros) == 4 * 3 * (1 + 5 * 3)
 
 
 def test_no_stage_of_what_is_drawn_is_empty():

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
+from manas.architecture.decide import Fixed
 from manas.architecture.finding import load_space, presets
 from manas.architecture.genotype import Genotype
 from search_spaces.layers import ChannelLayerNorm, normalised
@@ -199,9 +200,9 @@ def test_columns_are_known_and_named_once(names, said):
 def test_the_reduction_never_leaves_nothing():
     gate = GATES["channel_attention"](2, 4, "batch")
     assert [layer.weight.shape for layer in layers_of(gate, nn.Linear)] == [(1, 2), (2, 1)]
-    attention = Attention(
-        8, 2, ("cbam",), "batch", lambda label, candidates, node: candidates["cbam"](), "label"
-    )
+    edges = ("node0/input", "node1/input", "node1/node0")
+    only = Fixed({f"label/{edge}": "cbam" for edge in edges})
+    attention = Attention(8, 2, ("cbam",), "batch", only, "label")
     assert attention(torch.rand(2, 8, 4, 4)).shape == (2, 8, 4, 4)
 
 

@@ -128,29 +128,34 @@ def test_shares_are_means_over_the_group():
 class TestTally:
     CANDIDATES = {
         "a": ("none", "skip_connect", "conv"),
-        "b": ("none", "skip_connect", "conv"),
+        "b": ("nothing", "skip_connect", "conv"),
         "c": ("skip_connect", "conv"),
         "d": ("parallel", "fusion"),
         "fixed": ("skip_connect",),
         "a/inside": ("none", "skip_connect", "conv"),
+        "stitch": ("none", "layer"),
     }
-    PATH = {"a": "skip_connect", "b": "none", "c": "skip_connect", "d": "fusion", "fixed": "skip_connect"}
+    SKIPS = dict.fromkeys(("a", "b", "c", "fixed", "a/inside"), "skip_connect")
+    ZEROS = {"a": "none", "b": "nothing", "a/inside": "none"}
+    PATH = {"a": "skip_connect", "b": "nothing", "c": "skip_connect", "d": "fusion", "fixed": "skip_connect"}
+    PATH |= {"stitch": "none"}  # the identity
 
     def test_counts_the_forks_on_the_path_that_offer_it(self):
-        skips, nones = (tally(name, self.PATH, self.CANDIDATES) for name in ("skip_connect", "none"))
+        skips, zeros = (tally(sought, self.PATH, self.CANDIDATES) for sought in (self.SKIPS, self.ZEROS))
         assert (skips.chosen, skips.offered) == (2, 3)
         assert skips.chance == pytest.approx((1 / 3 + 1 / 3 + 1 / 2) / 3)
         assert skips.share == pytest.approx(2 / 3)
-        assert (nones.chosen, nones.offered, nones.chance) == (1, 2, pytest.approx(1 / 3))
+        assert (zeros.chosen, zeros.offered, zeros.chance) == (1, 2, pytest.approx(1 / 3))
 
     @pytest.mark.parametrize("path", [{}, {"d": "fusion"}, {"fixed": "skip_connect"}], ids=str)
     def test_where_no_fork_offers_it(self, path):
-        assert tally("skip_connect", path, self.CANDIDATES) == Tally(0, 0, 0)
-        assert tally("skip_connect", path, self.CANDIDATES).share is None
+        assert tally(self.SKIPS, path, self.CANDIDATES) == Tally(0, 0, 0)
+        assert tally(self.SKIPS, path, self.CANDIDATES).share is None
 
     def test_chance_is_the_mean_share_of_random_architectures(self):
         candidates = NESTED.choices()
-        drawn = [tally("c1", Genotype.sample(NESTED, seed).choices, candidates) for seed in range(400)]
+        sought = {label: "c1" for label, names in candidates.items() if "c1" in names}
+        drawn = [tally(sought, Genotype.sample(NESTED, seed).choices, candidates) for seed in range(400)]
         expected = sum(each.chance * each.offered for each in drawn)
         assert sum(each.chosen for each in drawn) == pytest.approx(expected, rel=0.1)
 
@@ -159,12 +164,17 @@ class TestHealth:
     ONE = Health(3, 30.5, 28.0, {"a+b": 0.5}, Tally(1, 4, 0.25), Tally(0, 0, 0.0), 0.01, None)
 
     def test_what_follows_from_it(self):
-        assert (self.ONE.gap, self.ONE.skip_share, self.ONE.none_share) == (2.5, 0.25, None)
+        assert (self.ONE.gap, self.ONE.skip_share, self.ONE.zero_share) == (2.5, 0.25, None)
 
     def test_survives_a_checkpoint(self, tmp_path):
         save_checkpoint(tmp_path / "c.pt", ALONE, {"history": [self.ONE.to_dict()]})
         (read,) = load_checkpoint(tmp_path / "c.pt", ALONE)["history"]
         assert Health.from_dict(read) == self.ONE
+
+    def test_is_read_as_earlier_versions_wrote_it(self):
+        values = self.ONE.to_dict()
+        values["nones"] = values.pop("zeros")
+        assert Health.from_dict(values) == self.ONE
 
 
 def test_the_choices_of_a_network_are_measured_wherever_they_stand():

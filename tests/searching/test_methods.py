@@ -394,6 +394,7 @@ class Deep(nn.Module):
                 f"body/node0/{side}",
                 {"none": Nothing, "conv": partial(nn.Conv2d, 4, 4, 3, padding=1)},
                 node="body/node0",
+                zero="none",
             )
             for side in ("input", "side")
         )

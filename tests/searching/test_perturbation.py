@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from searching.plainly import plainly
 from torch import nn
+from torch.nn.functional import interpolate
 from training.tiny_runs import search_config, tower
 
 import manas
-from manas.architecture.choice import choices_of, relaxed_by
+from manas.architecture.choice import choices_of, relaxed_by, weight_parameters
 from manas.architecture.forks import every_fork
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
@@ -25,21 +26,22 @@ from manas.relaxations.base import Mean
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
 from manas.relaxations.softmax import Softmax
+from manas.restoration.network import RestorationSpace
 from manas.searching.perturbation import Projected, select_by_perturbation, tuning_factor
 from manas.searching.perturbation_search import PerturbationSearch
 from manas.searching.search_data import SearchData
+from search_spaces.dual_recursive import DualRecursive
 
 
 class Nodes(SearchSpace):
-    """Forks of given labels between `none`, `a` and `b`."""
+    """Forks of given labels between `none`, which is zero, `a` and `b`."""
 
     labels: tuple[str, ...] = ("node0/input", "node1/input", "node1/node0", "column0")
     names: tuple[str, ...] = ("none", "a", "b")
 
     def build(self, decide):
-        return nn.ModuleList(
-            decide(label, dict.fromkeys(self.names, nn.Identity), node=node_in(label)) for label in self.labels
-        )
+        candidates, zero = dict.fromkeys(self.names, nn.Identity), "none" if "none" in self.names else None
+        return nn.ModuleList(decide(label, candidates, node=node_in(label), zero=zero) for label in self.labels)
 
 
 SPACE = {"attention": {"groups": 1, "gates": ["none", "channel_attention"]}}
@@ -52,17 +54,24 @@ def _plainly():
 
 
 class Questions:
-    """A supernet of which is known how much it misses each candidate; remembers what it is asked."""
+    """A supernet of which is known how good each candidate is; remembers what it is asked.
+
+    It is asked without a candidate where its fork has a zero, and with it alone where the fork has none.
+    """
 
     def __init__(self, worth):
-        self.worth = worth  # (label, name) -> dB that are lost without it
+        self.worth = worth  # (label, name) -> dB that are lost without it, or won with it alone
         self.asked = []
         self.tuned = []
         self.decided = []
 
     def score(self, kept, missing):
-        self.asked.append((dict(kept), missing))
-        return 30.0 - self.worth[missing]
+        if missing:
+            self.asked.append((dict(kept), missing))
+            return 30.0 - self.worth[missing]
+        *before, alone = kept.items()
+        self.asked.append((dict(before), alone))
+        return 30.0 + self.worth[alone]
 
     def select(self, forks, seed=0, allowance=None):
         return select_by_perturbation(
@@ -87,7 +96,7 @@ def best_of(space, worth):
 
 @settings(max_examples=40)
 @given(space=st.one_of(st.just(NESTED), trees(60)), seed=st.integers(0, 10**6))
-def test_what_is_missed_most_is_kept(space, seed):
+def test_what_is_best_alone_is_kept(space, seed):
     worth = random_worth(space, seed)
     questions = Questions(worth)
     kept = questions.select(space.forks(), seed)
@@ -182,6 +191,17 @@ class TestNodes:
     def test_a_node_of_none_alone_is_no_error(self):
         space = Nodes(labels=("node0/input",), names=("none",))
         assert Questions({}).select(space.forks()) == {"node0/input": "none"}
+
+    def test_a_node_that_has_an_input_without_a_zero_is_fed(self):
+        class Mixed(SearchSpace):
+            def build(self, decide):
+                candidates = {"none": nn.Identity, "a": nn.Identity}
+                zeros = {"x": "none", "y": None}.items()
+                return nn.ModuleList(decide(label, candidates, node="sum", zero=zero) for label, zero in zeros)
+
+        worth = {(label, name): 1.0 * (name == "none") for label in "xy" for name in ("none", "a")}
+        for seed in range(4):
+            assert Questions(worth).select(Mixed().forks(), seed) == {"x": "none", "y": "none"}
 
 
 class TestAllowance:
@@ -376,9 +396,13 @@ class TestInASearch:
         *judged, relaxed, one_hot = judged  # and the result, for the verdict
         assert isinstance(relaxed[0], Mean)
         assert isinstance(one_hot[0], OneHot)
-        pairs = [relaxation.missing for relaxation, _ in judged]
+        beside_zeros = [relaxation.missing for relaxation, _ in judged if relaxation.missing]
+        alone = [list(relaxation.kept.items())[-1] for relaxation, _ in judged if not relaxation.missing]
+        pairs = [*beside_zeros, *alone]
         assert len(set(pairs)) == len(pairs)
         assert set(pairs) <= {(label, name) for label, names in forks.items() for name in names}
+        assert {label for label, _ in alone} == {"cell0/column0"}
+        assert all("none" in forks[label] for label, _ in beside_zeros)
         assert all(isinstance(relaxation.of, Mean) and training for relaxation, training in judged)
         assert genotype.provenance["selection"] == "perturbation"
 
@@ -456,9 +480,23 @@ def test_every_candidate_of_a_fork_that_is_asked_is_scored_under_the_same_weight
     assert all(len(group) > 1 for group in asked)
 
 
-def test_ties_are_broken_by_order():
-    kept = select_by_perturbation(NESTED.forks(), lambda kept, missing: 0.0, lambda kept: None, seed=0)
-    assert set(kept.values()) == {"c0"}
+@pytest.mark.parametrize("space", [NESTED, Nodes()], ids=["without zeros", "with zeros"])
+def test_ties_are_broken_by_order(space):
+    kept = select_by_perturbation(space.forks(), lambda kept, missing: 0.0, lambda kept: None, seed=0)
+    first = {label: names[0] for label, names in space.choices().items()}
+    last_inputs = {label for label in kept if starved_nodes(space.forks(), {**kept, label: "none"})}
+    assert all(name == ("a" if label in last_inputs else first[label]) for label, name in kept.items())
+
+
+@pytest.mark.parametrize("space", [NESTED, Nodes()], ids=["without zeros", "with zeros"])
+def test_a_score_that_is_no_number_is_the_worst(space):
+    def score(kept, missing):
+        asked = missing or list(kept.items())[-1]
+        return math.nan if asked[1] in ("c0", "a") else 30.0
+
+    kept = select_by_perturbation(space.forks(), score, lambda kept: None, seed=0)
+    chosen = set(kept.values())
+    assert "c0" not in chosen if space is NESTED else chosen == {"a"}  # without `a` the score is no number
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -471,3 +509,60 @@ def test_the_whole_tree_is_walked(seed):
             for name in fork.names
         }
         assert Questions(worth).select(NESTED.forks(), seed) == architecture
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The space of two small DRNs with a searched fusion, its supernet after some steps, and held images."""
+    torch.manual_seed(0)
+    drn = DualRecursive(channels=6, stages=2, recursions=1)
+    space = RestorationSpace(towers={"derain": drn, "desnow": drn}, stitch="layer", fusion="searched")
+    network = space.supernet(Softmax())
+    (rainy, clean), held = rain(0), rain(1)
+    optimiser = torch.optim.Adam(weight_parameters(network), 3e-3)
+    for _ in range(120):
+        optimiser.zero_grad()
+        (network(rainy).fused - clean).square().mean().backward()
+        optimiser.step()
+    return space, network, held
+
+
+class TestFusion:
+    """No normalisation follows a fusion, and in the mean its candidates make up for each other."""
+
+    def selected(self, space, network, held, alpha):
+        with torch.no_grad():
+            choices_of(network)[0].alpha.copy_(torch.tensor(alpha))
+
+        def score(kept, missing):
+            with relaxed_by(network, Projected(Mean(Softmax()), kept, missing)):
+                return psnr(network, held)
+
+        return select_by_perturbation(space.forks(), score, lambda kept: None, seed=0)["fusion"]
+
+    @pytest.mark.parametrize("raised", range(-1, 3))
+    @pytest.mark.parametrize("by", [0.5, 4.0])
+    def test_what_restores_best_when_derived_is_kept_wherever_the_alphas_are(self, trained, raised, by):
+        """Whichever candidate has an alpha that is raised."""
+        space, network, held = trained
+        derived = {
+            name: psnr(space.inherit(network, {"fusion": name}), held) for name in space.choices()["fusion"]
+        }
+        best, second, *_ = sorted(derived.values(), reverse=True)
+        assert best - second > 0.01
+        alpha = [by * (k == raised) for k in range(3)]
+        assert derived[self.selected(space, network, held, alpha)] == best
+
+
+def rain(seed):
+    """(8, 3, 24, 24) smooth images under bright dots, and without."""
+    generator = torch.Generator().manual_seed(seed)
+    clean = interpolate(torch.rand(8, 3, 6, 6, generator=generator), size=24, mode="bicubic").clamp(0, 1)
+    dots = 0.4 * (torch.rand(8, 1, 24, 24, generator=generator) > 0.85)
+    return (clean + dots).clamp(0, 1), clean
+
+
+@torch.no_grad()
+def psnr(network, images):
+    rainy, clean = images
+    return -10 * (network(rainy).fused - clean).square().mean().log10().item()

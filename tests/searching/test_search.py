@@ -150,7 +150,7 @@ def test_health_by_name_once_an_epoch(run):
         gap = line["validation/psnr_relaxed"] - line["validation/psnr_one_hot"]
         assert line["validation/discretisation_gap"] == pytest.approx(gap)
         assert line["health/cost"] > 0
-        assert 0 <= line["health/skip_share"] + line["health/none_share"] <= 1
+        assert 0 <= line["health/skip_share"] + line["health/zero_share"] <= 1
         assert isinstance(line["health/eigenvalue"], float)
         assert line["health/alpha_gradient"] > 0
         entropies = [value for name, value in line.items() if name.startswith("entropy/")]

@@ -20,7 +20,7 @@ SOUND = Health(
     psnr_one_hot=29.8,
     entropy={"parallel+fusion": 0.4, "none+..+cbam_9": 0.6},
     skips=Tally(3, 27, 1 / 9),
-    nones=Tally(2, 27, 1 / 9),
+    zeros=Tally(2, 27, 1 / 9),
     gradient=0.01,
     eigenvalue=0.2,
 )
@@ -29,7 +29,7 @@ SOUND = Health(
 def history(**series):
     """Sound epochs, but for the values of some attributes epoch by epoch; `skips` are of 27."""
     series = {
-        name: [Tally(v, 27, 1 / 9) if name in ("skips", "nones") else v for v in values]
+        name: [Tally(v, 27, 1 / 9) if name in ("skips", "zeros") else v for v in values]
         for name, values in series.items()
     }
     rows = zip(*series.values(), strict=True)
@@ -253,7 +253,7 @@ class TestVerdict:
             "the search ran as it should: entropy at most 0.60 of 1, 3 of 27 skip connections, derived "
             "network 29.8 dB, relaxed 30.0 dB"
         ]
-        assert len(said(entropy={}, skips=Tally(0, 0, 0.0), nones=Tally(0, 0, 0.0))) == 1
+        assert len(said(entropy={}, skips=Tally(0, 0, 0.0), zeros=Tally(0, 0, 0.0))) == 1
 
     def test_undecided_groups(self):
         assert said(entropy={"parallel+fusion": 0.98, "none+..+cbam_9": 0.94}) == [
@@ -294,7 +294,7 @@ class TestVerdict:
             (0, 0, 1, False),
         ],
     )
-    @pytest.mark.parametrize("what", ["skips", "nones"])
+    @pytest.mark.parametrize("what", ["skips", "zeros"])
     def test_collapse_is_what_is_large_and_not_by_chance(self, chosen, offered, candidates, collapsed, what):
         found = said(**{what: Tally(chosen, offered, 1 / candidates if offered else 0.0)})
         assert len(found) == 1
@@ -307,9 +307,9 @@ class TestVerdict:
             "collapsed to skip connections: 21 of 27 forks, by lot 3; the other candidates go unused; search "
             "for fewer epochs or set stop.skip_share"
         ]
-        (of_none,) = said(nones=Tally(21, 27, 1 / 9))
-        assert of_none.startswith("collapsed to none: 21 of 27 forks, by lot 3;")
-        assert "complexity.weight" in of_none
+        (of_zeros,) = said(zeros=Tally(21, 27, 1 / 9))
+        assert of_zeros.startswith("collapsed to zeros: 21 of 27 forks, by lot 3;")
+        assert "complexity.weight" in of_zeros
 
     def test_the_binomial_tail_bounds_that_of_forks_that_differ(self):
         """Poisson-binomial by convolution: 10 forks of 9 candidates, 4 of 2."""
@@ -345,7 +345,7 @@ class TestVerdict:
         worse = {
             "entropy": {"a+b": 0.99},
             "skips": Tally(20, 20, 0.2),
-            "nones": Tally(9, 9, 0.2),
+            "zeros": Tally(9, 9, 0.2),
             "psnr_one_hot": 0.0,
         }
         found = verdict([*epochs[:-1], replace(epochs[-1], **worse)])

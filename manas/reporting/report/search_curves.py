@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from manas.architecture.weighting import NONE
-from manas.reporting.drawing.sheet import BLUE, SHADE, WIRE
+from manas.reporting.drawing.sheet import BLUE, WIRE
 from manas.reporting.report.panels import LINE, Name, name_ends, panels, room_for, scale
 from manas.reporting.report.record import Record, Series
 from manas.reporting.report.timeline import Curves, last, over_epochs, over_steps, places, unit
@@ -20,7 +19,8 @@ UNITS = {"macs": "MACs", "parameters": "parameters", "latency": "s"}
 def decisions(record: Record) -> Curves | None:
     """The entropies of the alphas, and the shares of forks that chose to skip or to leave out their input."""
     entropies = record.under("entropy")
-    chosen = _renamed(record, {"health/skip_share": "skip", "health/none_share": "none"})
+    names = {"health/skip_share": "skip", "health/zero_share": "zero", "health/none_share": "zero"}
+    chosen = _renamed(record, names)  # the last is of earlier versions
     shown = {"Entropy of the alphas, by group": entropies, "Share of the forks that chose": chosen}
     shown = {title: of for title, of in shown.items() if of}
     if not shown:
@@ -113,8 +113,7 @@ def _stack(axes: Axes, record: Record, of: Mapping[str, Series], right: float) -
         x, values = x + np.array([-0.5, 0.5]), np.repeat(values, 2, axis=1)
     tops = np.cumsum(values, axis=0)
     for name, low, high in zip(of, [0 * tops[0], *tops], tops, strict=False):
-        colour = SHADE if name == NONE else sign(name).colour  # its sign is white, as the paper
-        axes.fill_between(x, low, high, color=colour, linewidth=0)
+        axes.fill_between(x, low, high, color=sign(name).colour, linewidth=0)
         axes.plot(x, high, color=WIRE, linewidth=0.5, clip_on=False)
     axes.set(xlim=(x[0], x[-1]), ylim=(0, max(1, tops[-1].max())))
     ends = tops[:, -1] - values[:, -1] / 2

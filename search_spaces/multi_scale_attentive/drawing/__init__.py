@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from manas.architecture.genotype import Genotype
 from manas.reporting.drawing.contract import Drawing, Sign
-from manas.reporting.drawing.sheet import Sheet
+from manas.reporting.drawing.sheet import SHADE, Sheet
 from search_spaces.multi_scale_attentive.drawing.attention import gate_named
 from search_spaces.multi_scale_attentive.drawing.column import COLOURS
 from search_spaces.multi_scale_attentive.drawing.grid import grid_of
@@ -13,6 +13,7 @@ from search_spaces.multi_scale_attentive.drawing.labels import NetworkPlan, read
 from search_spaces.multi_scale_attentive.drawing.tower import draw_network
 
 AIR = 5.0  # between the towers and the key
+_BANDS = {**COLOURS, "none": SHADE}  # in a drawing it is white, as the paper is
 
 
 class TowerDrawing(Drawing):
@@ -31,7 +32,7 @@ class TowerDrawing(Drawing):
 
     def sign(self, candidate: str) -> Sign:
         gate = gate_named(candidate)
-        return Sign(gate.name, COLOURS.get(candidate, gate.colour))
+        return Sign(gate.name, _BANDS.get(candidate, gate.colour))
 
 
 def _network(genotype: Genotype) -> NetworkPlan:
