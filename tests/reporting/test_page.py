@@ -227,10 +227,10 @@ def test_the_table_holds_every_choice_with_its_probability(runs, pages):
     run, found = runs["gradient"], genotype(runs["gradient"])
     at_end = next(line for line in reversed(metrics(run)) if "validation/psnr_one_hot" in line)
     rows = [
-        f"{label}{name}{at_end[f'probabilities/{label}/{name}']:.3f}"
+        f"{label}{name}{at_end[f'probabilities/{label}/{name}']:.3f}{found['provenance']['decided_by'][label]}"
         for label, name in found["choices"].items()
     ]
-    assert pages["gradient"].texts("tr") == ["forkchoiceprobability", *rows]
+    assert pages["gradient"].texts("tr") == ["forkchoiceprobabilitydecided by", *rows]
     assert pages["random"].texts("tr")[1:] == [
         label + name for label, name in genotype(runs["random"])["choices"].items()
     ]
@@ -243,7 +243,8 @@ def test_the_probability_is_that_of_the_epoch_of_the_result(run):
     (run / "genotype.json").write_text(json.dumps(found))
     first = next(line for line in metrics(run) if "validation/psnr_one_hot" in line)
     label, name = next(iter(found["choices"].items()))
-    assert page_of(run).texts("tr")[1] == f"{label}{name}{first[f'probabilities/{label}/{name}']:.3f}"
+    row = f"{label}{name}{first[f'probabilities/{label}/{name}']:.3f}{found['provenance']['decided_by'][label]}"
+    assert page_of(run).texts("tr")[1] == row
 
 
 def test_the_first_and_the_last_sheet_are_in_the_page(runs, pages, short_run):

@@ -150,7 +150,7 @@ def test_problems_are_counted_capped_and_allowed(tmp_path):
     archive = read_archive(root, allow=["unmatched", "unreadable"])
     assert [len(scene.degraded) for scene in archive.scenes] == [4, 3, 4]
     assert archive.notes == ("allowed: 5 unmatched, 1 unreadable",)
-    with pytest.raises(ManasError, match="scene '2' has 3 .* but data.versions is 4; set data.versions=3"):
+    with pytest.raises(ManasError, match="002.PNG has 3 .* but data.versions is 4; set data.versions=3"):
         SourceConfig(task="x", pairs=str(root), allow=["unmatched", "unreadable"]).open(4, ImageCache(0))
 
 
