@@ -63,6 +63,12 @@ class TestSums:
             between = stats.sem(rows[:, 0] - rows[:, 1])
             assert found.errors[0][1] == pytest.approx(between, rel=1e-4)
 
+    def test_a_broken_step_spoils_nothing(self, gradients):
+        evidence = Evidence([choice("x", *NAMES), choice("y", "a", "b")])
+        evidence.add(*[[torch.tensor([float("nan")] * 3), torch.tensor([float("inf"), 1.0])]] * 2)
+        pulls = evidence.pulls()
+        assert np.isfinite([*pulls["x"].data, *pulls["y"].data, *np.ravel(pulls["y"].errors)]).all()
+
     def test_the_sums_go_on_from_a_checkpoint_and_through_a_file(self, gradients, tmp_path):
         choices = [choice("x", *NAMES), choice("y", "a", "b")]
         whole, part, rest = (Evidence(choices) for _ in range(3))
