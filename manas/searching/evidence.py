@@ -83,7 +83,7 @@ class Evidence:
             getattr(self, name).copy_(state[name])
 
     def _rows(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """(F, most), a row a choice; zeros where a choice took no part, has fewer candidates, or a step broke."""
+        """(F, most), a row a choice; zeros where it took no part or has fewer candidates, or a step broke."""
         most = self.data.shape[1]
         rows = [self.data.new_zeros(most) if g is None else pad(g, (0, most - len(g))) for g in gradients]
         return torch.stack(rows).nan_to_num(0, 0, 0)
