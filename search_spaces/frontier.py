@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from manas.architecture.decide import Decide
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, nearest
-from manas.restoration.tower import Features, Stage, Tower
+from manas.restoration.tower import Features, Stage
 from manas.restoration.unit_start import BRANCH
 from search_spaces.blocks import BLOCKS, convolution
 from search_spaces.multi_scale_attentive.gates import GATES, Pooled
-from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled
+from search_spaces.shuffle import Shuffle, UnshuffledTower, image_channels, shuffled
 
 SCALES = {"full": 1, "half": 2, "quarter": 4}  # the factor by which a branch makes the features smaller
 EXPANSIONS = {"narrow": 0.5, "same": 1.0, "wide": 2.0}
@@ -69,7 +69,7 @@ class Frontier(SearchSpace):
         return FrontierTower(self, decide)
 
 
-class FrontierTower(Tower):
+class FrontierTower(UnshuffledTower):
     """The tower of `Frontier`; before training it returns the image as it is."""
 
     def __init__(self, space: Frontier, decide: Decide):
@@ -84,14 +84,8 @@ class FrontierTower(Tower):
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 
-    def stem(self, image: Tensor) -> Features:
-        return [self.first(unshuffled(image, self.shuffle))]
-
     def stages(self) -> list[Stage]:
         return [partial(_add, branches) for branches in self.adding]
-
-    def head(self, features: Features, image: Tensor) -> Tensor:
-        return image + shuffled(self.last(features[0]), self.shuffle)
 
 
 def _add(branches: nn.Module, features: Features, image: Tensor) -> Features:

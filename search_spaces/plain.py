@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from manas.architecture.decide import Decide
 from manas.architecture.space import SearchSpace
-from manas.restoration.tower import Features, Stage, Tower
+from manas.restoration.tower import Features, Stage
 from manas.restoration.unit_start import BRANCH, UnitConvolution
 from search_spaces.layers import Norm, convolution
-from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled
+from search_spaces.shuffle import Shuffle, UnshuffledTower, image_channels
 
 
 class Plain(SearchSpace):
@@ -51,7 +51,7 @@ class Block(nn.Module):
         return [x + self.layers(x)]
 
 
-class PlainTower(Tower):
+class PlainTower(UnshuffledTower):
     """The tower of `Plain`; its stages are the blocks, and before training it returns the image as it is."""
 
     def __init__(self, space: Plain):
@@ -66,11 +66,5 @@ class PlainTower(Tower):
         for parameter in self.last.parameters():
             nn.init.zeros_(parameter)
 
-    def stem(self, image: Tensor) -> Features:
-        return [self.first(unshuffled(image, self.shuffle))]
-
     def stages(self) -> list[Stage]:
         return list(self.blocks)
-
-    def head(self, features: Features, image: Tensor) -> Tensor:
-        return image + shuffled(self.last(features[0]), self.shuffle)

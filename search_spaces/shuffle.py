@@ -14,7 +14,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from manas.restoration.tower import Features, Tower
 
 Shuffle = Literal[1, 2, 4]
 
@@ -41,6 +43,23 @@ def shuffled(x: Tensor, factor: int) -> Tensor:
         return x
     squares = x.unflatten(1, (-1, factor, factor))  # (B, C, f, f, H, W)
     return _copy(squares, 0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+
+
+class UnshuffledTower(Tower):
+    """Base class of towers of one scale, between a first convolution of the unshuffled image and a last one.
+
+    Attributes:
+        first, last: the convolutions; `last` adds to the image.
+    """
+
+    first: nn.Module
+    last: nn.Module
+
+    def stem(self, image: Tensor) -> Features:
+        return [self.first(unshuffled(image, self.shuffle))]
+
+    def head(self, features: Features, image: Tensor) -> Tensor:
+        return image + shuffled(self.last(features[0]), self.shuffle)
 
 
 def _copy(x: Tensor, *order: int) -> Tensor:
