@@ -40,3 +40,24 @@ def test_the_table_is_made_once_by_several_calls(tmp_path, monkeypatch, capsys):
         for seed in row["seeds"].values():
             assert set(seed["psnr"]) == {"light", "heavy"}
             assert list(seed["validation"]) == ["4"]
+
+
+def test_the_findings_count_and_play(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    findings = pytest.importorskip("tabular_findings")
+    monkeypatch.setattr(findings, "DRAWS", 50)
+    choices = {"stage0/full": "blocks", "stage0/half": "none", "stage0/full/kind": "naf", "stage0/gate": "cbam"}
+    choices |= {"stage0/full/naf/expansion": "wide", "stage0/full/naf/wide/second": "block"}
+    assert findings.counts(choices) == dict.fromkeys(["full", "naf", "cbam", "wide", "second"], 1)
+
+    def row(place):
+        scores = {
+            "psnr": {"light": 30 + place, "heavy": 20 + place},
+            "validation": dict.fromkeys("123456", place),
+        }
+        return {"choices": choices, "macs": 40 - place, "parameters": 1, "seeds": {"0": scores, "1": scores}}
+
+    rows = list(findings.rows_of({"rows": {f"random{place}": row(place) for place in range(40)}}))
+    assert findings.played(rows, findings.halving)[0] > findings.played(rows, findings.best_of_eight)[0] > 0.8
+    assert findings.played(rows, findings.dearest_of_eight)[0] < 0.2
+    assert dict(findings.predictors(rows))["MACs"] == pytest.approx(-1)

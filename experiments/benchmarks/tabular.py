@@ -71,12 +71,12 @@ class Bench:
     def __init__(self, arguments: argparse.Namespace):
         self.runs, self.core, self.quick = arguments.runs, arguments.core, arguments.quick
         self.train, self.report = parted(arguments.pairs, self.runs / "data")
-        rows = [*known(), *drawn(arguments.architectures)]
-        self.rows = dict(rows)
+        compared, rows = dict(known()), dict(drawn(arguments.architectures))
+        self.rows = compared | rows
         self.trainings = [
             (name, seed)
-            for place, (name, _) in enumerate(rows)
-            for seed in (SEEDS if place % EVERY == 0 or place < EVERY else SEEDS[:1])
+            for place, name in enumerate(self.rows)
+            for seed in (SEEDS if name in compared or place % EVERY == 0 else SEEDS[:1])
         ]
 
     def make(self, part: int, parts: int) -> None:

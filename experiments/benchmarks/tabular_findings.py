@@ -57,13 +57,11 @@ def counts(choices: Mapping[str, str]) -> dict[str, float]:
     """How often an architecture has each kind of block, scale, expansion, second block and gate."""
     found: dict[str, float] = {}
     for label, choice in choices.items():
-        *above, last = label.split("/")
-        key = {"kind": choice, "expansion": choice, "gate": choice, "second": "second block"}.get(last, last)
-        chosen = choice not in ("none", "skip_connect")
-        found[key] = found.get(key, 0) + chosen
-        if last == "kind":
-            found[f"{above[-1]} scale: {choice}"] = found.get(f"{above[-1]} scale: {choice}", 0) + 1
-    return {key: value for key, value in found.items() if ":" not in key}
+        if choice not in ("none", "skip_connect"):
+            last = label.split("/")[-1]
+            key = choice if last in ("kind", "expansion", "gate") else last
+            found[key] = found.get(key, 0) + 1
+    return found
 
 
 def spread(rows: list[Row]) -> Iterator[str]:

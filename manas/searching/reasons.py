@@ -2,9 +2,8 @@
 
 How far alphas went says nothing: Adam's step does not depend on the size of a gradient, so noise takes alphas
 as far as merit does. Nor does one search: two copies of one candidate, with other initial weights, pull their
-alphas apart by many standard errors over the batches, since the luck of a start is the same in every batch. So
-a fork counts as decided by the data only where several searches, from other weights, agree by more than they
-differ.
+alphas apart by more than the batches differ, since the luck of a start is the same in every batch. So a fork
+counts as decided by the data only where several searches, from other weights, agree by more than they differ.
 """
 
 from __future__ import annotations

@@ -1,9 +1,6 @@
 """The reasons of choices: sums against arrays, tests against scipy, equal candidates against a clear winner."""
 
-import importlib
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +17,6 @@ from manas.searching.evidence import Evidence, Pull, read_evidence, write_eviden
 from manas.searching.reasons import Reason, agreement, preference, sentence
 from manas.searching.repeats import consensus
 
-BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
 NAMES = ("a", "b", "c")
 
 
@@ -148,19 +144,6 @@ class TestReasons:
         pulls = [{"x": pull((0, 0)).model_copy(update={"log_probabilities": tuple(each)})} for each in logs]
         found = consensus(pulls)["x"]
         assert found == pytest.approx({"a": (0.9 * 0.2) ** 0.5, "b": (0.1 * 0.8) ** 0.5})
-
-
-@pytest.fixture(scope="module")
-def known_answer():
-    """The benchmark whose right architecture is known."""
-    sys.path.append(str(BENCHMARKS))
-    yield importlib.import_module("known_answer")
-    sys.path.remove(str(BENCHMARKS))
-
-
-@pytest.fixture(scope="module")
-def pairs(known_answer, tmp_path_factory):
-    return known_answer.write_pairs(tmp_path_factory.mktemp("pairs"))
 
 
 class TestSearches:
