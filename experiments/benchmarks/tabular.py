@@ -73,11 +73,10 @@ class Bench:
         self.train, self.report = parted(arguments.pairs, self.runs / "data")
         compared, rows = dict(known()), dict(drawn(arguments.architectures))
         self.rows = compared | rows
-        self.trainings = [
-            (name, seed)
-            for place, name in enumerate(self.rows)
-            for seed in (SEEDS if name in compared or place % EVERY == 0 else SEEDS[:1])
-        ]
+        repeated = [name for place, name in enumerate(self.rows) if name in compared or place % EVERY == 0]
+        # The first seed of all comes first, so that what is made so far tells the most.
+        self.trainings = [(name, SEEDS[0]) for name in self.rows]
+        self.trainings += [(name, seed) for name in repeated for seed in SEEDS[1:]]
 
     def make(self, part: int, parts: int) -> None:
         """Trains every training whose number is `part` modulo `parts`."""
