@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from manas.data.archives import Picture, Scene, read_archive
+from manas.data.archives import Scene, StoredImage, read_archive
 from manas.data.images import write_image
 from manas.errors import ManasError
 
@@ -54,7 +54,7 @@ def put(scenes: Sequence[Scene], folder: Path) -> Path:
     return folder
 
 
-def _put(picture: Picture, target: Path) -> None:
+def _put(picture: StoredImage, target: Path) -> None:
     target = target.with_name(target.name + (".png" if picture.half else picture.path.suffix))
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,6 +129,14 @@ def _weighted_sum(weights: Sequence[Tensor], outputs: Sequence[Tensor]) -> Tenso
 def choices_of(network: nn.Module) -> list[Choice]:
     """The choices of a supernet, outer before inner."""
     return [module for module in network.modules() if isinstance(module, Choice)]
+
+
+def groups_of(network: nn.Module) -> dict[tuple[str, ...], list[Choice]]:
+    """The choices of a supernet by their tuple of candidate names."""
+    groups = defaultdict(list)
+    for choice in choices_of(network):
+        groups[choice.names].append(choice)
+    return dict(groups)
 
 
 def probabilities_of(network: nn.Module) -> dict[str, Tensor]:

@@ -80,7 +80,7 @@ class Relaxation(SoftmaxWeighting, BaseModel):
 
 
 @dataclass(frozen=True)
-class Mean(Around):
+class Noiseless(Around):
     """A relaxation without its noise, by which validation, health and perturbation judge a supernet."""
 
     of: Relaxation

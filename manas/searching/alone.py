@@ -38,13 +38,13 @@ class TrainingAlone:
         self.notes = method.sound(self.network)
         method.meter.watch(self.network)
         self.batches = method.data.for_weights(first)
-        self.weights = method.descent(self.network) if steps else None
+        self.descent = method.descent(self.network) if steps else None
 
     def step(self) -> Terms:
         """Takes the next step of the weights."""
-        assert self.weights is not None
-        set_rate(self.weights.optimiser, self.method.config.schedule.factor(self.done, self.steps))
-        terms = self.method.weight_step(self.network, self.weights, next(self.batches), self.done / self.steps)
+        assert self.descent is not None
+        set_rate(self.descent.optimiser, self.method.config.schedule.factor(self.done, self.steps))
+        terms = self.method.weight_step(self.network, self.descent, next(self.batches), self.done / self.steps)
         self.done += 1
         return terms
 
@@ -54,4 +54,4 @@ class TrainingAlone:
 
     def left_out(self) -> LeftOut:
         """The steps so far whose gradient was broken."""
-        return self.weights.check() if self.weights else LeftOut()
+        return self.descent.check() if self.descent else LeftOut()

@@ -23,8 +23,10 @@ class EvolutionSearch(SupernetSearch):
     def step(self, step: int) -> Terms:
         """Takes one step of the weights, on the path that is drawn for it."""
         relax(self.network, OneHot(self._path(step)))
-        set_rate(self.weights.optimiser, self.config.schedule.factor(step, self.config.total_steps))
-        return self.weight_step(self.network, self.weights, next(self.kept), step / self.config.total_steps)
+        set_rate(self.weight_descent.optimiser, self.config.schedule.factor(step, self.config.total_steps))
+        return self.weight_step(
+            self.network, self.weight_descent, next(self.kept), step / self.config.total_steps
+        )
 
     def judge(self, epoch: int, tracker: Tracker) -> str:
         """Logs the PSNR of one path, the same in every epoch."""

@@ -11,9 +11,8 @@ from torch import Tensor
 from manas.architecture.choice import Moment, architecture_parameters, relax
 from manas.architecture.genotype import Genotype
 from manas.architecture.recomputation import RestingBuffers
-from manas.cost.budget import Pressure
 from manas.data.dataset.crops import Batch
-from manas.relaxations.base import Mean, Relaxation, scheduled
+from manas.relaxations.base import Noiseless, Relaxation
 from manas.relaxations.smoothing import perturb
 from manas.reporting.drawing.figure import raster
 from manas.reporting.progress import Progress
@@ -24,7 +23,7 @@ from manas.searching.correlation import correlate
 from manas.searching.eigenvalue import dominant_eigenvalue
 from manas.searching.evidence import Evidence, write_evidence
 from manas.searching.method import SupernetSearch
-from manas.searching.objectives import beta_decay, complexity, indecision
+from manas.searching.objectives import AlphaLosses
 from manas.searching.reasons import Reason, preference, sentence
 from manas.searching.review import Review
 from manas.searching.verdict import verdict
@@ -39,17 +38,22 @@ WEIGHTS, ALPHAS = 0, 1  # the numbers of the two draws of a step
 
 
 class GradientSearch(SupernetSearch):
-    """The search by gradient; the alphas descend on held backgrounds."""
+    """The search by gradient; the alphas descend on held backgrounds.
+
+    Attributes:
+        alpha_descent: the descent that takes the steps of the alphas.
+        alpha_losses: what the alphas pay beside the loss of the restoration.
+        review: the supernet's health at the end of every epoch, and whether the search stops.
+        evidence: what the gradients of the steps say of every candidate.
+    """
 
     def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
         super().__init__(config, process, directory)
         names = [f"alphas of {choice.label}" for choice in self.choices]
         parameters = architecture_parameters(self.network)
-        alphas = config.alphas.build([{"params": parameters, "param_names": names}])
-        self.alphas = Descent(alphas, self.weights.statistics, config.alphas.clip)
-        self.table = self.architectures.table.to(process.device)
-        self.dearest = self.table.dearest()
-        self.pressure = Pressure(self.table, config.budget, process.device) if config.budget else None
+        optimiser = config.alphas.build([{"params": parameters, "param_names": names}])
+        self.alpha_descent = Descent(optimiser, self.weight_descent.statistics, config.alphas.clip)
+        self.alpha_losses = AlphaLosses(config, self.network, self.architectures.table, process.device)
         self.review = Review(self.network, self.data, self.architectures, config)
         self.evidence = Evidence(self.choices)
         self.norms: list[Tensor] = []  # the norms of the gradients of the alphas in this epoch
@@ -62,7 +66,7 @@ class GradientSearch(SupernetSearch):
 
     def step(self, step: int) -> Terms:
         """Takes a step of the alphas on held backgrounds and of the weights on kept ones, or a joint step."""
-        set_rate(self.weights.optimiser, self.config.schedule.factor(step, self.config.total_steps))
+        set_rate(self.weight_descent.optimiser, self.config.schedule.factor(step, self.config.total_steps))
         return self._learn(step, alphas=step >= self.config.first_alpha_step)
 
     def _learn(self, step: int, *, alphas: bool) -> Terms:
@@ -73,7 +77,8 @@ class GradientSearch(SupernetSearch):
             return self._single_step(kept, step)
         with self.meter.gradient_of_alphas(self.config.order):
             terms = self._alpha_step(next(self.held), kept, step)
-        return terms | self._weight_step(kept, step)
+        terms |= self._weight_step(kept, step)
+        return terms
 
     def _weight_step(self, kept: Batch, step: int) -> Terms:
         self._relax(step, WEIGHTS)
@@ -82,7 +87,7 @@ class GradientSearch(SupernetSearch):
             average = self.process.average
             with self.meter.gradient_of_alphas():  # the adversary differentiates weights of the same place
                 perturb(self.network, self.config.smoothing, moment, lambda: loss(self.network)[0], average)
-        return self.weight_step(self.network, self.weights, kept, self._progress(step))
+        return self.weight_step(self.network, self.weight_descent, kept, self._progress(step))
 
     def _alpha_step(self, held: Batch, kept: Batch, step: int) -> Terms:
         second, training = self.config.order == "second", self.config.alpha_statistics == "batch"
@@ -91,8 +96,8 @@ class GradientSearch(SupernetSearch):
         if second:
             gradients, terms = second_order(
                 self.network,
-                self.weights.optimiser,
-                self.alphas.parameters,
+                self.weight_descent.optimiser,
+                self.alpha_descent.parameters,
                 self._loss(kept, step, training=True),
                 self._loss(held, step, training=training),
                 self.process,
@@ -101,20 +106,20 @@ class GradientSearch(SupernetSearch):
             gradients, terms = first_order(
                 lambda part: self._loss(part, step, training=training)(self.network),
                 held.split(self.config.accumulate),
-                self.alphas.parameters,
+                self.alpha_descent.parameters,
             )
         return self._alphas_descend(gradients, terms, relaxation, min(step, self.config.total_steps))
 
     def _single_step(self, kept: Batch, step: int) -> Terms:
         """Takes a step of weights and alphas by one backward pass (one-level optimisation)."""
-        relaxation, weights = self._relax(step, WEIGHTS), self.weights.parameters
+        relaxation, weights = self._relax(step, WEIGHTS), self.weight_descent.parameters
         gradients, terms = first_order(
             lambda part: self._loss(part, step, training=True)(self.network),
             kept.split(self.config.accumulate),
-            [*weights, *self.alphas.parameters],
+            [*weights, *self.alpha_descent.parameters],
         )
         # The weights come first: their step takes the running statistics back where their gradient is broken.
-        norm = descend(gradients[: len(weights)], self.weights, self.process)
+        norm = descend(gradients[: len(weights)], self.weight_descent, self.process)
         last = min(step, self.config.total_steps)
         of_alphas = self._alphas_descend(gradients[len(weights) :], terms, relaxation, last)
         return of_alphas | {"weights/gradient": norm}
@@ -131,28 +136,13 @@ class GradientSearch(SupernetSearch):
     def _alphas_descend(self, gradients: Gradients, terms: Terms, relaxation: Relaxation, step: int) -> Terms:
         """Takes a step of the alphas along these gradients and those of the losses of the alphas alone."""
         # These losses need no forward pass, so they are differentiated once and not with every part of a batch.
-        own = self._architecture_losses(relaxation, step / self.config.total_steps)
-        of_own = torch.autograd.grad(total(own), self.alphas.parameters, allow_unused=True)
+        own = self.alpha_losses(relaxation, step / self.config.total_steps)
+        of_own = torch.autograd.grad(total(own), self.alpha_descent.parameters, allow_unused=True)
         self.evidence.add(gradients, of_own)
         gradients = [added(a, b) for a, b in zip(gradients, of_own, strict=True)]
-        norm = descend(gradients, self.alphas, self.process)
+        norm = descend(gradients, self.alpha_descent, self.process)
         self.norms.append(norm.detach())  # as a tensor: a number would be waited for in every step
-        if self.pressure:
-            self.pressure.adapt(self.network)
-            own["multiplier"] = self.pressure.multiplier
-        return under("alphas", terms | own | {"gradient": norm})
-
-    def _architecture_losses(self, relaxation: Relaxation, progress: float) -> dict[str, Tensor]:
-        config = self.config
-        losses = relaxation.losses(self.choices)
-        if progress >= config.architecture_from:
-            losses["architecture"] = config.architecture * indecision(self.network)
-        if config.beta_decay:
-            losses["beta_decay"] = scheduled(config.beta_decay, progress) * beta_decay(self.choices)
-        if self.pressure:
-            return losses | {"complexity": self.pressure.loss(self.network)}
-        price = config.complexity.weight * complexity(self.network, self.table, self.dearest)
-        return losses | {"complexity": price}
+        return under("alphas", terms | own | self.alpha_losses.adapt() | {"gradient": norm})
 
     def _progress(self, step: int) -> float:
         return min(1.0, step / self.config.total_steps)  # the steps of perturbation come after the last
@@ -170,7 +160,7 @@ class GradientSearch(SupernetSearch):
 
     def judge(self, epoch: int, tracker: Tracker) -> str:
         """Logs health, genotype and drawing of the epoch, without the noise of the relaxation."""
-        relax(self.network, self._mean(epoch))
+        relax(self.network, self._noiseless(epoch))
         gradient = float(torch.stack(self.norms).mean()) if self.norms else None
         self.norms = []
         tracker.scalars(self.ends[epoch], self.review.add(epoch, gradient, self._eigenvalue(epoch)))
@@ -205,28 +195,26 @@ class GradientSearch(SupernetSearch):
 
     def left_out(self) -> LeftOut:
         """The steps of weights and of alphas whose gradient was broken."""
-        return super().left_out() + self.alphas.check()
+        return super().left_out() + self.alpha_descent.check()
 
     def state(self) -> dict[str, Any]:
         """The state of the supernet, the alphas' optimiser, the multiplier of the budget and the review."""
-        multiplier = self.pressure.multiplier if self.pressure else None
-        own = {"alphas": self.alphas.state_dict(), "multiplier": multiplier, "evidence": self.evidence.state()}
-        return super().state() | own | self.review.state()
+        own = {"alphas": self.alpha_descent.state_dict(), "multiplier": self.alpha_losses.state()}
+        return super().state() | own | {"evidence": self.evidence.state()} | self.review.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state that `state` returned."""
         super().load_state(state)
-        self.alphas.load_state_dict(state["alphas"])
-        if self.pressure:
-            self.pressure.multiplier = state["multiplier"].to(self.process.device)
+        self.alpha_descent.load_state_dict(state["alphas"])
+        self.alpha_losses.load_state(state["multiplier"])
         if "evidence" in state:  # checkpoints of earlier versions have none
             self.evidence.load_state(state["evidence"])
         self.review.load_state(state)
         self.ended = self.review.stop is not None
 
-    def _mean(self, epoch: int) -> Mean:
+    def _noiseless(self, epoch: int) -> Noiseless:
         progress = (epoch + 1) / self.config.epochs
-        return Mean(self.config.relaxation.at(Moment(progress, self.config.seed), self.choices))
+        return Noiseless(self.config.relaxation.at(Moment(progress, self.config.seed), self.choices))
 
     def _eigenvalue(self, epoch: int) -> float | None:
         """The dominant eigenvalue of the loss on the first held crops; the first process tells the others."""
@@ -239,7 +227,7 @@ class GradientSearch(SupernetSearch):
         self.network.train(self.config.alpha_statistics == "batch")
         with RestingBuffers(self.network), self.meter.curvature() as each_product:
             loss, _ = self.objective(self.network, self.data.validation[0], 1.0)
-            return dominant_eigenvalue(loss, self.alphas.parameters, each_product=each_product)
+            return dominant_eigenvalue(loss, self.alpha_descent.parameters, each_product=each_product)
 
 
 def _name(epoch: int) -> str:

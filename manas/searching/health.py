@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from manas.architecture.choice import Choice
-from manas.searching.objectives import groups_of
+from manas.architecture.choice import Choice, groups_of
 
 SKIP = "skip_connect"  # the name of the candidate that passes its input on unchanged
 

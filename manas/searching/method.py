@@ -114,7 +114,14 @@ class Method(Job[Genotype]):
 
 
 class SupernetSearch(Method):
-    """Trains a supernet for the steps of its configuration, then chooses an architecture."""
+    """Trains a supernet for the steps of its configuration, then chooses an architecture.
+
+    Attributes:
+        network: the supernet.
+        choices: its choices.
+        weight_descent: the descent that takes the steps of its weights.
+        kept: the batches of the weights; opened by `begin`.
+    """
 
     def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
         super().__init__(config, process, directory)
@@ -128,7 +135,7 @@ class SupernetSearch(Method):
         self.notes = [*self.notes, *self.sound(self.network)]
         self.meter.watch(self.network, layers_behind_forks(config.space, config.input))
         self.choices = choices_of(self.network)
-        self.weights = self.descent(self.network)
+        self.weight_descent = self.descent(self.network)
 
     def begin(self, step: int) -> None:
         """Opens the stream of the weights' batches."""
@@ -136,12 +143,12 @@ class SupernetSearch(Method):
 
     def left_out(self) -> LeftOut:
         """The steps of the weights whose gradient was broken."""
-        return self.weights.check()
+        return self.weight_descent.check()
 
     def end_epoch(self, epoch: int, tracker: Tracker) -> str:
         """Averages the statistics of all processes, judges the supernet and writes restored samples."""
         self.process.average_statistics(self.network)
-        self.weights.statistics.remember()
+        self.weight_descent.statistics.remember()
         line = self.judge(epoch, tracker)
         if self.process.is_first:
             with self.meter.resting():
@@ -159,14 +166,14 @@ class SupernetSearch(Method):
             "kind": "search",
             "space": self.config.space.model_dump(mode="json"),
             "network": self.network.state_dict(),
-            "weights": self.weights.state_dict(),
+            "weights": self.weight_descent.state_dict(),
             "compute": self.meter.state(self.process),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state that `state` returned."""
         self.network.load_state_dict(state["network"])
-        self.weights.load_state_dict(state["weights"])
+        self.weight_descent.load_state_dict(state["weights"])
         self.meter.load_state(state.get("compute"), self.process)  # older checkpoints have none
 
 

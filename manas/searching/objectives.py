@@ -1,23 +1,66 @@
-"""The losses of the alphas beside the restoration: indecision and cost."""
+"""The losses of the alphas beside the restoration."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from manas.architecture.choice import Choice, choices_of, probabilities_of
+from manas.architecture.choice import Choice, choices_of, groups_of, probabilities_of
+from manas.cost.budget import Pressure
 from manas.cost.table import CostTable
+from manas.relaxations.base import Relaxation, scheduled
+from manas.searching.config import SearchConfig
 
 
-def groups_of(network: nn.Module) -> dict[tuple[str, ...], list[Choice]]:
-    """The choices of a supernet by their tuple of candidate names."""
-    groups = defaultdict(list)
-    for choice in choices_of(network):
-        groups[choice.names].append(choice)
-    return dict(groups)
+class AlphaLosses:
+    """The losses of the alphas beside the restoration: what the relaxation asks, indecision, and cost.
+
+    They need no forward pass. The cost of a search without a budget is a share of the dearest architecture's;
+    under a budget it is a pressure that lasts as long as the budget is exceeded.
+    """
+
+    def __init__(self, config: SearchConfig, network: nn.Module, table: CostTable, device: torch.device):
+        self.config, self.network, self.table = config, network, table.to(device)
+        self.choices = choices_of(network)
+        self.dearest = self.table.dearest()
+        self.pressure = Pressure(self.table, config.budget, device) if config.budget else None
+
+    def __call__(self, relaxation: Relaxation, progress: float) -> dict[str, Tensor]:
+        """Computes the losses by name.
+
+        Args:
+            relaxation: the relaxation of this step.
+            progress: the share of the search that is done, in [0, 1].
+        """
+        config, losses = self.config, relaxation.losses(self.choices)
+        if progress >= config.architecture_from:
+            losses["architecture"] = config.architecture * indecision(self.network)
+        if config.beta_decay:
+            losses["beta_decay"] = scheduled(config.beta_decay, progress) * beta_decay(self.choices)
+        return losses | {"complexity": self._cost()}
+
+    def _cost(self) -> Tensor:
+        if self.pressure:
+            return self.pressure.loss(self.network)
+        return self.config.complexity.weight * complexity(self.network, self.table, self.dearest)
+
+    def adapt(self) -> dict[str, Tensor]:
+        """Adapts the pressure to the alphas; returns its multiplier for the logs, if there is one."""
+        if self.pressure is None:
+            return {}
+        self.pressure.adapt(self.network)
+        return {"multiplier": self.pressure.multiplier}
+
+    def state(self) -> Tensor | None:
+        """The multiplier of the pressure, which is all that changes."""
+        return self.pressure.multiplier if self.pressure else None
+
+    def load_state(self, multiplier: Tensor | None) -> None:
+        """Goes on from a state that `state` returned."""
+        if self.pressure and multiplier is not None:
+            self.pressure.multiplier = multiplier.to(self.pressure.multiplier.device)
 
 
 def binary_entropy(choice: Choice) -> Tensor:

@@ -38,13 +38,13 @@ class PerturbationSearch(GradientSearch):
         assert isinstance(selection, PerturbationConfig)
         correlate(self, progress)  # before the supernet is tuned to one of its architectures
         choices = self._choose(selection, progress)
-        relax(self.network, self._mean(epoch))
+        relax(self.network, self._noiseless(epoch))
         health = self.review.health(choices, epoch)
         genotype = self.genotypes.of(choices, epoch=epoch, selection=selection.kind, **health.scores)
         return self.conclude(genotype, verdict([health], by_alphas=False), progress)
 
     def _choose(self, selection: PerturbationConfig, progress: Progress) -> dict[str, str]:
-        mean, training = self._mean(self.config.epochs - 1), self.config.alpha_statistics == "batch"
+        mean, training = self._noiseless(self.config.epochs - 1), self.config.alpha_statistics == "batch"
         forks, steps = self.architectures.forks, itertools.count()
         most = selection.tune_steps * len(list(every_fork(forks)))  # fewer, where forks are not reached
 
@@ -56,7 +56,7 @@ class PerturbationSearch(GradientSearch):
             self.chosen = dict(kept)
             for step in itertools.islice(steps, selection.tune_steps):
                 rate = tuning_factor(step, most, self.config.schedule.floor)
-                set_rate(self.weights.optimiser, rate)
+                set_rate(self.weight_descent.optimiser, rate)
                 self._learn(self.config.total_steps + step, alphas=selection.alphas == "learn")
 
         return select_by_perturbation(

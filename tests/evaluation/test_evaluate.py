@@ -8,7 +8,7 @@ import pytest
 import torch
 from data.archives.layouts import MINIATURES, content
 
-from manas.data.archives import Picture
+from manas.data.archives import StoredImage
 from manas.data.dataset.cache import ImageCache
 from manas.data.dataset.config import SourceConfig
 from manas.data.dataset.identities import identities
@@ -148,7 +148,7 @@ class TestGeneratedScenes:
             assert scene.degraded.shape == scene.clean.shape
 
     def test_held_out_photographs_are_never_trained_on(self):
-        held_out = [Picture(path) for path in builtin_photographs("held_out").values()]
+        held_out = [StoredImage(path) for path in builtin_photographs("held_out").values()]
         training = SourceConfig(task="derain", weather="rain").open(1, ImageCache(1)).pictures
         of_training, of_held_out = map(set, identities([training, held_out]))
         assert of_held_out

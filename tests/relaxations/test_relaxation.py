@@ -15,7 +15,7 @@ from torch import nn
 from manas.architecture.choice import Choice, Moment, architecture_parameters, choices_of, relax, relaxed_by
 from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
-from manas.relaxations.base import Mean, scheduled
+from manas.relaxations.base import Noiseless, scheduled
 from manas.relaxations.dirichlet import LOWEST_CONCENTRATION, Dirichlet
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
@@ -355,14 +355,14 @@ class TestMean:
         found = []
         for draw in range(5):
             drawn = RELAXATIONS[name].at(Moment(0.5, draw=draw), [choice])
-            found.append(torch.stack(list(Mean(drawn).weights(choice).values())))
+            found.append(torch.stack(list(Noiseless(drawn).weights(choice).values())))
             torch.testing.assert_close(found[-1], self.EXPECTED[name](choice.alpha), rtol=1e-14, atol=0)
         assert all(torch.equal(found[0], each) for each in found)
 
     @pytest.mark.parametrize("name", RELAXATIONS)
     def test_probabilities_are_those_of_the_relaxation(self, name):
         choice, relaxation = choice_with([0.3, -1.0, 2.0]), RELAXATIONS[name]
-        mean = Mean(relaxation)
+        mean = Noiseless(relaxation)
         assert torch.equal(mean.probabilities(choice), relaxation.probabilities(choice))
         for found, expected in zip(
             mean.log_probabilities(choice), relaxation.log_probabilities(choice), strict=True

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from manas.data.archives import Archive, Fingerprint, Picture, Problem, Scene
+from manas.data.archives import Archive, Fingerprint, Problem, Scene, StoredImage
 from manas.data.checking.check import Check, InputScores, Leaks
 from manas.data.checking.matching import Match
 from manas.reporting.data_report import data_report, findings, known_as, leak_report, sizes
@@ -15,8 +15,8 @@ ROOT = Path("sets/one")
 
 
 def scene(name, level="rainy", half=None):
-    degraded = {level: Picture(ROOT / level / f"{name}.png", half)}
-    clean = degraded[level].sibling if half else Picture(ROOT / "gt" / f"{name}.png")
+    degraded = {level: StoredImage(ROOT / level / f"{name}.png", half)}
+    clean = degraded[level].sibling if half else StoredImage(ROOT / "gt" / f"{name}.png")
     return Scene(name, clean, degraded)
 
 

@@ -21,7 +21,7 @@ from manas.cost.architectures import Architectures
 from manas.cost.counting import measure
 from manas.cost.selection import starved_nodes
 from manas.data.dataset.backgrounds import Backgrounds
-from manas.relaxations.base import Mean
+from manas.relaxations.base import Noiseless
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.softmax import Softmax
 from manas.restoration.tower import Tower
@@ -165,7 +165,8 @@ class TestFirstOrder:
         manas.search(short(tmp_path, **changes))
         search = seen[-1]
         alphas, weights = (
-            {id(p) for p in group} for group in (search.alphas.parameters, search.weights.parameters)
+            {id(p) for p in group}
+            for group in (search.alpha_descent.parameters, search.weight_descent.parameters)
         )
         in_step = {
             kind: [ids for each, ids in asked if each == kind] for kind in ("_alpha_step", "_weight_step")
@@ -200,7 +201,7 @@ class TestDraws:
             return at(self, moment, choices)
 
         monkeypatch.setattr(Gumbel, "at", watched)
-        monkeypatch.setattr(GradientSearch, "_mean", lambda self, epoch: Mean(Softmax()))
+        monkeypatch.setattr(GradientSearch, "_noiseless", lambda self, epoch: Noiseless(Softmax()))
         manas.search(short(path, relaxation="gumbel", order=order, **NO_CLIP))
         return seen[1:]  # the first is that of a supernet which takes no step yet
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from training.tiny_runs import tower
 
-from manas.architecture.choice import Choice, choices_of, probabilities_of, relaxed_by
+from manas.architecture.choice import Choice, choices_of, groups_of, probabilities_of, relaxed_by
 from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
 from manas.cost.counting import cost_table
@@ -17,7 +17,6 @@ from manas.searching.objectives import (
     beta_decay,
     binary_entropy,
     complexity,
-    groups_of,
     indecision,
 )
 

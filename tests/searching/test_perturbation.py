@@ -22,7 +22,7 @@ from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.architecture.weighting import OneHot
 from manas.cost.selection import Allowance, starved_nodes
-from manas.relaxations.base import Mean
+from manas.relaxations.base import Noiseless
 from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
 from manas.relaxations.softmax import Softmax
@@ -321,7 +321,7 @@ class TestProjected:
         genotype, image = Genotype.sample(space, 2), torch.rand(1, 3, 16, 16)
         with relaxed_by(network, OneHot(genotype.choices)):
             expected = network(image)
-        with relaxed_by(network, Projected(Mean(relaxation), genotype.choices)):
+        with relaxed_by(network, Projected(Noiseless(relaxation), genotype.choices)):
             assert torch.equal(network(image), expected)
 
     def test_the_output_without_a_candidate_is_less_by_its_share(self):
@@ -360,7 +360,7 @@ class TestInASearch:
 
         def watched_step(self, network, *arguments):
             relaxation = choices_of(network)[0].relaxation
-            rate = self.weights.optimiser.param_groups[0]["lr"] / self.config.weights.rate
+            rate = self.weight_descent.optimiser.param_groups[0]["lr"] / self.config.weights.rate
             learnt.append((dict(relaxation.kept) if isinstance(relaxation, Projected) else None, rate))
             return step(self, network, *arguments)
 
@@ -372,7 +372,7 @@ class TestInASearch:
             moved = {
                 id(p) for p, b in zip(self.network.parameters(), before, strict=True) if not torch.equal(p, b)
             }
-            alphas = {id(alpha) for alpha in self.alphas.parameters}
+            alphas = {id(alpha) for alpha in self.alpha_descent.parameters}
             assert moved - alphas
             assert moved & alphas == (alphas if self.config.selection.alphas == "learn" else set())
             return chosen
@@ -394,7 +394,7 @@ class TestInASearch:
         cosine = [0.075 + 0.025 * math.cos(math.pi * step / 6) for step in range(6)]  # from 1/10 to the floor
         assert [rate for _, rate in learnt] == pytest.approx(cosine)
         *judged, relaxed, one_hot = judged  # and the result, for the verdict
-        assert isinstance(relaxed[0], Mean)
+        assert isinstance(relaxed[0], Noiseless)
         assert isinstance(one_hot[0], OneHot)
         beside_zeros = [relaxation.missing for relaxation, _ in judged if relaxation.missing]
         alone = [list(relaxation.kept.items())[-1] for relaxation, _ in judged if not relaxation.missing]
@@ -403,7 +403,7 @@ class TestInASearch:
         assert set(pairs) <= {(label, name) for label, names in forks.items() for name in names}
         assert {label for label, _ in alone} == {"cell0/column0"}
         assert all("none" in forks[label] for label, _ in beside_zeros)
-        assert all(isinstance(relaxation.of, Mean) and training for relaxation, training in judged)
+        assert all(isinstance(relaxation.of, Noiseless) and training for relaxation, training in judged)
         assert genotype.provenance["selection"] == "perturbation"
 
     @pytest.mark.parametrize("order", ["first", "second", "single"])
@@ -535,7 +535,7 @@ class TestFusion:
             choices_of(network)[0].alpha.copy_(torch.tensor(alpha))
 
         def score(kept, missing):
-            with relaxed_by(network, Projected(Mean(Softmax()), kept, missing)):
+            with relaxed_by(network, Projected(Noiseless(Softmax()), kept, missing)):
                 return psnr(network, held)
 
         return select_by_perturbation(space.forks(), score, lambda kept: None, seed=0)["fusion"]

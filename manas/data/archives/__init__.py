@@ -6,13 +6,13 @@ apart: pairing (`pairing`), sizes (`checks`), and knowledge of the published set
 """
 
 from manas.data.archives.fingerprints import Fingerprint, fingerprint
-from manas.data.archives.index import Archive, Picture, Problem, Scene
+from manas.data.archives.index import Archive, Problem, Scene, StoredImage
 from manas.data.archives.reading import find_archives, inspect_archive, read_archive
 
 __all__ = [
     "Archive",
     "Fingerprint",
-    "Picture",
+    "StoredImage",
     "Problem",
     "Scene",
     "find_archives",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
-from manas.data.archives.index import Picture, Problem, Scene
+from manas.data.archives.index import Problem, Scene, StoredImage
 from manas.data.images import FORMATS_READ
 
 Size = tuple[int, int]
@@ -45,13 +45,13 @@ def check_sizes(scenes: Sequence[Scene]) -> Checked:
     return Checked(sound, problems, {picture.path: sizes[picture.path] for picture in _pictures(sound)})
 
 
-def size_of(picture: Picture, sizes: Mapping[Path, Size]) -> Size:
+def size_of(picture: StoredImage, sizes: Mapping[Path, Size]) -> Size:
     """(width, height) of a picture, from the sizes of the files."""
     width, height = sizes[picture.path]
     return (width // 2 if picture.half else width, height)
 
 
-def _pictures(scenes: Iterable[Scene]) -> Iterator[Picture]:
+def _pictures(scenes: Iterable[Scene]) -> Iterator[StoredImage]:
     for scene in scenes:
         yield scene.clean
         yield from scene.degraded.values()
@@ -108,7 +108,7 @@ def _without_mismatches(scene: Scene, sizes: Mapping[Path, Size]) -> tuple[Scene
         if picture.path in sizes and size_of(picture, sizes) != expected:
             problems.append(other_size(picture, size_of(picture, sizes), scene.clean, expected))
 
-    def fits(pictures: Mapping[str, Picture]) -> dict[str, Picture]:
+    def fits(pictures: Mapping[str, StoredImage]) -> dict[str, StoredImage]:
         return {
             level: picture
             for level, picture in pictures.items()
@@ -118,7 +118,7 @@ def _without_mismatches(scene: Scene, sizes: Mapping[Path, Size]) -> tuple[Scene
     return replace(scene, degraded=fits(scene.degraded), masks=fits(scene.masks)), problems
 
 
-def other_size(picture: Picture, own: Size, clean: Picture, expected: Size) -> Problem:
+def other_size(picture: StoredImage, own: Size, clean: StoredImage, expected: Size) -> Problem:
     """The problem of a picture whose size is not that of its clean picture."""
     message = f"{_times(own)}, but its clean image {clean} is {_times(expected)}; pairs must have one size"
     return Problem("size", picture.path, message)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from manas.data.archives.index import Picture
+from manas.data.archives.index import StoredImage
 from manas.data.archives.reading import find_archives, inspect_archive
 from manas.data.photographs import photographs_in
 from manas.errors import ManasError
@@ -22,7 +22,7 @@ class Exclusion(NamedTuple):
     notes: tuple[str, ...]
 
 
-def excluding(backgrounds: Mapping[str, Picture], others: Sequence[str | Path], where: str) -> Exclusion:
+def excluding(backgrounds: Mapping[str, StoredImage], others: Sequence[str | Path], where: str) -> Exclusion:
     """Excludes the backgrounds that one of the other sets has.
 
     Args:
@@ -50,7 +50,7 @@ def _shared(own: Mapping[Hashable, Signature], other: Path) -> set[Hashable]:
     return {match.first for match in matches(own, _signatures(_backgrounds(other)))}
 
 
-def _signatures(pictures: Iterable[tuple[Hashable, Picture]]) -> dict[Hashable, Signature]:
+def _signatures(pictures: Iterable[tuple[Hashable, StoredImage]]) -> dict[Hashable, Signature]:
     from manas.data.checking.remembered import signatures
 
     by_key = dict(pictures)
@@ -58,7 +58,7 @@ def _signatures(pictures: Iterable[tuple[Hashable, Picture]]) -> dict[Hashable, 
     return {key: known[picture] for key, picture in by_key.items()}
 
 
-def _backgrounds(root: Path) -> Iterator[tuple[Hashable, Picture]]:
+def _backgrounds(root: Path) -> Iterator[tuple[Hashable, StoredImage]]:
     roots = find_archives(root)
     for each in roots:
         archive = inspect_archive(each, exclusions=False)
@@ -71,4 +71,4 @@ def _backgrounds(root: Path) -> Iterator[tuple[Hashable, Picture]]:
             yield (each, scene.name), scene.clean
     if not roots:
         for name, path in photographs_in(root).items():
-            yield name, Picture(path)
+            yield name, StoredImage(path)

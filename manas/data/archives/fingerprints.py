@@ -7,7 +7,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from manas.data.archives.checks import Size, size_of
-from manas.data.archives.index import Archive, Picture
+from manas.data.archives.index import Archive, StoredImage
 
 
 class Fingerprint(NamedTuple):
@@ -120,7 +120,7 @@ def _is_one_of(size: Size, sizes: frozenset[Size]) -> bool:
 def _digest(archive: Archive) -> str:
     digest = hashlib.blake2b(digest_size=6)
     for scene in archive.scenes:
-        roles: list[tuple[str, Picture]] = [("clean", scene.clean)]
+        roles: list[tuple[str, StoredImage]] = [("clean", scene.clean)]
         roles += [(f"degraded {level}", picture) for level, picture in scene.degraded.items()]
         roles += [(f"mask {level}", picture) for level, picture in scene.masks.items()]
         for role, picture in roles:

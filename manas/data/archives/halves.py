@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from manas.data.archives.folder import File
-from manas.data.archives.index import Half, Picture, Problem, Scene
+from manas.data.archives.index import Half, Problem, Scene, StoredImage
 from manas.data.archives.names import pairing_key
 from manas.data.archives.pairing import Part
 from manas.data.images import read_image
@@ -30,7 +30,7 @@ def halves_of(files: Iterable[File], side: Half, level: str, *, clean_level: str
     """The two parts of each file; `side` is the side of the degraded half."""
     for path, place, stem in files:
         key = place + pairing_key(stem)
-        degraded = Picture(path, side)
+        degraded = StoredImage(path, side)
         yield Part("degraded", key, degraded, level)
         yield Part("clean", key, degraded.sibling, clean_level)
 
@@ -76,7 +76,7 @@ def disagreement(scenes: Sequence[Scene]) -> list[Problem]:
     return []
 
 
-def _distance(one: Picture, other: Picture) -> float:
+def _distance(one: StoredImage, other: StoredImage) -> float:
     """The mean difference of two pictures in levels; 0 if one cannot be decoded or their sizes differ."""
     if one.path == other.path:
         return 0.0

@@ -22,7 +22,7 @@ NAMED = 3  # the number of problems of a kind that an error names
 
 
 @dataclass(frozen=True)
-class Picture:
+class StoredImage:
     """An image file, or one half of an image file."""
 
     path: Path
@@ -31,13 +31,13 @@ class Picture:
     def __str__(self) -> str:
         return f"{self.path} ({self.half} half)" if self.half else str(self.path)
 
-    def __lt__(self, other: Picture) -> bool:
+    def __lt__(self, other: StoredImage) -> bool:
         return (self.path, self.half or "") < (other.path, other.half or "")
 
     @property
-    def sibling(self) -> Picture:
+    def sibling(self) -> StoredImage:
         """The picture in the other half of the file."""
-        return Picture(self.path, "left" if self.half == "right" else "right")
+        return StoredImage(self.path, "left" if self.half == "right" else "right")
 
     def read(self, decode: Callable[[Path], np.ndarray] = read_image) -> np.ndarray:
         """Reads the picture as (H, W, 3) uint8.
@@ -61,9 +61,9 @@ class Scene:
     """One background: its clean picture, its degraded pictures and their masks by level, the lightest first."""
 
     name: str
-    clean: Picture
-    degraded: Mapping[str, Picture]
-    masks: Mapping[str, Picture] = field(default_factory=dict)
+    clean: StoredImage
+    degraded: Mapping[str, StoredImage]
+    masks: Mapping[str, StoredImage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

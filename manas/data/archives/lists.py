@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from manas.data.archives.folder import Folder
-from manas.data.archives.index import Picture, Problem
+from manas.data.archives.index import Problem, StoredImage
 from manas.data.archives.names import CLEAN, DEGRADED, folded, pairing_key
 from manas.data.archives.pairing import Part, Reading
 from manas.data.images import IMAGE_SUFFIXES
@@ -50,7 +50,10 @@ def read_list(path: Path) -> Reading:
         own.append(pair.degraded)
         key = _key(pair.clean, path.parent)
         level = str(len(own)) if several else folded(pair.degraded.parent.name)
-        parts += [Part("degraded", key, Picture(pair.degraded), level), Part("clean", key, Picture(pair.clean))]
+        parts += [
+            Part("degraded", key, StoredImage(pair.degraded), level),
+            Part("clean", key, StoredImage(pair.clean)),
+        ]
     return Reading(parts, problems, complete=False)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from manas.data.archives.index import Picture, Problem, Scene, level_order, natural_order
+from manas.data.archives.index import Problem, Scene, StoredImage, level_order, natural_order
 from manas.data.archives.names import Role
 from manas.errors import ManasError, nearest
 
@@ -24,7 +24,7 @@ class Part(NamedTuple):
 
     role: Role
     key: str
-    picture: Picture
+    picture: StoredImage
     level: str = ""
 
 
@@ -74,7 +74,7 @@ def pair(parts: Iterable[Part], *, complete: bool = True) -> tuple[list[Scene], 
     If several levels have a clean picture of a scene, that of the lightest level is taken.
     """
     unique, problems = _without_duplicates(parts)
-    by_role: dict[Role, dict[str, dict[str, Picture]]] = {"clean": {}, "degraded": {}, "mask": {}}
+    by_role: dict[Role, dict[str, dict[str, StoredImage]]] = {"clean": {}, "degraded": {}, "mask": {}}
     folders: dict[tuple[Role, str], Path] = {}
     for role, key, picture, level in unique:
         by_role[role].setdefault(key, {})[level] = picture
@@ -107,7 +107,7 @@ def _without_duplicates(parts: Iterable[Part]) -> tuple[list[Part], list[Problem
     return list(unique.values()), list(problems.values())
 
 
-def _alone(picture: Picture, where: str) -> Problem:
+def _alone(picture: StoredImage, where: str) -> Problem:
     return Problem("unmatched", picture.path, f"no partner in {where}; pairs share a name")
 
 
@@ -126,9 +126,9 @@ def _describe(missing: Sequence[str], levels: dict[str, Path]) -> str:
     return " or ".join(names) or "the set"
 
 
-def _lightest(pictures: dict[str, Picture]) -> Picture:
+def _lightest(pictures: dict[str, StoredImage]) -> StoredImage:
     return pictures[min(pictures, key=level_order)]
 
 
-def _ordered(pictures: dict[str, Picture]) -> dict[str, Picture]:
+def _ordered(pictures: dict[str, StoredImage]) -> dict[str, StoredImage]:
     return {level: pictures[level] for level in sorted(pictures, key=level_order)}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from manas.data.archives.folder import File, Folder
 from manas.data.archives.halves import are_halves, degraded_side, halves_of
-from manas.data.archives.index import Half, Picture, Problem
+from manas.data.archives.index import Half, Problem, StoredImage
 from manas.data.archives.names import CLEAN, DEGRADED, MASKS, Role, pairing_key, role_of
 from manas.data.archives.pairing import Part, Reading
 from manas.errors import ManasError
@@ -45,13 +45,13 @@ def is_one_folder(folder: Folder) -> bool:
 def read_one_folder(folder: Folder, side: Half | None) -> Reading:
     """Reads roles from names, ``norain-1`` or ``1_gt``; degraded images may stand in ``rainy`` below."""
     beside = folder.folders["rainy"].images if "rainy" in folder.folders else []
-    parts = [Part("degraded", pairing_key(stem), Picture(path), "rainy") for path, _, stem in beside]
+    parts = [Part("degraded", pairing_key(stem), StoredImage(path), "rainy") for path, _, stem in beside]
     problems = []
     for path, _, stem in folder.images:
         role = role_of(stem)
         if role:
             level = "rainy" if role == "degraded" else ""
-            parts.append(Part(role, pairing_key(stem), Picture(path), level))
+            parts.append(Part(role, pairing_key(stem), StoredImage(path), level))
         elif not stem.lower().startswith(("rainstreak", "rainregion")):
             message = "its name says neither 'clean' (norain-1, 1_gt) nor 'degraded' (rain-1, 1_in); rename it"
             problems.append(Problem("unmatched", path, message))
@@ -108,7 +108,7 @@ def read_several_to_one(mark: str) -> Callable[[Folder, Half | None], Reading]:
                 continue
             level = str(int(match[1])) if match[1].isdigit() else match[1]
             key = place + pairing_key(stem[: match.start()])
-            parts.append(Part("degraded", key, Picture(path), level))
+            parts.append(Part("degraded", key, StoredImage(path), level))
         return Reading(parts, problems)
 
     return read
@@ -153,7 +153,7 @@ def read_halves(folder: Folder, side: Half | None) -> Reading:
 def parts_in(folder: Folder, role: Role, level: str = "") -> Iterator[Part]:
     """The parts of the images in and below a folder, all of one role and level."""
     files: list[File] = folder.files()
-    return (Part(role, place + pairing_key(stem), Picture(path), level) for path, place, stem in files)
+    return (Part(role, place + pairing_key(stem), StoredImage(path), level) for path, place, stem in files)
 
 
 def _clean_names(folder: Folder) -> list[str]:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from manas.data.archives import Archive, Fingerprint, Picture, Problem, Scene, fingerprint
+from manas.data.archives import Archive, Fingerprint, Problem, Scene, StoredImage, fingerprint
 from manas.data.archives.checks import Size, other_size
 from manas.data.archives.index import Kind
 from manas.data.checking.matching import Match, matches
@@ -168,7 +168,7 @@ def _inspect(scene: Scene, measure: Scoring | None) -> _Inspection:
 
 
 def _decode(
-    picture: Picture, decode: Callable[[Path], np.ndarray], problems: list[Problem]
+    picture: StoredImage, decode: Callable[[Path], np.ndarray], problems: list[Problem]
 ) -> np.ndarray | None:
     with _recording("unreadable", picture, problems):
         return picture.of(decode(picture.path))
@@ -176,7 +176,7 @@ def _decode(
 
 
 @contextmanager
-def _recording(kind: Kind, picture: Picture, problems: list[Problem]) -> Iterator[None]:
+def _recording(kind: Kind, picture: StoredImage, problems: list[Problem]) -> Iterator[None]:
     """Records a ManasError within the block as a problem of the picture's file."""
     try:
         yield

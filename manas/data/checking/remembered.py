@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 
 from manas.data import images
-from manas.data.archives.index import Picture
+from manas.data.archives.index import StoredImage
 from manas.data.checking import matching, overlap, signature
 from manas.data.checking.signature import Signature
 from manas.files import replacing, stamp
@@ -29,7 +29,7 @@ _RECIPE = hashlib.blake2b(
 ).hexdigest()
 
 
-def signatures(pictures: Iterable[Picture]) -> dict[Picture, Signature]:
+def signatures(pictures: Iterable[StoredImage]) -> dict[StoredImage, Signature]:
     """The signature of each picture; a picture is read only if its file is new or was changed since.
 
     Raises:
@@ -42,7 +42,7 @@ def signatures(pictures: Iterable[Picture]) -> dict[Picture, Signature]:
         return dict(zip(distinct, pool.map(_signature, distinct), strict=True))
 
 
-def _signature(picture: Picture) -> Signature:
+def _signature(picture: StoredImage) -> Signature:
     with images.reading(picture.path):
         file = stamp(picture.path)
     return Signature(**remembered((file, picture.half), lambda: vars(signature.signature(picture.read()))))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from manas.data.archives import Picture, read_archive
+from manas.data.archives import StoredImage, read_archive
 from manas.data.archives.exclusion import excluding
 from manas.data.archives.index import Half, Kind
 from manas.data.dataset.augmentation import Augment
@@ -117,7 +117,9 @@ class SourceConfig(BaseModel):
         assert self.augment is not None
         builtin = self.photographs == "builtin"
         paths = builtin_photographs("training") if builtin else photographs_in(Path(self.photographs))
-        rest = excluding({name: Picture(path) for name, path in paths.items()}, self.exclude, self.photographs)
+        rest = excluding(
+            {name: StoredImage(path) for name, path in paths.items()}, self.exclude, self.photographs
+        )
         generation = Generation(self.weather, self.levels or LEVELS, self.family, self.nested, self.capture)
         photographs = [paths[name] for name in rest.kept]
         return GeneratedSource(photographs, generation, versions, cache, rest.notes, augment=self.augment)

@@ -8,13 +8,13 @@ from itertools import chain, combinations_with_replacement
 
 import numpy as np
 
-from manas.data.archives import Picture
+from manas.data.archives import StoredImage
 from manas.data.checking.matching import matches
 from manas.data.checking.remembered import remembered, signatures
 from manas.data.checking.signature import Signature
 
 
-def identities(sources: Sequence[Sequence[Picture]]) -> list[list[str]]:
+def identities(sources: Sequence[Sequence[StoredImage]]) -> list[list[str]]:
     """The identity of each background of each source, from the clean pictures of the backgrounds.
 
     Two backgrounds have one identity if their pixels are equal, if `matches` takes one for a copy of the other
@@ -58,7 +58,7 @@ def _least_of_connected(names: Iterable[str], pairs: Iterable[tuple[str, str]]) 
     return {name: least(name) for name in below}
 
 
-def fusions(sources: Sequence[Sequence[Picture]], names: Sequence[Sequence[str]]) -> Iterator[str]:
+def fusions(sources: Sequence[Sequence[StoredImage]], names: Sequence[Sequence[str]]) -> Iterator[str]:
     """Sentences that count the backgrounds that another file of the same or of an earlier source shows, too.
 
     The same file in two sources is no news and is not counted: rain and snow often fall on one folder.
@@ -78,16 +78,16 @@ def fusions(sources: Sequence[Sequence[Picture]], names: Sequence[Sequence[str]]
             )
 
 
-def _by_identity(pictures: Sequence[Picture], names: Sequence[str]) -> dict[str, list[Picture]]:
-    found: dict[str, list[Picture]] = defaultdict(list)
+def _by_identity(pictures: Sequence[StoredImage], names: Sequence[str]) -> dict[str, list[StoredImage]]:
+    found: dict[str, list[StoredImage]] = defaultdict(list)
     for picture, name in zip(pictures, names, strict=True):
         found[name].append(picture)
     return dict(found)
 
 
 def _copied(
-    ours: Mapping[str, Sequence[Picture]], theirs: Mapping[str, Sequence[Picture]]
-) -> Iterator[tuple[Picture, Picture]]:
+    ours: Mapping[str, Sequence[StoredImage]], theirs: Mapping[str, Sequence[StoredImage]]
+) -> Iterator[tuple[StoredImage, StoredImage]]:
     """Each of our pictures that another file of theirs shows, with the first such file."""
     for name, pictures in ours.items():
         for picture in pictures:
@@ -96,6 +96,6 @@ def _copied(
                 yield picture, other
 
 
-def _differ(one: Picture, other: Picture) -> bool:
+def _differ(one: StoredImage, other: StoredImage) -> bool:
     """Whether two pictures are not the very same part of the same file."""
     return one.half != other.half or not one.path.samefile(other.path)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from manas.data.archives import Archive, Picture, Scene
+from manas.data.archives import Archive, Scene, StoredImage
 from manas.data.archives.checks import Size, size_of, sizes_in_headers
 from manas.data.dataset.augmentation import AUGMENTATIONS, Augment
 from manas.data.dataset.cache import Cache
@@ -37,7 +37,7 @@ class Source(Protocol):
         sizes: (width, height) of each background, by the name of its file.
     """
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[StoredImage]
     notes: tuple[str, ...]
     sizes: Mapping[str, Size]
 
@@ -75,7 +75,7 @@ class GeneratedSource:
         if problems:
             raise ManasError(str(problems[0]))
         self.sizes: Mapping[str, Size] = {str(path): size for path, size in sizes.items()}
-        self.pictures: Sequence[Picture] = [Picture(path) for path in photographs]
+        self.pictures: Sequence[StoredImage] = [StoredImage(path) for path in photographs]
         self.generation, self.versions, self.cache = generation, versions, cache
         self.augmentation = AUGMENTATIONS[augment]
 
@@ -113,7 +113,7 @@ class PairedSource:
             for scene in self.scenes
             if scene.clean.path in archive.sizes
         }
-        self.pictures: Sequence[Picture] = [scene.clean for scene in self.scenes]
+        self.pictures: Sequence[StoredImage] = [scene.clean for scene in self.scenes]
         self.versions, self.cache = versions, cache
         self.augmentation = AUGMENTATIONS[augment]
 
@@ -127,7 +127,7 @@ class PairedSource:
         crops = as_floats(self.augmentation(crops, rng) if augment else crops)
         return Crop(crops[0], crops[1:])
 
-    def _like(self, clean: np.ndarray, picture: Picture, scene: Scene) -> np.ndarray:
+    def _like(self, clean: np.ndarray, picture: StoredImage, scene: Scene) -> np.ndarray:
         image = picture.read(self.cache.read)
         if image.shape != clean.shape:
             raise ManasError(

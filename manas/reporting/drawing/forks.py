@@ -39,27 +39,27 @@ class ForkDrawing(Drawing):
         return 0 if len(genotype.choices) <= FEW else PAGE / LARGEST
 
     def draw(self, sheet: Sheet, genotype: Genotype, top: float) -> float:
-        blocks = _blocks(genotype)
+        boxes = _boxes(genotype)
         colours = _colours(genotype.choices.values())
-        places = [place.moved(MARGIN, top) for place in _arranged(blocks, sheet.width - 2 * MARGIN)]
+        places = [place.moved(MARGIN, top) for place in _arranged(boxes, sheet.width - 2 * MARGIN)]
         for place in places:
-            _draw(sheet, place, colours.get(place.block.choice, WHITE))
+            _draw(sheet, place, colours.get(place.box.choice, WHITE))
         return max((place.y + place.height for place in places), default=top)
 
 
 @dataclass(frozen=True)
-class Block:
+class Box:
     """A fork, or a group of forks without a choice of its own.
 
     Attributes:
-        label: without the labels of the blocks around it.
+        label: without the labels of the boxes around it.
         choice: the chosen candidate; empty for a group.
-        inside: the blocks in its frame.
+        inside: the boxes in its frame.
     """
 
     label: str
     choice: str = ""
-    inside: Sequence[Block] = ()
+    inside: Sequence[Box] = ()
 
     @property
     def heading(self) -> float:
@@ -73,9 +73,9 @@ class Block:
 
 
 class Place(NamedTuple):
-    """Where a block stands: its upper left corner, and its size."""
+    """Where a box stands: its upper left corner, and its size."""
 
-    block: Block
+    box: Box
     x: float
     y: float
     width: float
@@ -85,7 +85,7 @@ class Place(NamedTuple):
         return self._replace(x=self.x + x, y=self.y + y)
 
 
-def _blocks(genotype: Genotype) -> list[Block]:
+def _boxes(genotype: Genotype) -> list[Box]:
     """A frame a task, and the joints of the towers, also those that were not searched."""
     space, choices, tasks = genotype.space, dict(genotype.choices), tasks_of(genotype.space)
     if isinstance(space, RestorationSpace) and len(tasks) > 1:
@@ -94,12 +94,12 @@ def _blocks(genotype: Genotype) -> list[Block]:
     towers = []
     for task in tasks:
         own = [label for label in choices if label.startswith(f"{task}/")]
-        towers.append(Block(task, inside=blocks_of(own, choices, f"{task}/")))
+        towers.append(Box(task, inside=boxes_of(own, choices, f"{task}/")))
     elsewhere = [label for label in choices if label.partition("/")[0] not in tasks]
-    return [*towers, *blocks_of(elsewhere, choices)]
+    return [*towers, *boxes_of(elsewhere, choices)]
 
 
-def blocks_of(labels: Sequence[str], choices: Mapping[str, str], around: str = "") -> list[Block]:
+def boxes_of(labels: Sequence[str], choices: Mapping[str, str], around: str = "") -> list[Box]:
     """The forks of some labels, which begin with `around`, with a group wherever labels part."""
     by_part: dict[str, list[str]] = {}
     for label in labels:
@@ -107,37 +107,37 @@ def blocks_of(labels: Sequence[str], choices: Mapping[str, str], around: str = "
     found = []
     for part, members in by_part.items():
         path = f"{around}{part}"
-        inside = blocks_of([label for label in members if label != path], choices, f"{path}/")
+        inside = boxes_of([label for label in members if label != path], choices, f"{path}/")
         if path in choices:
-            found.append(Block(part, choices[path], _without(choices[path], inside)))
+            found.append(Box(part, choices[path], _without(choices[path], inside)))
         elif len(inside) == 1:
             found.append(replace(inside[0], label=f"{part}/{inside[0].label}"))
         else:
-            found.append(Block(part, inside=inside))
+            found.append(Box(part, inside=inside))
     return found
 
 
-def _without(choice: str, inside: Sequence[Block]) -> Sequence[Block]:
-    """The blocks inside a fork, whose labels often repeat the candidate that they stand in."""
-    if [block.label for block in inside] == [choice] and not inside[0].choice:
+def _without(choice: str, inside: Sequence[Box]) -> Sequence[Box]:
+    """The boxes inside a fork, whose labels often repeat the candidate that they stand in."""
+    if [box.label for box in inside] == [choice] and not inside[0].choice:
         return inside[0].inside
-    return [replace(block, label=block.label.removeprefix(f"{choice}/")) for block in inside]
+    return [replace(box, label=box.label.removeprefix(f"{choice}/")) for box in inside]
 
 
-def _arranged(blocks: Sequence[Block], width: float) -> list[Place]:
-    """Where every block stands in rows of a width, outer ones before those inside them."""
+def _arranged(boxes: Sequence[Box], width: float) -> list[Place]:
+    """Where every box stands in rows of a width, outer ones before those inside them."""
     found: list[Place] = []
-    usual = min(max((block.width for block in blocks if not block.inside), default=0), width)
+    usual = min(max((box.width for box in boxes if not box.inside), default=0), width)
     x, y, bottom = 0.0, 0.0, 0.0
-    for block in blocks:
-        inner = _arranged(block.inside, max(width - 2 * PAD, NARROWEST))
-        inner = [place.moved(PAD, block.heading) for place in inner]
-        own = min(block.width, width) if inner else usual
+    for box in boxes:
+        inner = _arranged(box.inside, max(width - 2 * PAD, NARROWEST))
+        inner = [place.moved(PAD, box.heading) for place in inner]
+        own = min(box.width, width) if inner else usual
         wide = max([own, *(place.x + place.width + PAD for place in inner)])
-        high = max([block.heading, *(place.y + place.height + PAD for place in inner)])
+        high = max([box.heading, *(place.y + place.height + PAD for place in inner)])
         if x and x + wide > width:
             x, y = 0.0, bottom + GAP
-        found += [place.moved(x, y) for place in (Place(block, 0, 0, wide, high), *inner)]
+        found += [place.moved(x, y) for place in (Place(box, 0, 0, wide, high), *inner)]
         x, bottom = x + wide + GAP, max(bottom, y + high)
     return found
 
@@ -149,13 +149,13 @@ def _colours(names: Iterable[str]) -> dict[str, str]:
 
 
 def _draw(sheet: Sheet, place: Place, colour: str) -> None:
-    block, x, y, width, height = place
-    frame = bool(block.inside or not block.choice)
+    box, x, y, width, height = place
+    frame = bool(box.inside or not box.choice)
     fill, edge = (SHADE, FAINT) if frame else (colour, WIRE)
     sheet.box(x, y, width, height, fill=fill, edge=edge, rounding=2)
     room = width - 2 * PAD + ROUNDING  # so that a text in a box of its own width is not cut
-    label = shortened(block.label, room)
+    label = shortened(box.label, room)
     sheet.text(x + PAD, y + PAD + 2, label, colour=GREY, align="left")
-    if block.choice:
-        choice = shortened(block.choice, room, CHOICE, bold=True)
+    if box.choice:
+        choice = shortened(box.choice, room, CHOICE, bold=True)
         sheet.text(x + PAD, y + PAD + 2 + LINE, choice, size=CHOICE, bold=True, align="left")

@@ -11,8 +11,8 @@ from PIL import Image
 from manas.data.archives import (
     Archive,
     Fingerprint,
-    Picture,
     Scene,
+    StoredImage,
     find_archives,
     fingerprint,
     inspect_archive,
@@ -139,8 +139,8 @@ class TestLevels:
         """Else two sources with different levels would not know that they share backgrounds."""
         root = MINIATURES["did_mdn"]().write(tmp_path)
         (scene, *_) = read_archive(root, levels=["heavy"]).scenes
-        assert scene.clean == Picture(root / "Rain_Light" / "train2018new" / "1.jpg", "right")
-        assert scene.degraded == {"heavy": Picture(root / "Rain_Heavy" / "train2018new" / "1.jpg", "left")}
+        assert scene.clean == StoredImage(root / "Rain_Light" / "train2018new" / "1.jpg", "right")
+        assert scene.degraded == {"heavy": StoredImage(root / "Rain_Heavy" / "train2018new" / "1.jpg", "left")}
 
 
 class TestHalves:
@@ -218,13 +218,13 @@ class TestHalves:
         assert read_archive(tmp_path).notes == (f"the degraded half is the {side} one (20 of 20 files)",)
 
     def test_pictures(self):
-        left, right, whole = Picture("b", "left"), Picture("b", "right"), Picture("b")
-        assert sorted([Picture("c"), right, left, whole]) == [whole, left, right, Picture("c")]
+        left, right, whole = StoredImage("b", "left"), StoredImage("b", "right"), StoredImage("b")
+        assert sorted([StoredImage("c"), right, left, whole]) == [whole, left, right, StoredImage("c")]
         assert (str(left), str(whole)) == ("b (left half)", "b")
         assert (left.sibling, right.sibling) == (right, left)
         image = np.arange(6).reshape(1, 6, 1)
         assert [each.of(image).ravel().tolist() for each in (left, right)] == [[0, 1, 2], [3, 4, 5]]
-        assert len({left, right, whole, Picture("b", "left")}) == 3
+        assert len({left, right, whole, StoredImage("b", "left")}) == 3
 
 
 class TestOutdoorRain:
@@ -333,8 +333,10 @@ def archive_of(layout, backgrounds, versions, style="{}", size=(481, 321)):
     """An index of files that are not there."""
     scenes = []
     for n in range(1, backgrounds + 1):
-        clean = Picture(Path(f"gt/{style.format(n)}.png"))
-        scenes.append(Scene(str(n), clean, {str(j): Picture(Path(f"in/{n}_{j}.png")) for j in range(versions)}))
+        clean = StoredImage(Path(f"gt/{style.format(n)}.png"))
+        scenes.append(
+            Scene(str(n), clean, {str(j): StoredImage(Path(f"in/{n}_{j}.png")) for j in range(versions)})
+        )
     files = [p.path for s in scenes for p in (s.clean, *s.degraded.values())]
     return Archive(layout, Path("root"), tuple(scenes), sizes=dict.fromkeys(files, size))
 
