@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 
@@ -11,7 +12,7 @@ from manas.architecture.forks import random_choices
 from manas.architecture.space import SearchSpace
 from manas.cost.budget import BudgetConfig, amount
 from manas.cost.counting import InputShape
-from manas.cost.knapsack import ROUNDING, Probabilities, cheapest_derived
+from manas.cost.knapsack import ROUNDING, Candidate, Probabilities, cheapest_derived, most_valued
 from manas.cost.latency import measured_latency
 from manas.cost.selection import Allowance, argmax, starved_nodes
 from manas.cost.table import CostTable
@@ -40,6 +41,21 @@ class Architectures:
     def argmax(self, probabilities: Probabilities) -> dict[str, str]:
         """The most probable architecture; see `selection.argmax`."""
         return argmax(self.space, probabilities, self.allowance)
+
+    def best(
+        self, values: Mapping[Candidate, float], given: Mapping[str, str] = {}, *, unlimited: bool = False
+    ) -> dict[str, str]:
+        """The architecture with the largest sum of the values of its candidates.
+
+        Args:
+            values: (label, name) -> value.
+            given: choices that are made already.
+            unlimited: whether the budget does not count.
+        """
+        limit, spend = (math.inf, 0.0) if unlimited or not self.allowance else self.allowance[1:]
+        found = most_valued(self.table, limit, spend, values, given)
+        assert found is not None  # a budget that no architecture meets was refused
+        return found
 
     def sample(self, rng: random.Random) -> dict[str, str]:
         """A random architecture, uniform fork by fork."""

@@ -1,10 +1,14 @@
-"""The most probable architecture within a budget, as a knapsack with multiple choices that HiGHS solves."""
+"""The most probable architecture within a budget, and the one of most value.
+
+Each is a knapsack with multiple choices, which HiGHS solves.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -49,6 +53,24 @@ def within(
     dearest = knapsack.least(lambda candidate: -knapsack.costs[candidate], 0.0, limit)
     # Among those of the same cost, again the least regretted; the window is as wide as the solver's tolerance.
     return dearest and (knapsack.least(regret, table.exact(dearest), limit) or dearest)
+
+
+def most_valued(
+    table: CostTable,
+    limit: float,
+    spend: float,
+    values: Mapping[Candidate, float],
+    given: Mapping[str, str] = {},
+) -> dict[str, str] | None:
+    """The architecture with the largest sum of values whose cost is in the window of `within`.
+
+    Args:
+        values: (label, name) -> what a candidate adds where it is reached.
+        given: choices that are made already.
+    """
+    knapsack = _Knapsack(table, given)
+    best = partial(knapsack.least, lambda candidate: -values[candidate])
+    return best(spend * limit, limit) or best(0.0, limit)
 
 
 def cheapest_derived(table: CostTable) -> float:

@@ -70,6 +70,19 @@ class RandomConfig(BaseModel):
     candidates: int = Field(8, ge=1)
 
 
+class SurrogateConfig(BaseModel):
+    """The search by a surrogate: each epoch is a training of one architecture alone.
+
+    Attributes:
+        drawn: share of the architectures that are drawn at random, before the model chooses.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["surrogate"] = "surrogate"
+    drawn: float = Field(0.25, gt=0, le=1)
+
+
 class CorrelationConfig(BaseModel):
     """A check of a supernet at the end of a search: whether its one-hot scores rank architectures as they are.
 
@@ -97,7 +110,7 @@ def _architectures(value: Any) -> Any:
 
 
 ByKind = (BeforeValidator(_kind), Field(discriminator="kind"))
-AnyMethod = Annotated[GradientConfig | RandomConfig | EvolutionConfig, *ByKind]
+AnyMethod = Annotated[GradientConfig | SurrogateConfig | RandomConfig | EvolutionConfig, *ByKind]
 AnySelection = Annotated[ArgmaxConfig | PerturbationConfig, *ByKind]
 AnyCorrelation = Annotated[CorrelationConfig, BeforeValidator(_architectures)]
 AnySmoothing = Annotated[SmoothingConfig, BeforeValidator(_kind)]

@@ -45,8 +45,8 @@ def _of_the_method(config: Settings) -> list[Conflict]:
             "repeats puts together the alphas of several searches; it needs method=gradient, selection=argmax",
         ),
         (
-            method == "random" and (config.accumulate > 1 or config.checkpointing),
-            "method=random trains derived networks, whole; leave accumulate and checkpointing out",
+            method in ("random", "surrogate") and (config.accumulate > 1 or config.checkpointing),
+            f"method={method} trains derived networks, whole; leave accumulate and checkpointing out",
         ),
     ]
 

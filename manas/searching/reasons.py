@@ -17,6 +17,7 @@ from scipy.special import stdtrit
 from manas.searching.evidence import Pull
 
 LEVEL = 0.05  # the chance that a fork between equal candidates counts as decided
+GAUSSIAN = 10**6  # samples of a standard deviation that is known: Student's t is the normal distribution
 SHOWN = 6  # labels in a sentence
 
 
@@ -52,30 +53,44 @@ def agreement(pulls: Sequence[Pull], name: str) -> Reason:
     return _reason(leads.mean(0), limits, others)
 
 
-def sentence(reasons: Mapping[str, Reason], searches: int) -> str:
+def lead_reason(leads: Sequence[tuple[float, float]]) -> Reason:
+    """The reason for a choice by its leads over the alternatives, each a mean and a standard deviation.
+
+    It is the data if every lead is more than chance explains; other losses, of which a budget is one, if an
+    alternative is held for better.
+    """
+    if not leads:
+        return Reason.NOTHING
+    means, deviations = np.array(leads).T
+    if (means > _limits(deviations, GAUSSIAN)).all():
+        return Reason.DATA
+    return Reason.OTHER if (means < 0).any() else Reason.NOTHING
+
+
+def sentence(reasons: Mapping[str, Reason], count: int, what: str = "searches") -> str:
     """The sentence that tells how many choices have which reason.
 
     Args:
         reasons: of every fork on the path, by label.
-        searches: the number of searches that agree; 1 for the `preference` of one.
+        count, what: the number of searches that agree, or of trainings; 1 for the `preference` of one search.
     """
     forks = len(reasons)
     labels = {each: [label for label, reason in reasons.items() if reason is each] for each in Reason}
     data, other, nothing = (len(labels[each]) for each in Reason)
     rest = f"other losses alone decided {other}, nothing decided {nothing}"
-    if searches == 1:
+    if count == 1:
         return (
             f"of {forks} choices the data of this search preferred {data}, {rest}; one search cannot tell a "
             "better candidate from one with luckier initial weights: search with repeats=3 to know"
         )
     if not data:
         return (
-            f"nothing was found: over {searches} searches the data decided none of {forks} choices ({rest}); "
+            f"nothing was found: over {count} {what} the data decided none of {forks} choices ({rest}); "
             "the genotype is as good as a random one; search longer, or in a space that differs by more"
         )
     more = f", and {data - SHOWN} more" if data > SHOWN else ""
     shown = ", ".join(labels[Reason.DATA][:SHOWN]) + more
-    return f"over {searches} searches the data decided {data} of {forks} choices ({shown}); {rest}"
+    return f"over {count} {what} the data decided {data} of {forks} choices ({shown}); {rest}"
 
 
 def _leads(values: Sequence[float], place: int) -> np.ndarray:

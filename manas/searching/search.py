@@ -15,12 +15,14 @@ from manas.searching.method import Method
 from manas.searching.perturbation_search import PerturbationSearch
 from manas.searching.random_search import RandomSearch
 from manas.searching.repeats import repeated
+from manas.searching.surrogate_search import SurrogateSearch
 from manas.training.distributed import started
 from manas.training.loop import run
 from manas.training.run import RunDirectory
 
 METHODS: dict[str, type[Method]] = {
     "gradient": GradientSearch,
+    "surrogate": SurrogateSearch,
     "evolution": EvolutionSearch,
     "random": RandomSearch,
 }

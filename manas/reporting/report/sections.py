@@ -50,7 +50,9 @@ def title_of(record: Record) -> str:
     of = f" of {kind}" if (kind := record.space.get("kind")) else ""
     if record.is_retraining:
         return f"Retraining{of}"
-    how = {"": "", "random": " at random"}.get(record.method, f" by {record.method}")
+    how = {"": "", "random": " at random", "surrogate": " by a surrogate"}.get(
+        record.method, f" by {record.method}"
+    )
     return f"Search{of}{how}"
 
 

@@ -1,0 +1,151 @@
+"""A linear model of what architectures score, fitted to the scores of a few of them.
+
+    score = level + sum over an architecture's choices of their effects + effect of cost * cost + noise
+
+The effects of a choice: one that it has in common with the candidates of its name at all forks that offer the
+same, one more for each candidate that it stands inside, in common likewise, and one of its own. So a model of
+hundreds of candidates is fitted to tens of architectures. All effects are Gaussian a priori (ridge regression with its uncertainty;
+Bishop, Pattern Recognition and Machine Learning, 2006, section 3.3). Linear models of architectures predict as
+well as others where few were trained (White et al., NeurIPS 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from manas.cost.table import CostTable
+
+Candidate = tuple[str, str]  # label and name
+Values = Mapping[Candidate, float]
+
+OWN = (0.0, 0.1, 0.3)  # deviations of an effect at one fork, in those of the common effects
+NOISE = (0.1, 0.3, 1.0, 3.0, 10.0)  # variances of the noise, in those of the effects of an architecture
+
+
+class Surrogate:
+    """The model of a space before it has seen a score.
+
+    Attributes:
+        columns: (C, D) the features that each of the C candidates adds to an architecture: one for each common
+            effect, its cost, one for each own effect.
+        common: the number of features that are not own effects.
+    """
+
+    def __init__(self, table: CostTable):
+        candidates = [(label, name) for label, fork in table.forks.items() for name in fork.names]
+        self.place = {candidate: n for n, candidate in enumerate(candidates)}
+        around = _around(table)
+        effects = [list(_common_effects(table, around, *candidate)) for candidate in candidates]
+        known = {effect: n for n, effect in enumerate(dict.fromkeys(e for each in effects for e in each))}
+        columns = np.zeros((len(candidates), len(known) + 1))
+        for row, own in zip(columns, effects, strict=True):
+            row[[known[effect] for effect in own]] = 1.0
+        costs = np.concatenate([fork.own.numpy() for fork in table.forks.values()])
+        columns[:, -1] = costs / (table.dearest() or 1.0)
+        self.common = columns.shape[1]
+        self.columns = np.concatenate([columns, np.eye(len(columns))], 1)
+
+    def features(self, choices: Mapping[str, str]) -> np.ndarray:
+        """(D,) the features of an architecture."""
+        return self.columns[[self.place[each] for each in choices.items()]].sum(0)
+
+    def fitted(self, architectures: Sequence[Mapping[str, str]], scores: Sequence[float]) -> Belief:
+        """The belief after N scores; of the deviations `OWN` and `NOISE` it takes the most likely ones."""
+        features, y = np.array([self.features(each) for each in architectures]), np.array(scores)
+        spread = features.std(0)
+        deviations = 1 / np.where(spread > 0, spread, 1.0)  # of a common effect, so that all explain as much
+        centred = features - features.mean(0)
+        beliefs = [
+            Belief(self, features.mean(0), y.mean(), prior**2, noise, centred, y - y.mean())
+            for prior, noise in product(self._priors(deviations), NOISE)
+        ]
+        return max(beliefs, key=lambda belief: belief.likelihood)
+
+    def _priors(self, deviations: np.ndarray) -> Iterator[np.ndarray]:
+        own = np.arange(len(deviations)) >= self.common
+        for factor in OWN:
+            yield np.where(own, factor, deviations)
+
+
+def _around(table: CostTable) -> dict[str, Candidate]:
+    """The candidate that a fork stands inside, by label; an outermost fork stands in none."""
+    return {
+        inner: (label, name)
+        for label, fork in table.forks.items()
+        for name, inside in zip(fork.names, fork.inside, strict=True)
+        for inner in inside
+    }
+
+
+def _common_effects(
+    table: CostTable, around: Mapping[str, Candidate], label: str, name: str
+) -> Iterator[tuple[object, ...]]:
+    """The keys of the effects that a candidate has in common with others."""
+    kind = (table.forks[label].names, name)
+    yield (kind,)
+    while label in around:
+        label, name = around[label]
+        yield kind, (table.forks[label].names, name)
+
+
+@dataclass
+class Belief:
+    """What the scores of N architectures say of all effects.
+
+    Attributes:
+        surrogate: the model.
+        centre: (D,) the mean features of the architectures.
+        level: the mean score.
+        prior: (D,) the variances of the effects before, up to the factor `scale`.
+        noise: the variance of a score about its architecture, in the mean variance of an architecture.
+        centred: (N, D) the features less their means.
+        residuals: (N,) the scores less their mean.
+    """
+
+    surrogate: Surrogate
+    centre: np.ndarray
+    level: float
+    prior: np.ndarray
+    noise: float
+    centred: np.ndarray
+    residuals: np.ndarray
+
+    def __post_init__(self) -> None:
+        count = len(self.residuals)
+        kernel = (self.centred * self.prior) @ self.centred.T
+        self.noise *= float(np.trace(kernel)) / count or 1.0
+        covariance = kernel + self.noise * np.eye(count)  # of the scores, up to `scale`
+        self.gain = np.linalg.solve(covariance, self.centred * self.prior).T  # (D, N)
+        self.effects = self.gain @ self.residuals  # (D,) their means
+        self.scale = max(1e-12, float(self.residuals @ np.linalg.solve(covariance, self.residuals)) / count)
+        self.likelihood = -count / 2 * math.log(self.scale) - np.linalg.slogdet(covariance)[1] / 2
+
+    def score(self, choices: Mapping[str, str]) -> float:
+        """The expected score of an architecture."""
+        return self.level + float((self.surrogate.features(choices) - self.centre) @ self.effects)
+
+    def lead(self, choices: Mapping[str, str], others: Mapping[str, str]) -> tuple[float, float]:
+        """The expected lead of an architecture over another one, and its standard deviation."""
+        apart = self.surrogate.features(choices) - self.surrogate.features(others)
+        seen = self.centred @ (self.prior * apart)  # (N,)
+        variance = float(apart @ (self.prior * apart) - apart @ self.gain @ seen)
+        return float(apart @ self.effects), math.sqrt(max(0.0, variance) * self.scale)
+
+    def expected(self) -> Values:
+        """What each candidate adds to the expected score."""
+        return self._values(self.effects)
+
+    def drawn(self, rng: np.random.Generator) -> Values:
+        """What each candidate adds to the score by effects that are drawn from the belief."""
+        # An effect of the prior, corrected as the data of a world with these effects would correct it.
+        effects = rng.standard_normal(len(self.prior)) * np.sqrt(self.prior * self.scale)
+        noise = rng.standard_normal(len(self.residuals)) * math.sqrt(self.noise * self.scale)
+        return self._values(effects + self.gain @ (self.residuals - self.centred @ effects - noise))
+
+    def _values(self, effects: np.ndarray) -> Values:
+        return dict(zip(self.surrogate.place, (self.surrogate.columns @ effects).tolist(), strict=True))

@@ -1,0 +1,81 @@
+"""The search by a surrogate: short trainings teach a linear model which architectures to train next."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+
+import numpy as np
+
+from manas.architecture.genotype import Genotype
+from manas.reporting.progress import Progress
+from manas.searching.alone_search import AloneSearch
+from manas.searching.config import SearchConfig, SurrogateConfig
+from manas.searching.reasons import Reason, lead_reason, sentence
+from manas.searching.surrogate import Belief, Surrogate
+from manas.training.distributed import Process
+from manas.training.run import RunDirectory
+
+WORST = 1.0  # dB below the worst score: what a training counts as that has diverged
+
+
+class SurrogateSearch(AloneSearch):
+    """The search that trains the architectures that a model of all scores so far holds for promising.
+
+    The first ones are drawn at random. Every later one is the best there is, within the budget, by effects
+    drawn from the belief (Thompson sampling): as good as the model hopes, or where it knows little. Each starts
+    from a seed of its own, so that its luck is noise that the model allows for.
+    """
+
+    def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
+        super().__init__(config, process, directory)
+        assert isinstance(config.method, SurrogateConfig)
+        self.ends = range(config.steps, config.total_steps + 1, config.steps)
+        self.drawn = min(config.epochs, max(2, round(config.method.drawn * config.epochs)))
+        self.surrogate = Surrogate(self.architectures.table)
+
+    def propose(self, number: int) -> dict[str, str]:
+        """An architecture that is drawn at random, or by the belief after all scores so far."""
+        if number < self.drawn:
+            return self.architectures.sample(random.Random(f"{self.config.seed}/{number}"))
+        rng = np.random.default_rng([self.config.seed, number])
+        return self.process.share(self.architectures.best(self.belief().drawn(rng)))
+
+    def seed_of(self, number: int) -> int:
+        """A seed for each architecture."""
+        return self.config.seed + number
+
+    def belief(self) -> Belief:
+        """The belief after all scores so far."""
+        numbers = [score for score in self.scores if math.isfinite(score)] or [0.0]
+        worst = min(numbers) - WORST
+        scores = [score if math.isfinite(score) else worst for score in self.scores]
+        return self.surrogate.fitted(self.tried, scores)
+
+    def finish(self, progress: Progress) -> Genotype:
+        """The genotype of the architecture, of those that were trained, that the belief holds for the best."""
+        belief, count = self.belief(), len(self.scores)
+        number = self.process.share(max(range(count), key=lambda n: belief.score(self.tried[n])))
+        genotype = self.genotype_of(number)
+        reasons = self._reasons(belief, genotype.choices)
+        decided = {label: str(reason) for label, reason in reasons.items()}
+        genotype = genotype.model_copy(update={"provenance": {**genotype.provenance, "decided_by": decided}})
+        verdict = [
+            f"the best of {count} trainings by what all of them say: {self.scores[number]:.2f} dB; the "
+            f"{self.drawn} architectures that were drawn at random reach {self.range(self.scores[: self.drawn])}",
+            sentence(reasons, count, "trainings"),
+        ]
+        return self.conclude(genotype, verdict, progress)
+
+    def _reasons(self, belief: Belief, choices: Mapping[str, str]) -> dict[str, Reason]:
+        """Why each choice was made: by the data, if no other candidate, with what suits it best, comes near."""
+        values, forks = belief.expected(), self.architectures.table.forks
+        reasons = {}
+        for label, name in choices.items():
+            others = [each for each in forks[label].names if each != name]
+            best = [
+                self.architectures.best(values, {**choices, label: each}, unlimited=True) for each in others
+            ]
+            reasons[label] = lead_reason([belief.lead(choices, each) for each in best])
+        return reasons
