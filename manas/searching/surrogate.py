@@ -4,9 +4,9 @@
 
 The effects of a choice: one that it has in common with the candidates of its name at all forks that offer the
 same, one more for each candidate that it stands inside, in common likewise, and one of its own. So a model of
-hundreds of candidates is fitted to tens of architectures. All effects are Gaussian a priori (ridge regression with its uncertainty;
-Bishop, Pattern Recognition and Machine Learning, 2006, section 3.3). Linear models of architectures predict as
-well as others where few were trained (White et al., NeurIPS 2021).
+hundreds of candidates is fitted to tens of architectures. All effects are Gaussian a priori (ridge regression
+with its uncertainty; Bishop, Pattern Recognition and Machine Learning, 2006, section 3.3). Linear models of
+architectures predict as well as others where few were trained (White et al., NeurIPS 2021).
 """
 
 from __future__ import annotations
@@ -140,12 +140,17 @@ class Belief:
         """What each candidate adds to the expected score."""
         return self._values(self.effects)
 
-    def drawn(self, rng: np.random.Generator) -> Values:
-        """What each candidate adds to the score by effects that are drawn from the belief."""
+    def drawn(self, rng: np.random.Generator, boldness: float = 1.0) -> Values:
+        """What each candidate adds to the score by effects that are drawn from the belief.
+
+        Args:
+            boldness: factor on how far the effects are from those expected.
+        """
         # An effect of the prior, corrected as the data of a world with these effects would correct it.
         effects = rng.standard_normal(len(self.prior)) * np.sqrt(self.prior * self.scale)
         noise = rng.standard_normal(len(self.residuals)) * math.sqrt(self.noise * self.scale)
-        return self._values(effects + self.gain @ (self.residuals - self.centred @ effects - noise))
+        apart = effects - self.gain @ (self.centred @ effects + noise)
+        return self._values(self.effects + boldness * apart)
 
     def _values(self, effects: np.ndarray) -> Values:
         return dict(zip(self.surrogate.place, (self.surrogate.columns @ effects).tolist(), strict=True))

@@ -24,8 +24,8 @@ class SurrogateSearch(AloneSearch):
     """The search that trains the architectures that a model of all scores so far holds for promising.
 
     The first ones are drawn at random. Every later one is the best there is, within the budget, by effects
-    drawn from the belief (Thompson sampling): as good as the model hopes, or where it knows little. Each starts
-    from a seed of its own, so that its luck is noise that the model allows for.
+    drawn from the belief (Thompson sampling), ever closer to those expected. Each starts from a seed of its
+    own, so that its luck is noise that the model allows for.
     """
 
     def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
@@ -40,7 +40,8 @@ class SurrogateSearch(AloneSearch):
         if number < self.drawn:
             return self.architectures.sample(random.Random(f"{self.config.seed}/{number}"))
         rng = np.random.default_rng([self.config.seed, number])
-        return self.process.share(self.architectures.best(self.belief().drawn(rng)))
+        left = 1 - number / self.config.epochs
+        return self.process.share(self.architectures.best(self.belief().drawn(rng, boldness=left)))
 
     def seed_of(self, number: int) -> int:
         """A seed for each architecture."""
@@ -62,8 +63,8 @@ class SurrogateSearch(AloneSearch):
         decided = {label: str(reason) for label, reason in reasons.items()}
         genotype = genotype.model_copy(update={"provenance": {**genotype.provenance, "decided_by": decided}})
         verdict = [
-            f"the best of {count} trainings by what all of them say: {self.scores[number]:.2f} dB; the "
-            f"{self.drawn} architectures that were drawn at random reach {self.range(self.scores[: self.drawn])}",
+            f"the best of {count} trainings by what all of them say: {self.scores[number]:.2f} dB; the first "
+            f"{self.drawn}, drawn at random, reach {self.range(self.scores[: self.drawn])}",
             sentence(reasons, count, "trainings"),
         ]
         return self.conclude(genotype, verdict, progress)
@@ -73,9 +74,7 @@ class SurrogateSearch(AloneSearch):
         values, forks = belief.expected(), self.architectures.table.forks
         reasons = {}
         for label, name in choices.items():
-            others = [each for each in forks[label].names if each != name]
-            best = [
-                self.architectures.best(values, {**choices, label: each}, unlimited=True) for each in others
-            ]
-            reasons[label] = lead_reason([belief.lead(choices, each) for each in best])
+            others = [{**choices, label: each} for each in forks[label].names if each != name]
+            rivals = [self.architectures.best(values, given, unlimited=True) for given in others]
+            reasons[label] = lead_reason([belief.lead(choices, each) for each in rivals])
         return reasons
