@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from manas.data.archives import Picture
+from manas.data.archives import StoredImage
 from manas.data.checking import matching
 from manas.data.checking.remembered import signatures
 from manas.data.checking.signature import signature
@@ -146,7 +146,7 @@ def test_pictures_that_have_a_part_in_common_with_a_third_are_one(pictures, tmp_
     whole = Image.fromarray(read_image(builtin_photographs("training")["astronaut"]))
     halves = {"astronaut-0": whole.crop((0, 0, 256, 512)), "astronaut-1": whole.crop((256, 0, 512, 512))}
     own = write(tmp_path / "own", {**pictures, **halves})
-    apart = [Picture(own / f"{name}.png") for name in ("astronaut-0", "astronaut-1")]
+    apart = [StoredImage(own / f"{name}.png") for name in ("astronaut-0", "astronaut-1")]
     (alone,) = identities([apart])
     assert len(set(alone)) == 2
     assert in_both(rain(own)) == 0
@@ -222,7 +222,9 @@ class TestRemembering:
     def work(self, monkeypatch):
         """The names of the files that are decoded, and 'matches' where pictures are compared."""
         done = []
-        monkeypatch.setattr(Picture, "read", lambda self: done.append(self.path.name) or read_image(self.path))
+        monkeypatch.setattr(
+            StoredImage, "read", lambda self: done.append(self.path.name) or read_image(self.path)
+        )
         monkeypatch.setattr(module, "matches", lambda *sets: done.append("matches") or matching.matches(*sets))
         return done
 
@@ -267,7 +269,7 @@ class TestRemembering:
     def test_the_halves_of_a_file_are_two_pictures(self, tmp_path):
         both = np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)
         path = write_image(tmp_path / "both.png", both)
-        left, right, whole = Picture(path, "left"), Picture(path, "right"), Picture(path)
+        left, right, whole = StoredImage(path, "left"), StoredImage(path, "right"), StoredImage(path)
         for _ in range(2):
             found = signatures([left, right, whole])
             for picture, pixels in ((left, both[:, :40]), (right, both[:, 40:]), (whole, both)):

@@ -7,7 +7,7 @@ import pytest
 from data.archives.layouts import MINIATURES, content, folders, outdoor_rain, picture
 from pydantic import ValidationError
 
-from manas.data.archives import Archive, Picture, Scene, read_archive
+from manas.data.archives import Archive, Scene, StoredImage, read_archive
 from manas.data.dataset.augmentation import AUGMENTATIONS
 from manas.data.dataset.cache import ImageCache
 from manas.data.dataset.config import SourceConfig
@@ -151,7 +151,7 @@ def test_pairs_of_two_sizes_are_named(pairs, tmp_path):
 
 def opened_before_it_changed(root):
     """A source of one pair whose sizes nobody has looked at."""
-    clean, light = (Picture(root / kind / "a.png") for kind in ("clean", "light"))
+    clean, light = (StoredImage(root / kind / "a.png") for kind in ("clean", "light"))
     return PairedSource(Archive("folders", root, (Scene("a", clean, {"light": light}),)), 1, CACHE)
 
 
