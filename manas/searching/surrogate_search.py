@@ -12,11 +12,12 @@ from manas.architecture.genotype import Genotype
 from manas.reporting.progress import Progress
 from manas.searching.alone_search import AloneSearch
 from manas.searching.config import SearchConfig, SurrogateConfig
-from manas.searching.reasons import Reason, lead_reason, sentence
+from manas.searching.reasons import Reason, lead_reason, single_choices
 from manas.searching.surrogate import Belief, Surrogate
 from manas.training.distributed import Process
 from manas.training.run import RunDirectory
 
+DEVIATIONS = 2.0  # of the lead over random architectures, from which a search counts as decided
 WORST = 1.0  # dB below the worst score: what a training counts as that has diverged
 
 
@@ -62,12 +63,18 @@ class SurrogateSearch(AloneSearch):
         reasons = self._reasons(belief, genotype.choices)
         decided = {label: str(reason) for label, reason in reasons.items()}
         genotype = genotype.model_copy(update={"provenance": {**genotype.provenance, "decided_by": decided}})
-        verdict = [
-            f"the best of {count} trainings by what all of them say: {self.scores[number]:.2f} dB; the first "
-            f"{self.drawn}, drawn at random, reach {self.range(self.scores[: self.drawn])}",
-            sentence(reasons, count, "trainings"),
-        ]
+        lead = belief.lead(genotype.choices, *self.tried[: self.drawn])
+        verdict = [self._sentence(*lead), single_choices(reasons)]
         return self.conclude(genotype, verdict, progress)
+
+    def _sentence(self, lead: float, deviation: float) -> str:
+        is_decided = lead > DEVIATIONS * deviation
+        return (
+            f"{'decided' if is_decided else 'undecided'}: by the scores of {len(self.scores)} trainings it is "
+            f"{lead:.2f} dB better (standard deviation {deviation:.2f}) than the mean of the {self.drawn} "
+            f"architectures that were drawn at random, which reach {self.range(self.scores[: self.drawn])}"
+            + ("" if is_decided else "; search with more epochs, or longer ones")
+        )
 
     def _reasons(self, belief: Belief, choices: Mapping[str, str]) -> dict[str, Reason]:
         """Why each choice was made: by the data, if no other candidate, with what suits it best, comes near."""
