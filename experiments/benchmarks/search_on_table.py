@@ -43,7 +43,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "gradient, softmax": {"epochs": 10, "steps": 10},
 }
 BASE = {"space": SPACE, "precision": "bf16", "alpha_share": 0.3}
-DATA = {"versions": 2, "batch": 8, "validation_images": 12}
+DATA = {"versions": 2, "batch": 8, "validation_images": 13, "validation_patch": 256}
 PLAYS, DRAWN = 10_000, 8  # plays of random search on the table, and its trainings
 RESAMPLES = 10_000
 

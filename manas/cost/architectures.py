@@ -57,6 +57,10 @@ class Architectures:
         assert found is not None  # a budget that no architecture meets was refused
         return found
 
+    def affords(self, choices: Mapping[str, str]) -> bool:
+        """Whether an architecture costs no more than the budget, if there is one."""
+        return self.allowance is None or self.table.exact(choices) <= self.allowance.limit * (1 + ROUNDING)
+
     def sample(self, rng: random.Random) -> dict[str, str]:
         """A random architecture, uniform fork by fork."""
         return self.fitting(lambda: random_choices(self.forks, rng), rng)
