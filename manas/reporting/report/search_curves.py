@@ -80,7 +80,8 @@ def score_by_cost(record: Record) -> Curves | None:
     costs, scores = (record.metrics.get(n) for n in ("candidate/cost", "validation/psnr_of_a_candidate"))
     if costs is None or scores is None or len(costs.values) != len(scores.values):
         return None
-    metric = str(record.cost.origin.get("metric", "")) if record.cost else ""
+    table = record.cost()
+    metric = str(table.origin.get("metric", "")) if table else ""
     figure, (axes,) = panels(["PSNR-Y of the candidates, dB"], UNITS.get(metric, "cost"), columns=1, height=130)
     axes.plot(costs.values, scores.values, "o", color=GREY)
     chosen = _chosen(record, len(scores.values))
