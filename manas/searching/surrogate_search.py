@@ -17,7 +17,7 @@ from manas.searching.surrogate import Belief, Surrogate
 from manas.training.distributed import Process
 from manas.training.run import RunDirectory
 
-WORST = 1.0  # dB below the worst score: what a training counts as that has diverged
+WORST = 1.0  # dB below all other scores: what a diverged training counts as; a perfect one, as much above
 
 
 class SurrogateSearch(AloneSearch):
@@ -41,7 +41,9 @@ class SurrogateSearch(AloneSearch):
             return self.architectures.sample(random.Random(f"{self.config.seed}/{number}"))
         rng = np.random.default_rng([self.config.seed, number])
         left = 1 - number / self.config.epochs
-        return self.process.share(self.architectures.best(self.belief().drawn(rng, boldness=left)))
+        best = self.architectures.best(self.belief().drawn(rng, boldness=left))
+        assert best is not None  # a budget that no architecture meets was refused
+        return self.process.share(best)
 
     def seed_of(self, number: int) -> int:
         """A seed for each architecture."""
@@ -50,14 +52,15 @@ class SurrogateSearch(AloneSearch):
     def belief(self) -> Belief:
         """The belief after all scores so far."""
         numbers = [score for score in self.scores if math.isfinite(score)] or [0.0]
-        worst = min(numbers) - WORST
-        scores = [score if math.isfinite(score) else worst for score in self.scores]
+        worst, perfect = min(numbers) - WORST, max(numbers) + WORST
+        scores = np.nan_to_num(self.scores, nan=worst, neginf=worst, posinf=perfect).tolist()
         return self.surrogate.fitted(self.tried, scores)
 
     def finish(self, progress: Progress) -> Genotype:
         """The genotype of the architecture, of those that were trained, that the belief holds for the best."""
         belief, count = self.belief(), len(self.scores)
-        number = self.process.share(max(range(count), key=lambda n: belief.score(self.tried[n])))
+        sound = [n for n in range(count) if not math.isnan(self.scores[n])] or range(count)
+        number = self.process.share(max(sound, key=lambda n: belief.score(self.tried[n])))
         genotype = self.genotype_of(number)
         reasons = self._reasons(belief, genotype.choices)
         decided = {label: str(reason) for label, reason in reasons.items()}
@@ -76,5 +79,6 @@ class SurrogateSearch(AloneSearch):
         for label, name in choices.items():
             others = [{**choices, label: each} for each in forks[label].names if each != name]
             rivals = [self.architectures.best(values, given, unlimited=True) for given in others]
-            reasons[label] = lead_reason([belief.lead(choices, each) for each in rivals])
+            # A candidate that leaves a node without input is no rival.
+            reasons[label] = lead_reason([belief.lead(choices, each) for each in rivals if each])
         return reasons
