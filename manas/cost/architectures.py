@@ -44,8 +44,8 @@ class Architectures:
 
     def best(
         self, values: Mapping[Candidate, float], given: Mapping[str, str] = {}, *, unlimited: bool = False
-    ) -> dict[str, str]:
-        """The architecture with the largest sum of the values of its candidates.
+    ) -> dict[str, str] | None:
+        """The architecture with the largest sum of the values of its candidates; None if none has `given`.
 
         Args:
             values: (label, name) -> value.
@@ -53,9 +53,7 @@ class Architectures:
             unlimited: whether the budget does not count.
         """
         limit, spend = (math.inf, 0.0) if unlimited or not self.allowance else self.allowance[1:]
-        found = most_valued(self.table, limit, spend, values, given)
-        assert found is not None  # a budget that no architecture meets was refused
-        return found
+        return most_valued(self.table, limit, spend, values, given)
 
     def affords(self, choices: Mapping[str, str]) -> bool:
         """Whether an architecture costs no more than the budget, if there is one."""

@@ -64,13 +64,17 @@ def most_valued(
 ) -> dict[str, str] | None:
     """The architecture with the largest sum of values whose cost is in the window of `within`.
 
+    If none is in it, the one of most value below the window; None if all exceed the limit, or `given` leaves a
+    node without input.
+
     Args:
         values: (label, name) -> what a candidate adds where it is reached.
         given: choices that are made already.
     """
     knapsack = _Knapsack(table, given)
     best = partial(knapsack.least, lambda candidate: -values[candidate])
-    return best(spend * limit, limit) or best(0.0, limit)
+    lowest = spend * limit if spend else 0.0  # the limit may be infinite
+    return best(lowest, limit) or best(0.0, limit)
 
 
 def cheapest_derived(table: CostTable) -> float:

@@ -117,13 +117,16 @@ class Belief:
 
     def __post_init__(self) -> None:
         count = len(self.residuals)
+        free = max(1, count - 1)  # the level has taken one
         kernel = (self.centred * self.prior) @ self.centred.T
         self.noise *= float(np.trace(kernel)) / count or 1.0
         covariance = kernel + self.noise * np.eye(count)  # of the scores, up to `scale`
         self.gain = np.linalg.solve(covariance, self.centred * self.prior).T  # (D, N)
         self.effects = self.gain @ self.residuals  # (D,) their means
-        self.scale = max(1e-12, float(self.residuals @ np.linalg.solve(covariance, self.residuals)) / count)
-        self.likelihood = -count / 2 * math.log(self.scale) - np.linalg.slogdet(covariance)[1] / 2
+        self.scale = max(1e-12, float(self.residuals @ np.linalg.solve(covariance, self.residuals)) / free)
+        # Residuals add up to zero whatever is true, so that direction's variance, the noise, does not count.
+        volume = np.linalg.slogdet(covariance)[1] - math.log(self.noise)
+        self.likelihood = -free / 2 * math.log(self.scale) - volume / 2
 
     def score(self, choices: Mapping[str, str]) -> float:
         """The expected score of an architecture."""

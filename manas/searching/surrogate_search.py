@@ -20,7 +20,7 @@ from manas.training.distributed import Process
 from manas.training.run import RunDirectory
 
 DEVIATIONS = 2.0  # of the lead over random architectures, from which a search counts as decided
-WORST = 1.0  # dB below the worst score: what a training counts as that has diverged
+WORST = 1.0  # dB below all other scores: what a diverged training counts as; a perfect one, as much above
 
 
 class SurrogateSearch(AloneSearch):
@@ -50,7 +50,9 @@ class SurrogateSearch(AloneSearch):
             return within.sample(random.Random(f"{self.config.seed}/{number}"))
         rng = np.random.default_rng([self.config.seed, number])
         left = 1 - number / self.config.epochs
-        return self.process.share(within.best(self.belief().drawn(rng, boldness=left)))
+        best = within.best(self.belief().drawn(rng, boldness=left))
+        assert best is not None  # a budget that no architecture meets was refused
+        return self.process.share(best)
 
     def seed_of(self, number: int) -> int:
         """A seed for each architecture."""
@@ -59,8 +61,8 @@ class SurrogateSearch(AloneSearch):
     def belief(self) -> Belief:
         """The belief after all scores so far."""
         numbers = [score for score in self.scores if math.isfinite(score)] or [0.0]
-        worst = min(numbers) - WORST
-        scores = [score if math.isfinite(score) else worst for score in self.scores]
+        worst, perfect = min(numbers) - WORST, max(numbers) + WORST
+        scores = np.nan_to_num(self.scores, nan=worst, neginf=worst, posinf=perfect).tolist()
         return self.surrogate.fitted(self.tried, scores)
 
     def finish(self, progress: Progress) -> Genotype:
@@ -87,7 +89,8 @@ class SurrogateSearch(AloneSearch):
     def _chosen(self, belief: Belief, within: Architectures) -> tuple[Genotype, list[str]]:
         """The genotype of the best within a budget, and the sentences on it."""
         numbers = [n for n, choices in enumerate(self.tried) if within.affords(choices)]
-        number = self.process.share(max(numbers, key=lambda n: belief.score(self.tried[n])))
+        sound = [n for n in numbers if not math.isnan(self.scores[n])] or numbers
+        number = self.process.share(max(sound, key=lambda n: belief.score(self.tried[n])))
         genotype = self.genotype_of(number)
         reasons = self._reasons(belief, genotype.choices)
         decided = {label: str(reason) for label, reason in reasons.items()}
@@ -113,5 +116,6 @@ class SurrogateSearch(AloneSearch):
         for label, name in choices.items():
             others = [{**choices, label: each} for each in forks[label].names if each != name]
             rivals = [self.architectures.best(values, given, unlimited=True) for given in others]
-            reasons[label] = lead_reason([belief.lead(choices, each) for each in rivals])
+            # A candidate that leaves a node without input is no rival.
+            reasons[label] = lead_reason([belief.lead(choices, each) for each in rivals if each])
         return reasons
