@@ -35,10 +35,11 @@ class SurrogateSearch(AloneSearch):
         super().__init__(config, process, directory)
         assert isinstance(config.method, SurrogateConfig)
         self.ends = range(config.steps, config.total_steps + 1, config.steps)
-        self.drawn = min(config.epochs, max(2, round(config.method.drawn * config.epochs)))
         space, table = config.space, self.architectures.table
         self.surrogate = Surrogate(table)
         self.within = [Architectures(space, table, budget) for budget in config.budgets or [None]]
+        fewest = max(2, len(self.within))  # one for each budget
+        self.drawn = min(config.epochs, max(fewest, round(config.method.drawn * config.epochs)))
 
     def propose(self, number: int) -> dict[str, str]:
         """An architecture that is drawn at random, or by the belief after all scores so far.
@@ -104,8 +105,8 @@ class SurrogateSearch(AloneSearch):
         reached, is_decided = self.range([self.scores[n] for n in drawn]), lead > DEVIATIONS * deviation
         return (
             f"{'decided' if is_decided else 'undecided'}: by the scores of {len(self.scores)} trainings it is "
-            f"{lead:.2f} dB better (standard deviation {deviation:.2f}) than the mean of {len(drawn)} "
-            f"architectures that were drawn at random, which reach {reached}"
+            f"{lead:.2f} dB better (standard deviation {deviation:.2f}) than the mean of those that were drawn at "
+            f"random ({len(drawn)}, from {reached})"
             + ("" if is_decided else "; search with more epochs, or longer ones")
         )
 
