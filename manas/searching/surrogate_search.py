@@ -105,8 +105,8 @@ class SurrogateSearch(AloneSearch):
         reached, is_decided = self.range([self.scores[n] for n in drawn]), lead > DEVIATIONS * deviation
         return (
             f"{'decided' if is_decided else 'undecided'}: by the scores of {len(self.scores)} trainings it is "
-            f"{lead:.2f} dB better (standard deviation {deviation:.2f}) than the mean of {len(drawn)} that were "
-            f"drawn at random, from {reached}"
+            f"{lead:.2f} dB better (standard deviation {deviation:.2f}) than the mean of {len(drawn)} that "
+            f"were drawn at random, from {reached}"
             + ("" if is_decided else "; search with more epochs, or longer ones")
         )
 
