@@ -106,7 +106,9 @@ def test_where_nothing_is_in_the_window_value_counts_and_not_cost():
 
 def test_a_node_keeps_an_input_whatever_its_value():
     table = whole_tower_table()
-    values = {(label, name): float(name == "none") for label, fork in table.forks.items() for name in fork.names}
+    values = {
+        (label, name): float(name == "none") for label, fork in table.forks.items() for name in fork.names
+    }
     found = most_valued(table, math.inf, 0.0, values)
     for labels in table.nodes.values():
         reached = [found[label] for label in labels if label in found]
