@@ -37,6 +37,19 @@ RESIDUAL = ("full", "full", "full", "full")  # the scale of each stage
 UNET = ("full", "half", "quarter", "half")
 
 
+def training(run: Path, genotype: Path, train: Path, seed: int) -> dict[str, Any]:
+    """The configuration of a training of the table."""
+    return {
+        "run": str(run),
+        "seed": seed,
+        "precision": "bf16",
+        "epochs": EPOCHS,
+        "steps": STEPS,
+        "genotype": {"derain": str(genotype)},
+        "data": {"sources": [{"task": "derain", "pairs": str(train)}]},
+    }
+
+
 def known() -> Iterator[tuple[str, manas.Genotype]]:
     """The rows that everything is compared with."""
     yield "plain", manas.Genotype.sample(manas.load_space("plain"), 0)
@@ -90,18 +103,9 @@ class Bench:
         folder = self.runs / name
         folder.mkdir(parents=True, exist_ok=True)
         genotype = self.rows[name].write(folder / "genotype.json")
-        data: dict[str, Any] = {"sources": [{"task": "derain", "pairs": str(self.train)}]}
+        config = training(folder / f"seed{seed}", genotype, self.train, seed)
         if self.quick:
-            data |= {"batch": 2, "validation_images": 1}
-        config = {
-            "run": str(folder / f"seed{seed}"),
-            "seed": seed,
-            "precision": "bf16",
-            "epochs": 1 if self.quick else EPOCHS,
-            "steps": 4 if self.quick else STEPS,
-            "genotype": {"derain": str(genotype)},
-            "data": data,
-        }
+            config |= {"epochs": 1, "steps": 4, "data": config["data"] | {"batch": 2, "validation_images": 1}}
         return trained_alone(config, folder / f"seed{seed}.json", report=self.report, core=self.core)
 
     def table(self) -> dict[str, Any]:

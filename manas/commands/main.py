@@ -62,6 +62,10 @@ def search(
     correlation: Annotated[
         int | None, typer.Option(metavar="N", help="Check the one-hot scores on N architectures trained alone.")
     ] = None,
+    front: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC=A,B,...", help="A genotype for each budget, as macs=1G,2G,4G."),
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -71,6 +75,9 @@ def search(
     from manas.searching.search import search as run
 
     overrides = list(set or ())
+    if front is not None:
+        metric, _, limits = front.partition("=")
+        overrides = ["method=surrogate", f"front.{metric}=[{limits}]", *overrides]
     overrides += [] if correlation is None else [f"correlation.architectures={correlation}"]
     settings = read_config(SearchConfig, config, overrides)
     genotype = run(settings, resume=resume, overwrite=overwrite)

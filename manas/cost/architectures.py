@@ -55,6 +55,10 @@ class Architectures:
         limit, spend = (math.inf, 0.0) if unlimited or not self.allowance else self.allowance[1:]
         return most_valued(self.table, limit, spend, values, given)
 
+    def affords(self, choices: Mapping[str, str]) -> bool:
+        """Whether an architecture costs no more than the budget, if there is one."""
+        return self.allowance is None or self.table.exact(choices) <= self.allowance.limit * (1 + ROUNDING)
+
     def sample(self, rng: random.Random) -> dict[str, str]:
         """A random architecture, uniform fork by fork."""
         return self.fitting(lambda: random_choices(self.forks, rng), rng)

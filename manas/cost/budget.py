@@ -76,6 +76,39 @@ class BudgetConfig(BaseModel):
         return next(v for v in (self.macs, self.parameters, self.latency) if v is not None)
 
 
+class FrontConfig(BaseModel):
+    """The budgets of a front, of one kind: one search finds an architecture for each.
+
+    Attributes:
+        macs, parameters, latency: the largest costs, as in ``[1G, 2G, 4G]``; see `BudgetConfig`.
+        size: (height, width) of the image that MACs and latency are of; the patch of the search unless given.
+        spend: share of each budget that is to be used at least, if the dearest architecture uses as much.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    macs: tuple[Count, ...] = ()
+    parameters: tuple[Count, ...] = ()
+    latency: tuple[Seconds, ...] = ()
+    size: tuple[int, int] | None = None
+    spend: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _complete(self) -> FrontConfig:
+        if not self.budgets:
+            raise ManasError("a front has one budget at least; give macs, parameters or latency, as [1G, 2G]")
+        return self
+
+    @property
+    def budgets(self) -> tuple[BudgetConfig, ...]:
+        """The budgets, from the smallest on."""
+        limits = {"macs": self.macs, "parameters": self.parameters, "latency": self.latency}
+        given = [(name, limit) for name, of in limits.items() for limit in sorted(set(of))]
+        if len({name for name, _ in given}) > 1:
+            raise ManasError("a front is of one kind; give one of macs, parameters and latency")
+        return tuple(BudgetConfig(size=self.size, spend=self.spend, **{name: limit}) for name, limit in given)
+
+
 class Pressure:
     """The complexity loss under a budget: a hinge whose multiplier adapts to the derived network.
 

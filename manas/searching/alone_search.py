@@ -73,7 +73,8 @@ class AloneSearch(Method):
         psnr, steps = self.training.score(), self.training.steps
         self.left_out_before, self.training = self.left_out(), None
         self.scores.append(psnr)
-        tracker.scalars(self.ends[epoch], {"validation/psnr_of_a_candidate": psnr})
+        cost = self.architectures.table.exact(self.tried[epoch])
+        tracker.scalars(self.ends[epoch], {"validation/psnr_of_a_candidate": psnr, "candidate/cost": cost})
         self.genotypes.keep(_name(epoch), self.genotypes.of(self.tried[epoch], candidate=epoch, psnr=psnr))
         return f"candidate {epoch}: {psnr:.2f} dB after {steps} steps"
 

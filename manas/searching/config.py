@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from manas.architecture.finding import GivenSpace
 from manas.config import Configuration
-from manas.cost.budget import BudgetConfig
+from manas.cost.budget import BudgetConfig, FrontConfig
 from manas.cost.counting import InputShape
 from manas.cost.table import Metric
 from manas.data.dataset.config import DataConfig
@@ -73,6 +73,8 @@ class RandomConfig(BaseModel):
 class SurrogateConfig(BaseModel):
     """The search by a surrogate: each epoch is a training of one architecture alone.
 
+    Unless given, `epochs` is 40 and `steps` 80: so many trainings, of so many steps.
+
     Attributes:
         drawn: share of the architectures that are drawn at random, before the model chooses.
     """
@@ -97,6 +99,9 @@ class CorrelationConfig(BaseModel):
     architectures: int = Field(12, ge=4)
     steps: int = Field(300, ge=1)
     seeds: int = Field(2, ge=2)
+
+
+TRAININGS = {"epochs": 40, "steps": 80}  # of a search by a surrogate, unless given
 
 
 def _kind(value: Any) -> Any:
@@ -153,6 +158,7 @@ class SearchConfig(Configuration):
             data have not made, so they should speak first.
         complexity: the price of MACs, parameters or latency, in the alpha step.
         budget: the largest cost of the derived network; takes the place of `complexity`.
+        front: budgets; for each, a search by a surrogate finds an architecture from the same trainings.
         beta_decay: weight of the mean logsumexp of the alphas of a choice (Beta-DARTS; Ye et al., CVPR 2022,
             which goes from 0 to 50).
         smoothing: perturbation of the candidates' weights in the weight step (SmoothDARTS), or None.
@@ -190,6 +196,7 @@ class SearchConfig(Configuration):
     architecture_from: float = Field(0.5, ge=0, lt=1)
     complexity: ComplexityConfig = ComplexityConfig()
     budget: BudgetConfig | None = None
+    front: FrontConfig | None = None
     beta_decay: ScheduledWeight = 0.0
     smoothing: AnySmoothing | None = None
     weights: OptimiserConfig = OptimiserConfig(name="adamw", rate=2e-3, betas=(0.9, 0.99), decay=1e-4, clip=1.0)
@@ -203,12 +210,19 @@ class SearchConfig(Configuration):
     @property
     def metric(self) -> Metric:
         """The metric of the search's cost table."""
-        return self.budget.metric if self.budget else self.complexity.metric
+        return self.budgets[0].metric if self.budgets else self.complexity.metric
+
+    @property
+    def budgets(self) -> tuple[BudgetConfig, ...]:
+        """The budgets of the search: those of a front, or one, or none."""
+        if self.front:
+            return self.front.budgets
+        return (self.budget,) if self.budget else ()
 
     @property
     def input(self) -> InputShape:
         """(3, height, width), the shape of the image for which costs are counted."""
-        size = self.budget.size if self.budget else None
+        size = self.budgets[0].size if self.budgets else None
         return (3, *(size or (self.data.patch, self.data.patch)))
 
     @property
@@ -220,6 +234,13 @@ class SearchConfig(Configuration):
     def first_alpha_step(self) -> int:
         """The step in which the alphas move first."""
         return round(self.warmup * self.total_steps)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _trainings_of_a_surrogate(cls, values: Any) -> Any:
+        method = values.get("method") if isinstance(values, dict) else None
+        kind = method.get("kind") if isinstance(method, dict) else getattr(method, "kind", method)
+        return TRAININGS | values if kind == "surrogate" else values
 
     @model_validator(mode="after")
     def _everything_has_effect(self) -> SearchConfig:

@@ -45,6 +45,18 @@ def _of_the_method(config: Settings) -> list[Conflict]:
             "repeats puts together the alphas of several searches; it needs method=gradient, selection=argmax",
         ),
         (
+            config.front is not None and method != "surrogate",
+            "a front takes the trainings of a surrogate; set method=surrogate, or give one budget",
+        ),
+        (
+            config.front is not None and config.budget is not None,
+            "a front takes the place of a budget; leave one of them out",
+        ),
+        (
+            method == "evolution" and config.accumulate > 1,
+            "method=evolution has a path for each part of the batch; set method.paths and leave accumulate out",
+        ),
+        (
             method in ("random", "surrogate") and (config.accumulate > 1 or config.checkpointing),
             f"method={method} trains derived networks, whole; leave accumulate and checkpointing out",
         ),

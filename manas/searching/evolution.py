@@ -1,6 +1,6 @@
 """Evolution over one-shot weights: a baseline without architecture parameters.
 
-The supernet is trained on a uniformly sampled path in every step (SPOS; Guo et al., ECCV 2020); then
+The supernet is trained on uniformly sampled paths in every step (SPOS; Guo et al., ECCV 2020); then
 regularised evolution (Real et al., AAAI 2019) looks for the path that restores held-out crops best.
 """
 
@@ -22,6 +22,9 @@ class EvolutionConfig(BaseModel):
     """Configuration of regularised evolution.
 
     Attributes:
+        paths: the most paths in a step, each on its part of the batch; as many as parts of one size allow. A
+            supernet whose steps train several paths learns faster and ranks better
+            (``experiments/results/search.md``).
         evaluations: number of architectures that are evaluated in all, with the weights of the supernet.
         population: number of architectures alive at a time.
         tournament: number of living architectures that are drawn; the best of them has the next child.
@@ -30,6 +33,7 @@ class EvolutionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["evolution"] = "evolution"
+    paths: int = Field(4, ge=1)
     evaluations: int = Field(200, ge=1)
     population: int = Field(20, ge=1)
     tournament: int = Field(5, ge=1)

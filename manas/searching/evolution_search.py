@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from itertools import count
 
 from manas.architecture.choice import relax, relaxed_by
 from manas.architecture.genotype import Genotype
 from manas.architecture.weighting import OneHot
 from manas.cost.selection import comparable
+from manas.data.dataset.crops import Batch
 from manas.reporting.progress import Progress
 from manas.reporting.tracking import Tracker
+from manas.searching.bilevel import Loss
+from manas.searching.config import SearchConfig
 from manas.searching.evolution import EvolutionConfig, evolve, mutated
 from manas.searching.method import SupernetSearch
+from manas.training.distributed import Process
+from manas.training.run import RunDirectory
 from manas.training.schedule import set_rate
 from manas.training.step import Terms
 
 
 class EvolutionSearch(SupernetSearch):
-    """The search by evolution; every step trains one path, drawn uniformly, and the alphas stay as they are."""
+    """The search by evolution; every step trains paths that are drawn uniformly, and the alphas stay put."""
+
+    def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
+        super().__init__(config, process, directory)
+        assert isinstance(config.method, EvolutionConfig)
+        own = config.data.batch // process.world_size
+        self.paths = max(n for n in range(1, config.method.paths + 1) if own % n == 0)  # of equal parts
 
     def step(self, step: int) -> Terms:
-        """Takes one step of the weights, on the path that is drawn for it."""
-        relax(self.network, OneHot(self._path(step)))
+        """Takes one step of the weights, each part of the batch on a path that is drawn for it."""
         set_rate(self.weight_descent.optimiser, self.config.schedule.factor(step, self.config.total_steps))
-        return self.weight_step(
-            self.network, self.weight_descent, next(self.kept), step / self.config.total_steps
-        )
+        progress, numbers = step / self.config.total_steps, count(step * self.paths)
+
+        def loss(part: Batch) -> Loss:
+            relax(self.network, OneHot(self._path(next(numbers))))
+            return self.objective(self.network, part, progress)
+
+        return self.step_along(self.network, loss, next(self.kept).split(self.paths), self.weight_descent)
 
     def judge(self, epoch: int, tracker: Tracker) -> str:
         """Logs the PSNR of one path, the same in every epoch."""
@@ -54,8 +69,8 @@ class EvolutionSearch(SupernetSearch):
         verdict = f"evolution raised the best one-hot PSNR from {first:.2f} to {best.score:.2f} dB"
         return self.conclude(genotype, [verdict], progress)
 
-    def _path(self, step: int) -> dict[str, str]:
-        return self.architectures.sample(random.Random(f"{self.config.seed}/{step}"))
+    def _path(self, number: int) -> dict[str, str]:
+        return self.architectures.sample(random.Random(f"{self.config.seed}/{number}"))
 
     def _mutate(self, choices: Mapping[str, str], rng: random.Random) -> dict[str, str]:
         """Changes one fork such that every node keeps an input and the budget holds, if a draw finds such."""

@@ -184,7 +184,7 @@ class GradientSearch(SupernetSearch):
             reasons = self._reasons(genotype.choices)
             provenance = {**genotype.provenance, "decided_by": {k: str(v) for k, v in reasons.items()}}
             genotype = genotype.model_copy(update={"provenance": provenance})
-            sentences.append(sentence(reasons, 1))
+            sentences.append(sentence(reasons, searches=1))
         return self.conclude(genotype, sentences, progress)
 
     def _reasons(self, choices: Mapping[str, str]) -> dict[str, Reason]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -91,12 +91,18 @@ class Method(Job[Genotype]):
         Args:
             progress: the share of the network's training that is done, in [0, 1].
         """
-        network.train()
 
         def loss(part: Batch) -> Loss:
             return self.objective(network, part, progress)
 
-        gradients, terms = first_order(loss, batch.split(self.config.accumulate), descent.parameters)
+        return self.step_along(network, loss, batch.split(self.config.accumulate), descent)
+
+    def step_along(
+        self, network: nn.Module, loss: Callable[[Batch], Loss], parts: Sequence[Batch], descent: Descent
+    ) -> Terms:
+        """Takes one step of a network's weights along the gradient of the mean loss over parts of a batch."""
+        network.train()
+        gradients, terms = first_order(loss, parts, descent.parameters)
         norm = descend(gradients, descent, self.process)
         return under("weights", terms | {"gradient": norm})
 

@@ -67,30 +67,49 @@ def lead_reason(leads: Sequence[tuple[float, float]]) -> Reason:
     return Reason.OTHER if (means < 0).any() else Reason.NOTHING
 
 
-def sentence(reasons: Mapping[str, Reason], count: int, what: str = "searches") -> str:
+def sentence(reasons: Mapping[str, Reason], searches: int) -> str:
     """The sentence that tells how many choices have which reason.
 
     Args:
         reasons: of every fork on the path, by label.
-        count, what: the number of searches that agree, or of trainings; 1 for the `preference` of one search.
+        searches: the number of searches that agree; 1 for the `preference` of one.
     """
-    forks = len(reasons)
-    labels = {each: [label for label, reason in reasons.items() if reason is each] for each in Reason}
-    data, other, nothing = (len(labels[each]) for each in Reason)
+    forks, decided = len(reasons), _decided(reasons)
+    data, other, nothing = _counts(reasons)
     rest = f"other losses alone decided {other}, nothing decided {nothing}"
-    if count == 1:
+    if searches == 1:
         return (
             f"of {forks} choices the data of this search preferred {data}, {rest}; one search cannot tell a "
             "better candidate from one with luckier initial weights: search with repeats=3 to know"
         )
     if not data:
         return (
-            f"nothing was found: over {count} {what} the data decided none of {forks} choices ({rest}); "
+            f"nothing was found: over {searches} searches the data decided none of {forks} choices ({rest}); "
             "the genotype is as good as a random one; search longer, or in a space that differs by more"
         )
-    more = f", and {data - SHOWN} more" if data > SHOWN else ""
-    shown = ", ".join(labels[Reason.DATA][:SHOWN]) + more
-    return f"over {count} {what} the data decided {data} of {forks} choices ({shown}); {rest}"
+    return f"over {searches} searches the data decided {data} of {forks} choices ({decided}); {rest}"
+
+
+def single_choices(reasons: Mapping[str, Reason]) -> str:
+    """The sentence that tells how many choices a surrogate would make alone, whatever the others are."""
+    data, other, nothing = _counts(reasons)
+    decided = f" ({_decided(reasons)})" if data else ""
+    return (
+        f"of {len(reasons)} choices, each taken alone, the data decided {data}{decided}, limits {other}, and "
+        f"{nothing} matter too little to be told"
+    )
+
+
+def _counts(reasons: Mapping[str, Reason]) -> list[int]:
+    """The number of choices with each reason."""
+    return [sum(reason is each for reason in reasons.values()) for each in Reason]
+
+
+def _decided(reasons: Mapping[str, Reason]) -> str:
+    """The labels that the data decided, the first of them by name."""
+    labels = [label for label, reason in reasons.items() if reason is Reason.DATA]
+    more = f", and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+    return ", ".join(labels[:SHOWN]) + more
 
 
 def _leads(values: Sequence[float], place: int) -> np.ndarray:

@@ -132,9 +132,10 @@ class Belief:
         """The expected score of an architecture."""
         return self.level + float((self.surrogate.features(choices) - self.centre) @ self.effects)
 
-    def lead(self, choices: Mapping[str, str], others: Mapping[str, str]) -> tuple[float, float]:
-        """The expected lead of an architecture over another one, and its standard deviation."""
-        apart = self.surrogate.features(choices) - self.surrogate.features(others)
+    def lead(self, choices: Mapping[str, str], *others: Mapping[str, str]) -> tuple[float, float]:
+        """The expected lead of an architecture over another, or over the mean of others, and its deviation."""
+        mean = np.mean([self.surrogate.features(each) for each in others], 0)
+        apart = self.surrogate.features(choices) - mean
         seen = self.centred @ (self.prior * apart)  # (N,)
         variance = float(apart @ (self.prior * apart) - apart @ self.gain @ seen)
         return float(apart @ self.effects), math.sqrt(max(0.0, variance) * self.scale)

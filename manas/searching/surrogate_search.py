@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from manas.architecture.genotype import Genotype
+from manas.cost.architectures import Architectures
+from manas.cost.budget import amount
 from manas.reporting.progress import Progress
 from manas.searching.alone_search import AloneSearch
 from manas.searching.config import SearchConfig, SurrogateConfig
-from manas.searching.reasons import Reason, lead_reason, sentence
+from manas.searching.reasons import Reason, lead_reason, single_choices
 from manas.searching.surrogate import Belief, Surrogate
 from manas.training.distributed import Process
 from manas.training.run import RunDirectory
 
+DEVIATIONS = 2.0  # of the lead over random architectures, from which a search counts as decided
 WORST = 1.0  # dB below all other scores: what a diverged training counts as; a perfect one, as much above
 
 
@@ -32,16 +35,23 @@ class SurrogateSearch(AloneSearch):
         super().__init__(config, process, directory)
         assert isinstance(config.method, SurrogateConfig)
         self.ends = range(config.steps, config.total_steps + 1, config.steps)
-        self.drawn = min(config.epochs, max(2, round(config.method.drawn * config.epochs)))
-        self.surrogate = Surrogate(self.architectures.table)
+        space, table = config.space, self.architectures.table
+        self.surrogate = Surrogate(table)
+        self.within = [Architectures(space, table, budget) for budget in config.budgets or [None]]
+        fewest = max(2, len(self.within))  # one for each budget
+        self.drawn = min(config.epochs, max(fewest, round(config.method.drawn * config.epochs)))
 
     def propose(self, number: int) -> dict[str, str]:
-        """An architecture that is drawn at random, or by the belief after all scores so far."""
+        """An architecture that is drawn at random, or by the belief after all scores so far.
+
+        The budgets of a front take turns.
+        """
+        within = self.within[number % len(self.within)]
         if number < self.drawn:
-            return self.architectures.sample(random.Random(f"{self.config.seed}/{number}"))
+            return within.sample(random.Random(f"{self.config.seed}/{number}"))
         rng = np.random.default_rng([self.config.seed, number])
         left = 1 - number / self.config.epochs
-        best = self.architectures.best(self.belief().drawn(rng, boldness=left))
+        best = within.best(self.belief().drawn(rng, boldness=left))
         assert best is not None  # a budget that no architecture meets was refused
         return self.process.share(best)
 
@@ -57,20 +67,48 @@ class SurrogateSearch(AloneSearch):
         return self.surrogate.fitted(self.tried, scores)
 
     def finish(self, progress: Progress) -> Genotype:
-        """The genotype of the architecture, of those that were trained, that the belief holds for the best."""
-        belief, count = self.belief(), len(self.scores)
-        sound = [n for n in range(count) if not math.isnan(self.scores[n])] or range(count)
+        """The genotype of the architecture, of those that were trained, that the belief holds for the best.
+
+        Of a front, one for each budget is written; that of the largest is the genotype of the search.
+        """
+        belief, verdict, front = self.belief(), [], []
+        for within in self.within:
+            genotype, sentences = self._chosen(belief, within)
+            if len(self.within) > 1:
+                assert within.budget is not None
+                budget = amount(within.budget.limit, within.budget.metric)
+                sentences = [f"{budget}: {sentence}" for sentence in sentences]
+                name = f"front_{''.join(budget.split()[:2])}"
+                self.genotypes.keep(name, genotype)
+                front.append(
+                    {"budget": budget, "genotype": name, "candidate": genotype.provenance["candidate"]}
+                )
+            verdict += sentences
+        self.provenance |= {"front": front} if front else {}
+        return self.conclude(genotype, verdict, progress)
+
+    def _chosen(self, belief: Belief, within: Architectures) -> tuple[Genotype, list[str]]:
+        """The genotype of the best within a budget, and the sentences on it."""
+        numbers = [n for n, choices in enumerate(self.tried) if within.affords(choices)]
+        sound = [n for n in numbers if not math.isnan(self.scores[n])] or numbers
         number = self.process.share(max(sound, key=lambda n: belief.score(self.tried[n])))
         genotype = self.genotype_of(number)
         reasons = self._reasons(belief, genotype.choices)
         decided = {label: str(reason) for label, reason in reasons.items()}
         genotype = genotype.model_copy(update={"provenance": {**genotype.provenance, "decided_by": decided}})
-        verdict = [
-            f"the best of {count} trainings by what all of them say: {self.scores[number]:.2f} dB; the first "
-            f"{self.drawn}, drawn at random, reach {self.range(self.scores[: self.drawn])}",
-            sentence(reasons, count, "trainings"),
-        ]
-        return self.conclude(genotype, verdict, progress)
+        drawn = [n for n in range(self.drawn) if within.affords(self.tried[n])]
+        return genotype, [self._lead(belief, number, drawn), single_choices(reasons)]
+
+    def _lead(self, belief: Belief, number: int, drawn: Sequence[int]) -> str:
+        """The sentence that tells how much better an architecture is than those that were drawn at random."""
+        lead, deviation = belief.lead(self.tried[number], *(self.tried[n] for n in drawn))
+        reached, is_decided = self.range([self.scores[n] for n in drawn]), lead > DEVIATIONS * deviation
+        return (
+            f"{'decided' if is_decided else 'undecided'}: by the scores of {len(self.scores)} trainings it is "
+            f"{lead:.2f} dB better (standard deviation {deviation:.2f}) than the mean of {len(drawn)} that "
+            f"were drawn at random, from {reached}"
+            + ("" if is_decided else "; search with more epochs, or longer ones")
+        )
 
     def _reasons(self, belief: Belief, choices: Mapping[str, str]) -> dict[str, Reason]:
         """Why each choice was made: by the data, if no other candidate, with what suits it best, comes near."""

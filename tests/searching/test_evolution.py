@@ -228,7 +228,8 @@ class TestEvolve:
 
 
 SPACE = {"attention": {"groups": 1, "gates": ["none", "skip_connect", "channel_attention"]}}
-METHOD = {"kind": "evolution", "evaluations": 9, "population": 4, "tournament": 2}
+PARTS = 2  # of the batch of two backgrounds, which three paths do not divide
+METHOD = {"kind": "evolution", "paths": 3, "evaluations": 9, "population": 4, "tournament": 2}
 
 
 def config_of(path):
@@ -240,18 +241,22 @@ def run(tmp_path_factory):
     """The run directory, the relaxations that were trained, and the paths that were scored with scores."""
     path = tmp_path_factory.mktemp("evolved") / "run"
     trained, scored = [], []
-    step, score = EvolutionSearch.weight_step, EvolutionSearch._score
+    step, score = EvolutionSearch.step_along, EvolutionSearch._score
 
-    def watched_step(self, network, *arguments):
-        trained.append([choice.relaxation for choice in choices_of(network)])
-        return step(self, network, *arguments)
+    def watched_step(self, network, loss, parts, descent):
+        def watched(part):
+            value = loss(part)
+            trained.append([choice.relaxation for choice in choices_of(network)])
+            return value
+
+        return step(self, network, watched, parts, descent)
 
     def watched_score(self, choices):
         scored.append((dict(choices), score(self, choices)))
         return scored[-1][1]
 
     with plainly(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(EvolutionSearch, "weight_step", watched_step)
+        patch.setattr(EvolutionSearch, "step_along", watched_step)
         patch.setattr(EvolutionSearch, "_score", watched_score)
         manas.search(config_of(path))
     return path, trained, scored
@@ -260,12 +265,12 @@ def run(tmp_path_factory):
 class TestSearch:
     """Evolution over the weights of a supernet that is trained on paths."""
 
-    def test_every_step_trains_one_path(self, run):
+    def test_every_part_of_a_batch_trains_a_path_of_its_own(self, run):
         _, trained, _ = run
-        assert len(trained) == 6
+        assert len(trained) == 6 * PARTS
         assert all(isinstance(relaxation, OneHot) for step in trained for relaxation in step)
         paths = [step[0].choices for step in trained]
-        assert len({tuple(path.items()) for path in paths}) > 2
+        assert len({tuple(path.items()) for path in paths}) > 4
         for path in paths:
             tower(**SPACE).check(path)
             assert not starved_nodes(tower(**SPACE).forks(), path)

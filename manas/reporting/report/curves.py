@@ -45,7 +45,7 @@ def of_a_path(record: Record) -> Curves | None:
 
 
 def of_candidates(record: Record) -> Curves | None:
-    """PSNR of every architecture that a random search has trained."""
+    """PSNR of every architecture that a search has trained alone."""
     series = record.metrics.get("validation/psnr_of_a_candidate")
     if series is None:
         return None
@@ -57,10 +57,10 @@ def of_candidates(record: Record) -> Curves | None:
     axes.plot(best, scores[best], "o", color=BLUE, markersize=5)
     axes.axhline(middle, color=FAINT, linewidth=0.8, linestyle=DASHED)
     name_ends(axes, [Name("median", middle, GREY), Name(f"best: {best}", scores[best], BLUE)], right)
+    alone = "random architectures" if record.method == "random" else "architectures"
     caption = (
-        f"PSNR-Y of {len(scores)} random architectures on the validation crops, each trained for its share of "
-        f"the compute: best {scores[best]:.2f} dB (candidate {best}), median {middle:.2f} dB, worst "
-        f"{worst:.2f} dB."
+        f"PSNR-Y of {len(scores)} {alone} on the validation crops, each trained alone: best "
+        f"{scores[best]:.2f} dB (candidate {best}), median {middle:.2f} dB, worst {worst:.2f} dB."
     )
     return Curves("Restoration", caption, figure)
 

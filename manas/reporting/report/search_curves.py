@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
-from manas.reporting.drawing.sheet import BLUE, WIRE
+from manas.reporting.drawing.sheet import BLUE, GREY, WIRE
 from manas.reporting.report.panels import LINE, Name, name_ends, panels, room_for, scale
-from manas.reporting.report.record import Record, Series
+from manas.reporting.report.record import Record, Series, mapping
 from manas.reporting.report.timeline import Curves, last, over_epochs, over_steps, places, unit
 
 UNITS = {"macs": "MACs", "parameters": "parameters", "latency": "s"}
@@ -73,6 +73,30 @@ def sharpness(record: Record) -> Curves | None:
     numbers = [f"{title[0].lower()}{title[1:]} {last(of):.3g}" for title, of in shown.items()]
     caption = f"At the end: {', '.join(numbers)}. An eigenvalue that grows often precedes a collapse."
     return Curves("Gradient and curvature", caption, figure)
+
+
+def score_by_cost(record: Record) -> Curves | None:
+    """The architectures that were trained alone, by cost and score, with those that were chosen."""
+    costs, scores = (record.metrics.get(n) for n in ("candidate/cost", "validation/psnr_of_a_candidate"))
+    if costs is None or scores is None or len(costs.values) != len(scores.values):
+        return None
+    table = record.cost()
+    metric = str(table.origin.get("metric", "")) if table else ""
+    figure, (axes,) = panels(["PSNR-Y of the candidates, dB"], UNITS.get(metric, "cost"), columns=1, height=130)
+    axes.plot(costs.values, scores.values, "o", color=GREY)
+    chosen = _chosen(record, len(scores.values))
+    axes.plot(costs.values[chosen], scores.values[chosen], "o-", color=BLUE, markersize=5)
+    several = "those chosen for the budgets" if len(chosen) > 1 else "the chosen one"
+    caption = f"Cost and PSNR-Y of {len(scores.values)} architectures, each trained alone; blue: {several}."
+    return Curves("Cost and score", caption, figure)
+
+
+def _chosen(record: Record, count: int) -> list[int]:
+    """The numbers of the candidates that were chosen: of a front, from the smallest budget on."""
+    front = record.summary.get("front")
+    found = front if isinstance(front, list) else [record.summary]
+    numbers = [mapping(each).get("candidate") for each in found]
+    return [n for n in numbers if isinstance(n, int) and 0 <= n < count]
 
 
 def cost(record: Record) -> Curves | None:

@@ -29,6 +29,7 @@ CURVES: tuple[Callable[[Record], Curves | None], ...] = (
     curves.relaxed_and_one_hot,
     curves.of_a_path,
     curves.of_candidates,
+    search_curves.score_by_cost,
     curves.by_task,
     curves.losses,
     search_curves.decisions,

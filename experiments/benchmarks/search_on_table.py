@@ -1,0 +1,141 @@
+"""Does a search beat chance? Searches of `frontier` within a budget, against the table of random architectures.
+
+    python experiments/benchmarks/search_on_table.py PAIRS [--gmacs 3.5] [--seeds 5] [--only METHOD ...]
+
+PAIRS and the folder of runs are those of `tabular.py`, whose scenes and trainings are the same here: what a
+search finds is trained as the rows of its table are, and scored on the same ten scenes, which no search sees.
+Searches take the other scenes, as the trainings do. Each has about the compute of eight trainings of the table;
+how much it took is counted in multiply-accumulates and printed.
+
+Each search and each training is a process of its own on one core, and is kept; what has ended is not repeated.
+With table.json in the folder of runs, everything is compared with the random architectures of the budget: all
+of them are chance, and the best by validation of eight of them is random search with equal compute.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import numpy as np
+from alone import trained_alone
+from folds import parted
+from tabular import SIZE, SPACE, training
+from tabular_findings import Row, rows_of
+
+import manas
+
+METHODS: dict[str, dict[str, Any]] = {
+    "surrogate": {"method": "surrogate", "epochs": 40, "steps": 80},
+    "evolution": {"method": {"kind": "evolution", "evaluations": 300}, "epochs": 12, "steps": 160},
+    "evolution, one path a step": {
+        "method": {"kind": "evolution", "evaluations": 300, "paths": 1},
+        "epochs": 12,
+        "steps": 160,
+    },
+    "gradient, gumbel": {"relaxation": "gumbel", "epochs": 10, "steps": 10},
+    "gradient, softmax": {"epochs": 10, "steps": 10},
+}
+BASE = {"space": SPACE, "precision": "bf16", "alpha_share": 0.3}
+DATA = {"versions": 2, "batch": 8, "validation_images": 13, "validation_patch": 256}
+PLAYS, DRAWN = 10_000, 8  # plays of random search on the table, and its trainings
+RESAMPLES = 10_000
+
+
+def searched(method: str, seed: int, train: Path, run: Path, gmacs: float, core: int) -> manas.Genotype:
+    """The genotype of a search, in a process of its own, unless the run is there already."""
+    if not (run / "genotype.json").is_file():
+        config = BASE | METHODS[method] | {"run": str(run), "seed": seed}
+        config["data"] = DATA | {"sources": [{"task": "derain", "pairs": str(train)}]}
+        config["budget"] = {"macs": gmacs * 1e9, "size": SIZE, "spend": 0.0}
+        run.parent.mkdir(parents=True, exist_ok=True)
+        with run.with_suffix(".log").open("w") as log:
+            call = [sys.executable, __file__, "--search", json.dumps(config), "--core", str(core)]
+            environment = os.environ | {"OMP_NUM_THREADS": "1"}
+            subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    return manas.Genotype.read(run / "genotype.json")
+
+
+def search(config: dict[str, Any], core: int) -> None:
+    """Searches on one core."""
+    import torch
+
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    manas.search(config, overwrite=True)
+
+
+def found(arguments: argparse.Namespace, method: str) -> Iterator[tuple[float, float]]:
+    """Quality and compute of what each seed of a method finds."""
+    train, report = parted(arguments.pairs, arguments.runs / "data")
+    for seed in range(arguments.seeds):
+        folder = arguments.runs / f"{method} {arguments.gmacs:g}"
+        genotype = searched(method, seed, train, folder / f"search{seed}", arguments.gmacs, arguments.core)
+        config = training(folder / f"seed{seed}", folder / f"search{seed}" / "genotype.json", train, seed=0)
+        scores = trained_alone(config, folder / f"seed{seed}.json", report=report, core=arguments.core)["psnr"]
+        compute = genotype.provenance["compute"]
+        shown = ", ".join(f"{level} {psnr:.2f}" for level, psnr in scores.items())
+        print(f"{method}, seed {seed}: {shown}, {compute / 1e12:.1f} TMAC", flush=True)
+        yield mean(scores.values()), compute
+
+
+def random_search(rows: list[Row]) -> np.ndarray:
+    """(PLAYS,) the quality of the best by validation of eight random architectures."""
+    rng = random.Random(0)
+    played = [max(rng.sample(rows, DRAWN), key=lambda row: row.validation[-1]) for _ in range(PLAYS)]
+    return np.array([row.quality for row in played])
+
+
+def compared(qualities: list[float], rows: list[Row]) -> str:
+    """Percentile among chance, lead over chance and over random search with its 95 percent interval."""
+    chance = np.sort([row.quality for row in rows])
+    percentiles = np.searchsorted(chance, qualities) / len(chance)
+    baseline, rng = random_search(rows), np.random.default_rng(0)
+    means = rng.choice(qualities, (RESAMPLES, len(qualities))).mean(1)
+    # As many plays of random search as there are seeds, so that both sides have the luck of so few.
+    leads = means - rng.choice(baseline, (RESAMPLES, len(qualities))).mean(1)
+    low, high = np.quantile(leads, [0.025, 0.975])
+    top = int((percentiles >= 0.95).sum())
+    spread = stdev(qualities) if len(qualities) > 1 else 0.0
+    return (
+        f"{mean(qualities):.2f} ± {spread:.2f} | {percentiles.min():.0%} | {top} of {len(qualities)} | "
+        f"{mean(qualities) - chance.mean():+.2f} | {mean(qualities) - baseline.mean():+.2f} "
+        f"[{low:+.2f}, {high:+.2f}]"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path, nargs="?")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tabular"))
+    parser.add_argument("--gmacs", type=float, default=3.5, help="billions of MACs for an image of 480x320")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
+    parser.add_argument("--search", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.search:
+        search(json.loads(arguments.search), arguments.core)
+        return
+    results = {method: list(found(arguments, method)) for method in arguments.only}
+    table = arguments.runs / "table.json"
+    if not table.is_file():
+        return
+    drawn = [row for row in rows_of(json.loads(table.read_text())) if row.name.startswith("random")]
+    rows = [row for row in drawn if row.features["MACs"] <= arguments.gmacs * 1e9]
+    print(f"\n{len(rows)} random architectures of at most {arguments.gmacs:g} GMAC\n")
+    print("| method | PSNR | worst percentile | best 5 % | over chance | over random search |")
+    print("|---|---|---|---|---|---|")
+    for method, each in results.items():
+        print(f"| {method} | {compared([quality for quality, _ in each], rows)} |")
+
+
+if __name__ == "__main__":
+    main()
