@@ -1,6 +1,7 @@
-"""The most probable architecture within a budget, against every architecture of small spaces."""
+"""The most probable architecture within a budget, and that of most value, against all of small spaces."""
 
 import functools
+import math
 import random
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from manas.architecture.finding import load_space
 from manas.cost.counting import cost_table
-from manas.cost.knapsack import within
+from manas.cost.knapsack import most_valued, within
 from manas.cost.selection import starved_nodes
 from manas.cost.table import CostTable
 
@@ -57,6 +58,63 @@ def test_the_least_regret_within_the_window(space, seed, share, spend):
         assert table.exact(found) == dearest
         equals = [regret(a, probabilities) for cost, a in below if cost == dearest]
         assert regret(found, probabilities) == pytest.approx(min(equals), abs=1e-9)
+
+
+def value(choices, values):
+    return sum(values[candidate] for candidate in choices.items())
+
+
+@settings(max_examples=60)
+@given(
+    space=st.one_of(st.just(NESTED), spaces),
+    seed=st.integers(0, 10**6),
+    share=st.floats(0, 1.1) | st.just(math.inf),
+    spend=st.sampled_from([0.0, 0.5, 0.9]),
+    made=st.integers(0, 3),
+)
+def test_the_most_value_within_the_window(space, seed, share, spend, made):
+    """Values of either sign; some choices are made already, of forks that may not be reached."""
+    table, _, everything = case(space, seed)
+    rng = random.Random(seed)
+    values = {(label, name): rng.gauss(0, 1) for label, names in space.choices().items() for name in names}
+    fixed = rng.sample(sorted(space.choices()), min(made, len(space.choices())))
+    fixed = {label: rng.choice(space.choices()[label]) for label in fixed}
+    costs = [cost for cost, _ in everything]
+    limit = min(costs) + share * (max(costs) - min(costs) or 1) - 2 * (share == 0)
+    limit, spend = (math.inf, 0.0) if math.isinf(share) else (round(limit), spend)
+    assume(limit > 0)
+    found = most_valued(table, limit, spend, values, fixed)
+    left = [(cost, a) for cost, a in everything if all(fixed.get(label, n) == n for label, n in a.items())]
+    below = [(cost, a) for cost, a in left if cost <= limit]
+    window = [value(a, values) for cost, a in below if spend == 0 or cost >= spend * limit]
+    if not below:
+        assert found is None
+        return
+    assert (table.exact(found), found) in below
+    best = max(window or [value(a, values) for _, a in below])
+    assert value(found, values) == pytest.approx(best, abs=1e-9)
+
+
+def test_where_nothing_is_in_the_window_value_counts_and_not_cost():
+    """Costs 1, 10 and 100; the window is [45, 50]."""
+    table = CostTable(0.0, ("fork0",), {"fork0": fork_of([1, 10, 100])})
+    values = {("fork0", "c0"): -1.0, ("fork0", "c1"): -2.0, ("fork0", "c2"): 5.0}
+    assert most_valued(table, 50, 0.9, values) == {"fork0": "c0"}
+    assert most_valued(table, 11, 0.9, values) == {"fork0": "c1"}
+    assert most_valued(table, 0.5, 0.0, values) is None
+
+
+def test_a_node_keeps_an_input_whatever_its_value():
+    table = whole_tower_table()
+    values = {
+        (label, name): float(name == "none") for label, fork in table.forks.items() for name in fork.names
+    }
+    found = most_valued(table, math.inf, 0.0, values)
+    for labels in table.nodes.values():
+        reached = [found[label] for label in labels if label in found]
+        assert reached.count("none") == max(0, len(reached) - 1)
+    only = next(labels for labels in table.nodes.values() if len(labels) == 1)
+    assert most_valued(table, math.inf, 0.0, values, {only[0]: "none"}) is None
 
 
 FLAT = Tree(root=Block(forks=((Block(),) * 3,) * 5))

@@ -14,7 +14,7 @@ from manas.architecture.choice import Choice
 from manas.errors import ManasError
 from manas.relaxations.softmax import Softmax
 from manas.searching.evidence import Evidence, Pull, read_evidence, write_evidence
-from manas.searching.reasons import Reason, agreement, preference, sentence
+from manas.searching.reasons import Reason, agreement, lead_reason, preference, sentence
 from manas.searching.repeats import consensus
 
 NAMES = ("a", "b", "c")
@@ -126,6 +126,29 @@ class TestReasons:
 
     def test_a_fork_of_one_candidate_has_no_reason(self):
         assert preference(pull((0.3,)), "a") is Reason.NOTHING
+
+    @pytest.mark.parametrize(
+        ("leads", "reason"),
+        [
+            ([(2.0, 1.0)], Reason.DATA),  # 1.96 deviations are what chance explains
+            ([(1.9, 1.0)], Reason.NOTHING),
+            ([(2.1, 1.0), (2.1, 1.0)], Reason.NOTHING),  # 2.24 of two rivals
+            ([(2.3, 1.0), (0.3, 0.1)], Reason.DATA),
+            ([(9.0, 1.0), (0.1, 1.0)], Reason.NOTHING),
+            ([(9.0, 1.0), (-0.1, 1.0)], Reason.OTHER),
+            ([(0.0, 0.0)], Reason.NOTHING),
+            ([], Reason.NOTHING),
+        ],
+    )
+    def test_leads_decide_where_each_is_more_than_chance(self, leads, reason):
+        assert lead_reason(leads) is reason
+
+    def test_the_best_of_equal_candidates_leads_by_chance_in_19_of_20_cases(self):
+        """Over the two that are left, whose leads share the luck of the first."""
+        scores = np.sort(np.random.default_rng(0).normal(size=(2000, 3)))
+        leads = scores[:, 2:] - scores[:, :2]
+        decided = [lead_reason([(lead, 2**0.5) for lead in each]) is Reason.DATA for each in leads]
+        assert np.mean(decided) < 0.05
 
     def test_the_sentences(self):
         reasons = {"x": Reason.DATA, "y": Reason.OTHER, "z": Reason.NOTHING}

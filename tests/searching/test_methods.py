@@ -431,6 +431,8 @@ class TestNested:
             {"budget": {"parameters": 400}, "selection": "perturbation"},
             {"method": {"kind": "evolution", "evaluations": 9, "population": 4, "tournament": 2}},
             {"method": {"kind": "random", "candidates": 3}},
+            {"method": "surrogate", "epochs": 6},
+            {"method": {"kind": "surrogate", "drawn": 0.5}, "epochs": 4, "budget": {"parameters": 400}},
         ],
     )
     def test_it_is_searched(self, changes, tmp_path):

@@ -16,7 +16,13 @@ from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
 from manas.relaxations.smoothing import SmoothingConfig
 from manas.relaxations.softmax import Softmax
-from manas.searching.config import ArgmaxConfig, GradientConfig, RandomConfig, SearchConfig
+from manas.searching.config import (
+    ArgmaxConfig,
+    GradientConfig,
+    RandomConfig,
+    SearchConfig,
+    SurrogateConfig,
+)
 from manas.searching.evolution import EvolutionConfig
 from manas.searching.perturbation import PerturbationConfig
 from manas.training.distributed import Process
@@ -81,6 +87,18 @@ CONFLICTS = {
         {"method": "random", "checkpointing": True},
         ["method=random", "leave accumulate and checkpointing out"],
     ),
+    "a surrogate and accumulation": (
+        {"method": "surrogate", "accumulate": 2},
+        ["method=surrogate", "leave accumulate and checkpointing out"],
+    ),
+    "a surrogate and checkpointing": (
+        {"method": "surrogate", "checkpointing": True},
+        ["method=surrogate", "leave accumulate and checkpointing out"],
+    ),
+    "a surrogate and several searches": (
+        {"method": "surrogate", "repeats": 2},
+        ["repeats", "needs method=gradient"],
+    ),
 }
 OF_THE_GRADIENT = {
     "relaxation": "gumbel",
@@ -124,7 +142,7 @@ def test_second_order_without_clipping():
     assert read_config(SearchConfig, {"order": "second"} | NO_CLIP).weights.clip is None
 
 
-@pytest.mark.parametrize("method", ["random", "evolution"])
+@pytest.mark.parametrize("method", ["random", "evolution", "surrogate"])
 @pytest.mark.parametrize("name", OF_THE_GRADIENT)
 def test_a_baseline_has_no_alphas(method, name):
     message = refusal({"method": method, name: OF_THE_GRADIENT[name]})
@@ -139,13 +157,13 @@ def test_all_that_a_baseline_has_no_use_for_is_named_at_once():
 
 def test_what_is_given_as_it_is_by_default_is_no_conflict():
     """A resolved configuration holds every field."""
-    for method in ("random", "evolution"):
+    for method in ("random", "evolution", "surrogate"):
         given = read_config(SearchConfig, {"method": method}).model_dump(mode="json")
         assert read_config(SearchConfig, given) == read_config(SearchConfig, {"method": method})
     read_config(SearchConfig, {"budget": {"macs": "1G"}, "complexity": {"weight": 0.01, "metric": "macs"}})
 
 
-@pytest.mark.parametrize("method", ["random", "evolution"])
+@pytest.mark.parametrize("method", ["random", "evolution", "surrogate"])
 def test_a_baseline_measures_no_eigenvalue(method):
     assert "eigenvalue_every" in refusal({"method": method, "eigenvalue_every": 3})
 
@@ -153,6 +171,10 @@ def test_a_baseline_measures_no_eigenvalue(method):
 def test_the_warmup_of_random_search_has_an_effect():
     """All trainings cost what the search by gradient with the same configuration would: warm-up included."""
     read_config(SearchConfig, {"method": "random", "warmup": 0.5})
+
+
+def test_the_warmup_of_a_surrogate_has_none():
+    assert "so warmup would have no effect" in refusal({"method": "surrogate", "warmup": 0.5})
 
 
 def test_resting_alphas_without_a_step_in_which_they_would_rest():
@@ -164,7 +186,7 @@ def test_ascents_of_random_smoothing():
     refusal({"smoothing": {"kind": "random", "ascents": 3}})
 
 
-@pytest.mark.parametrize("method", ["random", "evolution"])
+@pytest.mark.parametrize("method", ["random", "evolution", "surrogate"])
 def test_the_rate_of_a_budget_without_alphas(method):
     refusal({"method": method, "budget": {"macs": "1G", "rate": 0.5}})
 
@@ -189,6 +211,7 @@ class TestShorthand:
             ("method", "gradient", GradientConfig()),
             ("method", "random", RandomConfig()),
             ("method", "evolution", EvolutionConfig()),
+            ("method", "surrogate", SurrogateConfig()),
             ("selection", "argmax", ArgmaxConfig()),
             ("selection", "perturbation", PerturbationConfig()),
             ("smoothing", "random", SmoothingConfig()),
@@ -222,6 +245,7 @@ class TestShorthand:
         [
             ({"relaxation": {"kind": "sigmoid", "zero_on": 1}}, "zero_on", "zero_one"),
             ({"method": {"kind": "evolution", "evalutions": 3}}, "method.evalutions", "evaluations"),
+            ({"method": {"kind": "surrogate", "draw": 0.5}}, "method.draw", "drawn"),
             ({"selection": {"kind": "perturbation", "tune_step": 3}}, "selection.tune_step", "tune_steps"),
         ],
     )
@@ -241,6 +265,8 @@ class TestShorthand:
             {"relaxation": {"kind": "sigmoid", "zero_one": -1}},
             {"relaxation": {"kind": "sigmoid", "temperature": 1}},
             {"method": {"kind": "random", "candidates": 0}},
+            {"method": {"kind": "surrogate", "drawn": 0}},
+            {"method": {"kind": "surrogate", "drawn": 1.1}},
             {"selection": {"kind": "perturbation", "tune_steps": -1}},
             {"smoothing": {"radius": -0.1}},
             {"smoothing": {"kind": "adversarial", "ascents": 0}},
@@ -324,6 +350,7 @@ class TestReadsBack:
             {"method": "random"},
             {"method": {"kind": "random", "candidates": 3}, "budget": {"latency": "40ms"}},
             {"method": {"kind": "evolution", "evaluations": 9, "population": 3, "tournament": 2}},
+            {"method": {"kind": "surrogate", "drawn": 1}, "budget": {"macs": "2.0G"}},
             {"relaxation": {"kind": "softmax", "temperature": [5, 0.1]}, "smoothing": "adversarial"},
             {"smoothing": {"kind": "adversarial", "radius": [0, 0.25], "ascents": 2}},
             {"relaxation": {"kind": "gumbel", "temperature": 2}, "beta_decay": [0, 50]},

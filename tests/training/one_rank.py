@@ -30,7 +30,7 @@ def keeping(folder: Path) -> None:
 def _saving(save, folder):
     def saving(checkpoint, process, state):
         own = {
-            key: value for key, value in state.items() if key in ("network", "choices", "scores", "multiplier")
+            key: state[key] for key in ("network", "choices", "tried", "scores", "multiplier") if key in state
         }
         torch.save(own, folder / f"{checkpoint.parent.name}{process.rank}.pt")
         save(checkpoint, process, state)

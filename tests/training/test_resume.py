@@ -151,6 +151,7 @@ SEARCHES = {
 BASELINES = {
     "evolution": {"method": {"kind": "evolution", "evaluations": 5, "population": 3, "tournament": 2}},
     "random": {"method": {"kind": "random", "candidates": 2}, "steps": 20},
+    "surrogate": {"method": {"kind": "surrogate", "drawn": 0.5}, "epochs": 4},
 }
 
 
@@ -188,6 +189,24 @@ def test_random_search_goes_on_with_the_next_candidate(tmp_path, monkeypatch):
         interrupt(run, ends[0] + 2, monkeypatch)
         assert load_checkpoint(resumed / "checkpoint.pt")["step"] == ends[0]
         assert [path.name for path in (resumed / "genotypes").iterdir()] == ["candidate_0000.json"]
+        run(resume=True)
+    assert_same_run(resumed, reference)
+
+
+@pytest.mark.parametrize("steps", [3, 5, 7])
+def test_a_surrogate_goes_on_with_what_it_has_learnt(steps, tmp_path, monkeypatch):
+    """Interrupted during the second training, which is drawn, and the next two, which the scores decide."""
+    with plainly():
+        run = a_search("surrogate")
+        reference = in_folder(tmp_path / "whole", monkeypatch)
+        run()
+        resumed = in_folder(tmp_path / "parts", monkeypatch)
+        interrupt(run, steps, monkeypatch)
+        whole, part = (load_checkpoint(folder / "checkpoint.pt") for folder in (reference, resumed))
+        complete = (steps - 1) // 2
+        assert len(whole["tried"]) == len(whole["scores"]) == 4
+        assert part["tried"] == whole["tried"][:complete]
+        assert part["scores"] == whole["scores"][:complete]
         run(resume=True)
     assert_same_run(resumed, reference)
 
