@@ -1,0 +1,177 @@
+"""The search by a surrogate as a whole: which architectures it trains, how, and what it says of them."""
+
+import itertools
+import math
+import random
+
+import pytest
+import torch
+from searching.plainly import plainly
+from training.tiny_runs import genotype_of, identical, merged, search_config
+
+import manas
+from manas.architecture.genotype import Genotype
+from manas.cost.architectures import Architectures
+from manas.cost.counting import cost_table
+from manas.reporting.report.page import write_report
+from manas.searching.alone import TrainingAlone
+from manas.searching.surrogate_search import SurrogateSearch
+from manas.training.checkpoint import load_checkpoint
+
+SEARCH = {
+    "space": {
+        "attention": {"groups": 1, "gates": ["none", "skip_connect", "sep_conv_3x3", "channel_attention"]}
+    },
+    "method": {"kind": "surrogate", "drawn": 0.5},
+    "epochs": 8,
+    "steps": 2,
+    "data": {"validation_images": 1},
+}
+BUDGET = {"macs": 150_000, "spend": 0.5}  # which half of the 18 architectures keep to
+COLUMN, LEFT, RIGHT = "cell0/column0", "cell0/branch0/node0/input", "cell0/branch1/node0/input"
+
+
+@pytest.fixture(autouse=True)
+def _plainly():
+    with plainly():
+        yield
+
+
+def config(path, **changes):
+    return search_config(**merged(SEARCH, changes), run=str(path))
+
+
+def end_of(path):
+    """The architectures that were tried, and their scores."""
+    state = load_checkpoint(path / "checkpoint.pt")
+    return state["tried"], state["scores"]
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """A function that lets trainings score what it says of their number and their choices."""
+
+    def told(score):
+        def scored(self):
+            return score(len(self.method.tried) - 1, self.method.tried[-1])
+
+        monkeypatch.setattr(TrainingAlone, "score", scored)
+
+    return told
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory):
+    """The run directory of a search within a budget; of each training the first weights and the batches."""
+    path, trainings, step = tmp_path_factory.mktemp("surrogate") / "run", [], SurrogateSearch.weight_step
+
+    def watched(self, network, descent, batch, progress):
+        if progress == 0:
+            trainings.append({"stem": next(network.parameters()).detach().clone(), "batches": []})
+        trainings[-1]["batches"].append(batch.clean)
+        return step(self, network, descent, batch, progress)
+
+    with plainly(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SurrogateSearch, "weight_step", watched)
+        manas.search(config(path, budget=BUDGET))
+    return path, trainings
+
+
+class TestTrainings:
+    def test_the_first_are_the_random_ones_of_the_seed(self, search):
+        given = config(search[0], budget=BUDGET)
+        architectures = Architectures(given.space, cost_table(given.space, "macs", given.input), given.budget)
+        drawn = [architectures.sample(random.Random(f"{given.seed}/{number}")) for number in range(4)]
+        assert end_of(search[0])[0][:4] == drawn
+
+    def test_all_keep_to_the_budget(self, search):
+        files = sorted((search[0] / "genotypes").iterdir())
+        assert [file.stem for file in files] == [f"candidate_000{number}" for number in range(8)]
+        assert [Genotype.read(file).choices for file in files] == end_of(search[0])[0]
+        assert all(75_000 <= Genotype.read(file).provenance["macs"] <= 150_000 for file in files)
+
+    def test_each_begins_with_weights_of_its_own_and_sees_the_same(self, search):
+        _, trainings = search
+        assert len(trainings) == 8
+        for one, other in itertools.combinations(trainings, 2):
+            assert not torch.equal(one["stem"], other["stem"])
+            assert identical(one["batches"], other["batches"])
+
+    def test_one_without_weights_is_judged_as_it_is(self, known_answer, pairs, tmp_path, monkeypatch):
+        plain = dict.fromkeys(known_answer.RIGHT, "skip_connect")
+        monkeypatch.setattr(SurrogateSearch, "propose", lambda self, number: plain)
+        settings = {"method": "surrogate", "epochs": 3, "steps": 10}
+        genotype = manas.search(known_answer.config(pairs, tmp_path / "run", 0, **settings))
+        assert genotype.choices == plain
+        assert len(set(end_of(tmp_path / "run")[1])) == 1
+
+
+class TestResult:
+    def test_it_is_an_architecture_that_was_trained_with_what_is_known_of_it(self, search):
+        path, _ = search
+        genotype, (tried, scores) = genotype_of(path), end_of(path)
+        number = genotype.provenance["candidate"]
+        assert genotype.choices == tried[number]
+        assert genotype.provenance["psnr"] == scores[number]
+        assert genotype.provenance["decided_by"].keys() == genotype.choices.keys()
+        assert set(genotype.provenance["decided_by"].values()) <= {"the data", "other losses", "nothing"}
+        lead, choices, *_ = genotype.provenance["verdict"]
+        assert "by the scores of 8 trainings it is " in lead
+        assert f"were drawn at random, from {min(scores[:4]):.2f} to {max(scores[:4]):.2f} dB" in lead
+        assert choices.startswith("of 3 choices, each taken alone, the data decided")
+
+    def test_the_title_of_its_report(self, search):
+        text = write_report(search[0]).read_text(encoding="utf-8")
+        assert "<h1>Search of multi_scale_attentive by a surrogate</h1>" in text
+
+    def test_scores_that_are_a_sum_lead_to_the_best(self, told, tmp_path):
+        """One of 18, of which four are drawn; the column makes no difference, and nobody says that it does."""
+        told(
+            lambda number, choices: (
+                30 + 2 * (choices[LEFT] == "sep_conv_3x3") - (choices[RIGHT] == "skip_connect")
+            )
+        )
+        genotype = manas.search(config(tmp_path, epochs=16, method={"drawn": 0.25}))
+        assert genotype.choices[LEFT] == "sep_conv_3x3"
+        assert genotype.choices[RIGHT] != "skip_connect"
+        assert genotype.provenance["decided_by"][LEFT] == "the data"
+        assert genotype.provenance["decided_by"][COLUMN] != "the data"
+        assert genotype.provenance["verdict"][0].startswith("decided: by the scores of 16 trainings")
+        chosen = end_of(tmp_path)[0][4:]
+        assert sum(choices[LEFT] == "sep_conv_3x3" for choices in chosen) > len(chosen) / 2
+
+    def test_scores_that_are_luck_decide_nothing(self, told, tmp_path):
+        told(lambda number, choices: random.Random(number).gauss(30, 1))
+        genotype = manas.search(config(tmp_path))
+        lead, choices, *_ = genotype.provenance["verdict"]
+        assert lead.startswith("undecided: ")
+        assert lead.endswith("search with more epochs, or longer ones")
+        assert choices.startswith("of 3 choices, each taken alone, the data decided 0, ")
+
+
+class TestDiverged:
+    def test_what_makes_trainings_diverge_is_avoided(self, told, tmp_path):
+        told(lambda number, choices: math.nan if choices[LEFT] == "sep_conv_3x3" else 30.0)
+        genotype = manas.search(config(tmp_path, epochs=12))
+        tried, scores = end_of(tmp_path)
+        assert any(math.isnan(score) for score in scores[:6])
+        assert sum(math.isnan(score) for score in scores[6:]) <= 1
+        assert genotype.choices[LEFT] != "sep_conv_3x3"
+        assert not any("nan" in sentence for sentence in genotype.provenance["verdict"])
+
+    def test_one_that_diverged_is_not_chosen_though_the_model_likes_it(self, told, tmp_path):
+        """The first two are of the best architecture; only the second of them came to an end."""
+        best = {COLUMN: "fusion", LEFT: "sep_conv_3x3", RIGHT: "sep_conv_3x3"}
+        told(lambda number, choices: 30.0 + 5 * (choices == best) if number else math.nan)
+        with pytest.MonkeyPatch.context() as patch:
+            sample = Architectures.sample
+            first = iter([best, best])
+            patch.setattr(Architectures, "sample", lambda self, rng: next(first, None) or sample(self, rng))
+            genotype = manas.search(config(tmp_path))
+        assert math.isfinite(genotype.provenance["psnr"])
+
+    def test_if_all_have_diverged_the_search_ends_all_the_same(self, told, tmp_path):
+        told(lambda number, choices: math.nan)
+        genotype = manas.search(config(tmp_path, epochs=4))
+        assert genotype.choices in end_of(tmp_path)[0]
+        assert genotype.provenance["verdict"][0].startswith("undecided: ")
