@@ -61,13 +61,19 @@ class SurrogateSearch(AloneSearch):
 
     def belief(self) -> Belief:
         """The belief after all scores so far."""
+        return self.surrogate.fitted(self.tried, self._numbers())
+
+    def _numbers(self) -> list[float]:
+        """The scores, those of diverged and of perfect trainings as numbers."""
         numbers = [score for score in self.scores if math.isfinite(score)] or [0.0]
         worst, perfect = min(numbers) - WORST, max(numbers) + WORST
-        scores = np.nan_to_num(self.scores, nan=worst, neginf=worst, posinf=perfect).tolist()
-        return self.surrogate.fitted(self.tried, scores)
+        return np.nan_to_num(self.scores, nan=worst, neginf=worst, posinf=perfect).tolist()
 
     def finish(self, progress: Progress) -> Genotype:
-        """The genotype of the architecture, of those that were trained, that the belief holds for the best.
+        """The genotype of the best architecture of those that were trained, by belief and own score.
+
+        What a score is beyond the belief is in part luck, in part the architecture's own, of which a linear
+        model knows nothing; so both count alike.
 
         Of a front, one for each budget is written; that of the largest is the genotype of the search.
         """
@@ -89,9 +95,10 @@ class SurrogateSearch(AloneSearch):
 
     def _chosen(self, belief: Belief, within: Architectures) -> tuple[Genotype, list[str]]:
         """The genotype of the best within a budget, and the sentences on it."""
-        numbers = [n for n, choices in enumerate(self.tried) if within.affords(choices)]
-        sound = [n for n in numbers if not math.isnan(self.scores[n])] or numbers
-        number = self.process.share(max(sound, key=lambda n: belief.score(self.tried[n])))
+        afforded = [n for n, choices in enumerate(self.tried) if within.affords(choices)]
+        sound = [n for n in afforded if not math.isnan(self.scores[n])] or afforded
+        numbers = self._numbers()
+        number = self.process.share(max(sound, key=lambda n: belief.score(self.tried[n]) + numbers[n]))
         genotype = self.genotype_of(number)
         reasons = self._reasons(belief, genotype.choices)
         decided = {label: str(reason) for label, reason in reasons.items()}
