@@ -25,7 +25,7 @@ class TrainingAlone:
 
     Args:
         method: the search, whose data, objective and meter it shares.
-        steps: number of steps of the whole training; none for a network that has no weights to train.
+        steps: number of steps of the whole training.
         seed: seed of the first weights.
         first: number of the first batch in the stream of the search.
     """
@@ -38,11 +38,13 @@ class TrainingAlone:
         self.notes = method.sound(self.network)
         method.meter.watch(self.network)
         self.batches = method.data.for_weights(first)
-        self.descent = method.descent(self.network) if steps else None
+        learns = steps and any(parameter.requires_grad for parameter in self.network.parameters())
+        self.descent = method.descent(self.network) if learns else None
 
     def step(self) -> Terms:
-        """Takes the next step of the weights."""
-        assert self.descent is not None
+        """Takes the next step of the weights; that of a network without weights is over at once."""
+        if self.descent is None:
+            return {}
         set_rate(self.descent.optimiser, self.method.config.schedule.factor(self.done, self.steps))
         terms = self.method.weight_step(self.network, self.descent, next(self.batches), self.done / self.steps)
         self.done += 1

@@ -58,6 +58,8 @@ def under(prefix: str, terms: Terms) -> Terms:
 
 def logged(terms: Mapping[str, Tensor], process: Process) -> dict[str, float]:
     """The terms as numbers, averaged over all processes; waits for the device."""
+    if not terms:
+        return {}
     # Stacked, so that all terms take one message and one wait for the device.
     values = torch.stack([term.detach().float() for term in terms.values()])
     means = (process.sum(values) / process.world_size).tolist()
