@@ -1,4 +1,4 @@
-"""The search by a surrogate as a whole: what it trains, what it makes of broken trainings, and what it tells."""
+"""The search by a surrogate as a whole: what it trains, what it makes of what is broken, and what it tells."""
 
 import math
 import random
