@@ -1,6 +1,6 @@
 """A tabular benchmark of restoration architectures under weather: every row is trained alone.
 
-    python experiments/benchmarks/tabular.py PAIRS [--architectures 128] [--part 0/2] [--core 0] [--quick]
+    python experiments/benchmarks/tabular.py PAIRS [--architectures 128] [--part 0/2] [--so-far] [--quick]
 
 PAIRS is a set of rainy pairs with the levels light and heavy; every sixth scene, the first ten of them, is
 reported on and seen by no training. A row is a random architecture of `frontier`, trained by `manas.retrain`
@@ -83,6 +83,7 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace):
         self.runs, self.core, self.quick = arguments.runs, arguments.core, arguments.quick
+        self.so_far = arguments.so_far
         self.train, self.report = parted(arguments.pairs, self.runs / "data")
         compared, rows = dict(known()), dict(drawn(arguments.architectures))
         self.rows = compared | rows
@@ -112,6 +113,8 @@ class Bench:
         """All rows: choices, costs and the scores by seed."""
         rows: dict[str, dict[str, Any]] = {}
         for name, seed in self.trainings:
+            if self.so_far and not (self.runs / name / f"seed{seed}.json").is_file():
+                continue
             found = self.trained(name, seed)
             row = rows.setdefault(name, self.described(name))
             row["seeds"][str(seed)] = {
@@ -136,6 +139,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/tabular"))
     parser.add_argument("--architectures", type=int, default=128)
     parser.add_argument("--part", help="K/N: make every N-th training from the K-th on, and no table")
+    parser.add_argument("--so-far", action="store_true", help="write the table of what has been trained")
     parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
     parser.add_argument("--quick", action="store_true", help="four steps a training")
     arguments = parser.parse_args()
@@ -143,7 +147,8 @@ def main() -> None:
     if arguments.part:
         bench.make(*(int(number) for number in arguments.part.split("/")))
         return
-    bench.make(0, 1)
+    if not arguments.so_far:
+        bench.make(0, 1)
     with replacing(arguments.runs / "table.json") as temporary:
         temporary.write_text(json.dumps(bench.table(), indent=1))
 

@@ -75,9 +75,7 @@ def search(
     from manas.searching.search import search as run
 
     overrides = list(set or ())
-    if front is not None:
-        metric, _, limits = front.partition("=")
-        overrides = ["method=surrogate", f"front.{metric}=[{limits}]", *overrides]
+    overrides = [*_front(front), *overrides]
     overrides += [] if correlation is None else [f"correlation.architectures={correlation}"]
     settings = read_config(SearchConfig, config, overrides)
     genotype = run(settings, resume=resume, overwrite=overwrite)
@@ -149,6 +147,14 @@ def main(arguments: list[str] | None = None) -> None:
         if stop.code == INTERRUPTED and {"search", "retrain"} & set(arguments or sys.argv):
             typer.echo("manas: interrupted; --resume goes on from the last checkpoint", err=True)
         raise
+
+
+def _front(front: str | None) -> list[str]:
+    """The settings of `--front`, which others may follow."""
+    if front is None:
+        return []
+    metric, _, limits = front.partition("=")
+    return ["method=surrogate", f"front.{metric}=[{limits}]"]
 
 
 def _by_task(option: str, given: list[str]) -> list[str]:

@@ -38,11 +38,11 @@ class TrainingAlone:
         self.notes = method.sound(self.network)
         method.meter.watch(self.network)
         self.batches = method.data.for_weights(first)
-        learns = steps and any(parameter.requires_grad for parameter in self.network.parameters())
-        self.descent = method.descent(self.network) if learns else None
+        has_weights = any(True for _ in self.network.parameters())
+        self.descent = method.descent(self.network) if steps and has_weights else None
 
     def step(self) -> Terms:
-        """Takes the next step of the weights; that of a network without weights is over at once."""
+        """Takes the next step of the weights; a network that has none has nothing to learn."""
         if self.descent is None:
             return {}
         set_rate(self.descent.optimiser, self.method.config.schedule.factor(self.done, self.steps))

@@ -9,7 +9,7 @@ from pages.shown import PAGES, REPOSITORY, code_spans, commands, content, prose
 from typer.main import get_command
 
 from manas.architecture.finding import load_space, presets
-from manas.commands.main import _by_task, app
+from manas.commands.main import _by_task, _front, app
 from manas.config import read_config
 from manas.searching.config import SearchConfig
 from manas.training.config import RetrainConfig
@@ -43,6 +43,8 @@ def listed(value):
 def settings(name, params):
     """The configuration of a search or a retraining, checked as the program checks it."""
     overrides = [*listed(params["set"])]
+    if name == "search":
+        overrides = [*_front(params["front"]), *overrides]
     if name == "retrain":
         overrides += _by_task("genotype", listed(params["genotype"]))
         overrides += _by_task("init", listed(params["init"]))

@@ -1,8 +1,8 @@
-"""The search by a surrogate as a whole: what it trains, what it makes of what is broken, and what it tells."""
+"""The search by a surrogate as a whole: which architectures it trains, how, and what it says of them."""
 
+import itertools
 import math
 import random
-from collections import Counter
 
 import pytest
 import torch
@@ -10,166 +10,187 @@ from searching.plainly import plainly
 from training.tiny_runs import genotype_of, identical, merged, search_config
 
 import manas
+from manas.architecture.genotype import Genotype
 from manas.cost.architectures import Architectures
-from manas.cost.selection import starved_nodes
+from manas.cost.counting import cost_table
 from manas.reporting.report.page import write_report
 from manas.searching.alone import TrainingAlone
-from manas.searching.surrogate import Belief
 from manas.searching.surrogate_search import SurrogateSearch
 from manas.training.checkpoint import load_checkpoint
+from manas.training.distributed import Process
+from manas.training.run import RunDirectory
 
-SETTINGS = {
-    "space": {"attention": {"groups": 2, "gates": ["none", "skip_connect", "channel_attention"]}},
+ALONE = Process(0, 1, torch.device("cpu"))
+
+SEARCH = {
+    "space": {
+        "attention": {"groups": 1, "gates": ["none", "skip_connect", "sep_conv_3x3", "channel_attention"]}
+    },
     "method": {"kind": "surrogate", "drawn": 0.5},
-    "budget": {"parameters": 1095},
-    "epochs": 6,
+    "epochs": 8,
     "steps": 2,
-    "seed": 3,
     "data": {"validation_images": 1},
 }
-DRAWN = 3
+BUDGET = {"macs": 150_000, "spend": 0.5}  # which half of the 18 architectures keep to
+COLUMN, LEFT, RIGHT = "cell0/column0", "cell0/branch0/node0/input", "cell0/branch1/node0/input"
+
+
+@pytest.fixture(autouse=True)
+def _plainly():
+    with plainly():
+        yield
 
 
 def config(path, **changes):
-    return search_config(**merged(SETTINGS, changes), run=str(path))
+    return search_config(**merged(SEARCH, changes), run=str(path))
+
+
+def end_of(path):
+    """The architectures that were tried, and their scores."""
+    state = load_checkpoint(path / "checkpoint.pt")
+    return state["tried"], state["scores"]
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """A function that lets trainings score what it says of their number and their choices."""
+
+    def told(score):
+        def scored(self):
+            return score(len(self.method.tried) - 1, self.method.tried[-1])
+
+        monkeypatch.setattr(TrainingAlone, "score", scored)
+
+    return told
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """The run directory, the architectures of the searching process, and each network's start and batches."""
-    path, trainings = tmp_path_factory.mktemp("surrogate") / "run", []
-    begin, step = SurrogateSearch.begin_epoch, SurrogateSearch.weight_step
+def search(tmp_path_factory):
+    """The run directory of a search within a budget; of each training the first weights and the batches."""
+    path, trainings, step = tmp_path_factory.mktemp("surrogate") / "run", [], SurrogateSearch.weight_step
 
-    def watched_begin(self, epoch, progress):
-        begin(self, epoch, progress)
-        start = [p.detach().clone() for p in self.training.network.parameters()]
-        trainings.append({"search": self, "start": start, "batches": []})
-
-    def watched_step(self, network, descent, batch, done):
-        trainings[-1]["batches"].append((batch.clean, batch.degraded))
-        return step(self, network, descent, batch, done)
+    def watched(self, network, descent, batch, progress):
+        if progress == 0:
+            trainings.append({"stem": next(network.parameters()).detach().clone(), "batches": []})
+        trainings[-1]["batches"].append(batch.clean)
+        return step(self, network, descent, batch, progress)
 
     with plainly(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SurrogateSearch, "begin_epoch", watched_begin)
-        patch.setattr(SurrogateSearch, "weight_step", watched_step)
-        manas.search(config(path))
+        patch.setattr(SurrogateSearch, "weight_step", watched)
+        manas.search(config(path, budget=BUDGET))
     return path, trainings
 
 
-def searched(path, monkeypatch, scores, **changes):
-    """The genotype, architectures and scores of a search whose trainings score as told, by their number."""
-    told = iter(range(100))
-    monkeypatch.setattr(TrainingAlone, "score", lambda self: scores(next(told), self.network))
-    with plainly():
-        genotype = manas.search(config(path, **changes))
-    state = load_checkpoint(path / "checkpoint.pt")
-    return genotype, state["tried"], state["scores"]
-
-
 class TestTrainings:
-    def test_the_first_are_the_random_ones_of_the_seed(self, run):
-        path, trainings = run
-        architectures = trainings[0]["search"].architectures
-        expected = [architectures.sample(random.Random(f"3/{n}")) for n in range(DRAWN)]
-        tried = load_checkpoint(path / "checkpoint.pt")["tried"]
-        assert len(tried) == 6
-        assert tried[:DRAWN] == expected
+    def test_the_first_are_the_random_ones_of_the_seed(self, search):
+        given = config(search[0], budget=BUDGET)
+        architectures = Architectures(given.space, cost_table(given.space, "macs", given.input), given.budget)
+        drawn = [architectures.sample(random.Random(f"{given.seed}/{number}")) for number in range(4)]
+        assert end_of(search[0])[0][:4] == drawn
 
-    def test_every_one_keeps_to_the_budget_and_its_nodes_have_inputs(self, run):
-        path, trainings = run
-        table, space = trainings[0]["search"].architectures.table, config(path).space
-        assert table.dearest() > 1.1 * 1095
-        for choices in load_checkpoint(path / "checkpoint.pt")["tried"]:
-            space.check(choices)
-            assert not starved_nodes(space.forks(), choices)
-            assert 0.9 * 1095 <= table.exact(choices) <= 1095
+    def test_all_keep_to_the_budget(self, search):
+        files = sorted((search[0] / "genotypes").iterdir())
+        assert [file.stem for file in files] == [f"candidate_000{number}" for number in range(8)]
+        assert [Genotype.read(file).choices for file in files] == end_of(search[0])[0]
+        assert all(75_000 <= Genotype.read(file).provenance["macs"] <= 150_000 for file in files)
 
-    def test_each_has_a_start_of_its_own_and_sees_the_same(self, run):
-        _, trainings = run
-        first, *others = (each["start"][0] for each in trainings)  # of the stem, before any fork
-        assert not any(torch.equal(first, other) for other in others)
-        assert all(len(each["batches"]) == 2 for each in trainings)
-        assert all(identical(each["batches"], trainings[0]["batches"]) for each in trainings)
+    def test_each_begins_with_weights_of_its_own_and_sees_the_same(self, search):
+        _, trainings = search
+        assert len(trainings) == 8
+        for one, other in itertools.combinations(trainings, 2):
+            assert not torch.equal(one["stem"], other["stem"])
+            assert identical(one["batches"], other["batches"])
 
-    def test_it_goes_where_scores_are_high(self, tmp_path, monkeypatch):
-        """Of candidates that are worth the more the more parameters they have."""
-
-        def size(number, network):
-            return sum(p.numel() for p in network.parameters()) / 100
-
-        options = {"budget": None, "epochs": 12, "steps": 1, "method": {"drawn": 0.5}}
-        genotype, tried, scores = searched(tmp_path, monkeypatch, size, **options)
-        assert min(scores[-3:]) > sum(scores[:6]) / 6
-        assert genotype.choices == tried[scores.index(max(scores))]
+    def test_one_without_weights_is_judged_as_it_is(self, known_answer, pairs, tmp_path, monkeypatch):
+        plain = dict.fromkeys(known_answer.RIGHT, "skip_connect")
+        monkeypatch.setattr(SurrogateSearch, "propose", lambda self, number: plain)
+        settings = {"method": "surrogate", "epochs": 3, "steps": 10}
+        genotype = manas.search(known_answer.config(pairs, tmp_path / "run", 0, **settings))
+        assert genotype.choices == plain
+        assert len(set(end_of(tmp_path / "run")[1])) == 1
 
 
 class TestResult:
-    def test_the_genotype_is_one_that_was_trained(self, run):
-        path, trainings = run
-        genotype, state = genotype_of(path), load_checkpoint(path / "checkpoint.pt")
+    def test_it_is_an_architecture_that_was_trained_with_what_is_known_of_it(self, search):
+        path, _ = search
+        genotype, (tried, scores) = genotype_of(path), end_of(path)
         number = genotype.provenance["candidate"]
-        assert genotype.choices == state["tried"][number]
-        assert genotype.provenance["psnr"] == state["scores"][number]
-        belief = trainings[0]["search"].belief()
-        assert number == max(range(6), key=lambda n: belief.score(state["tried"][n]))
+        assert genotype.choices == tried[number]
+        assert genotype.provenance["psnr"] == scores[number]
+        assert genotype.provenance["decided_by"].keys() == genotype.choices.keys()
+        assert set(genotype.provenance["decided_by"].values()) <= {"the data", "other losses", "nothing"}
+        lead, choices, *_ = genotype.provenance["verdict"]
+        assert "by the scores of 8 trainings it is " in lead
+        assert f"were drawn at random, from {min(scores[:4]):.2f} to {max(scores[:4]):.2f} dB" in lead
+        assert choices.startswith("of 3 choices, each taken alone, the data decided")
 
-    def test_every_fork_on_its_path_has_a_reason(self, run):
-        genotype = genotype_of(run[0])
-        decided = genotype.provenance["decided_by"]
-        assert decided.keys() == genotype.choices.keys()
-        assert set(decided.values()) <= {"the data", "nothing", "other losses"}
+    def test_the_title_of_its_report(self, search):
+        text = write_report(search[0]).read_text(encoding="utf-8")
+        assert "<h1>Search of multi_scale_attentive by a surrogate</h1>" in text
 
-    def test_a_clear_effect_is_decided_by_the_data(self, tmp_path, monkeypatch):
-        """That of one candidate wherever it stands, which the number of its layers tells."""
+    def test_scores_that_are_a_sum_lead_to_the_best(self, told, tmp_path):
+        """One of 18, of which four are drawn; the column makes no difference, and nobody says that it does."""
+        told(
+            lambda number, choices: (
+                30 + 2 * (choices[LEFT] == "sep_conv_3x3") - (choices[RIGHT] == "skip_connect")
+            )
+        )
+        genotype = manas.search(config(tmp_path, epochs=16, method={"drawn": 0.25}))
+        assert genotype.choices[LEFT] == "sep_conv_3x3"
+        assert genotype.choices[RIGHT] != "skip_connect"
+        assert genotype.provenance["decided_by"][LEFT] == "the data"
+        assert genotype.provenance["decided_by"][COLUMN] != "the data"
+        assert genotype.provenance["verdict"][0].startswith("decided: by the scores of 16 trainings")
+        chosen = end_of(tmp_path)[0][4:]
+        assert sum(choices[LEFT] == "sep_conv_3x3" for choices in chosen) > len(chosen) / 2
 
-        def score(number, network):
-            layers = Counter(type(module).__name__ for module in network.modules())
-            return 20.0 + 3 * layers["ChannelGate"]
-
-        options = {"budget": None, "epochs": 16, "steps": 1}
-        genotype, _, scores = searched(tmp_path, monkeypatch, score, **options)
-        assert len(set(scores)) > 2
-        decided = genotype.provenance["decided_by"]
-        by_name = {genotype.choices[label] for label, reason in decided.items() if reason == "the data"}
-        assert by_name == {"channel_attention"}
-
-    def test_the_report_has_its_title(self, run):
-        assert "Search of multi_scale_attentive by a surrogate" in write_report(run[0]).read_text()
+    def test_scores_that_are_luck_decide_nothing(self, told, tmp_path):
+        told(lambda number, choices: random.Random(number).gauss(30, 1))
+        genotype = manas.search(config(tmp_path))
+        lead, choices, *_ = genotype.provenance["verdict"]
+        assert lead.startswith("undecided: ")
+        assert lead.endswith("search with more epochs, or longer ones")
+        assert choices.startswith("of 3 choices, each taken alone, the data decided 0, ")
 
 
-class TestBrokenTrainings:
-    def test_what_has_diverged_is_not_chosen(self, tmp_path, monkeypatch):
-        """Not even where the model holds it for as good as all others."""
-        monkeypatch.setattr(Belief, "score", lambda self, choices: 0.0)
-
-        def score(number, network):
-            return 20.0 if number else math.nan
-
-        genotype, tried, scores = searched(tmp_path, monkeypatch, score)
-        assert math.isnan(scores[0])
-        assert not any(map(math.isnan, scores[1:]))
-        assert (genotype.choices, genotype.provenance["candidate"]) == (tried[1], 1)
+class TestDiverged:
+    def test_what_makes_trainings_diverge_is_avoided(self, told, tmp_path):
+        told(lambda number, choices: math.nan if choices[LEFT] == "sep_conv_3x3" else 30.0)
+        genotype = manas.search(config(tmp_path, epochs=12))
+        tried, scores = end_of(tmp_path)
+        assert any(math.isnan(score) for score in scores[:6])
+        assert sum(math.isnan(score) for score in scores[6:]) <= 1
+        assert genotype.choices[LEFT] != "sep_conv_3x3"
+        assert not any("nan" in sentence for sentence in genotype.provenance["verdict"])
 
     @pytest.mark.parametrize("broken", [math.nan, -math.inf])
-    def test_it_is_a_little_worse_than_all_others(self, run, broken, monkeypatch):
-        search, levels = run[1][0]["search"], {}
-        for name, last in (("broken", broken), ("worse", 19.0), ("perfect", math.inf), ("better", 26.0)):
-            monkeypatch.setattr(search, "scores", [20.0, 25.0, 21.0, 22.0, 23.0, last])
-            levels[name] = search.belief().residuals
-        assert levels["broken"] == pytest.approx(levels["worse"])
-        assert levels["perfect"] == pytest.approx(levels["better"])
+    def test_it_counts_as_a_little_worse_than_all_others(self, broken, tmp_path):
+        """And one that is perfect, of infinite PSNR, as a little better."""
+        given = config(tmp_path)
+        directory = RunDirectory(given, str(tmp_path), ALONE, resume=False, overwrite=False)
+        search = SurrogateSearch(given, ALONE, directory)
+        search.tried = [search.architectures.sample(random.Random(number)) for number in range(4)]
 
-    def test_a_search_in_which_all_diverge_comes_to_an_end(self, tmp_path, monkeypatch):
-        genotype, tried, _ = searched(tmp_path, monkeypatch, lambda *_: math.nan)
-        assert genotype.choices in tried
+        def believed(last):
+            search.scores = [20.0, 25.0, 21.0, last]
+            return search.belief().residuals
 
-    def test_a_network_without_weights_is_scored_as_it_is(self, known_answer, pairs, tmp_path, monkeypatch):
-        nothing = dict.fromkeys(known_answer.RIGHT, "skip_connect")
-        monkeypatch.setattr(Architectures, "sample", lambda self, rng: dict(nothing))
-        settings = {"method": "surrogate", "epochs": 3, "steps": 2, "log_every": 1}
-        with plainly():
-            genotype = manas.search(known_answer.config(pairs, tmp_path / "run", 0, **settings))
-        state = load_checkpoint(tmp_path / "run" / "checkpoint.pt")
-        assert state["tried"][:2] == [nothing] * 2
-        assert state["scores"][0] == state["scores"][1] > 0
-        assert genotype.choices in state["tried"]
+        assert believed(broken) == pytest.approx(believed(19.0))
+        assert believed(math.inf) == pytest.approx(believed(26.0))
+
+    def test_one_that_diverged_is_not_chosen_though_the_model_likes_it(self, told, tmp_path):
+        """The first two are of the best architecture; only the second of them came to an end."""
+        best = {COLUMN: "fusion", LEFT: "sep_conv_3x3", RIGHT: "sep_conv_3x3"}
+        told(lambda number, choices: 30.0 + 5 * (choices == best) if number else math.nan)
+        with pytest.MonkeyPatch.context() as patch:
+            sample = Architectures.sample
+            first = iter([best, best])
+            patch.setattr(Architectures, "sample", lambda self, rng: next(first, None) or sample(self, rng))
+            genotype = manas.search(config(tmp_path))
+        assert math.isfinite(genotype.provenance["psnr"])
+
+    def test_if_all_have_diverged_the_search_ends_all_the_same(self, told, tmp_path):
+        told(lambda number, choices: math.nan)
+        genotype = manas.search(config(tmp_path, epochs=4))
+        assert genotype.choices in end_of(tmp_path)[0]
+        assert genotype.provenance["verdict"][0].startswith("undecided: ")
