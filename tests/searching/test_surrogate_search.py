@@ -17,6 +17,10 @@ from manas.reporting.report.page import write_report
 from manas.searching.alone import TrainingAlone
 from manas.searching.surrogate_search import SurrogateSearch
 from manas.training.checkpoint import load_checkpoint
+from manas.training.distributed import Process
+from manas.training.run import RunDirectory
+
+ALONE = Process(0, 1, torch.device("cpu"))
 
 SEARCH = {
     "space": {
@@ -158,6 +162,21 @@ class TestDiverged:
         assert sum(math.isnan(score) for score in scores[6:]) <= 1
         assert genotype.choices[LEFT] != "sep_conv_3x3"
         assert not any("nan" in sentence for sentence in genotype.provenance["verdict"])
+
+    @pytest.mark.parametrize("broken", [math.nan, -math.inf])
+    def test_it_counts_as_a_little_worse_than_all_others(self, broken, tmp_path):
+        """And one that is perfect, of infinite PSNR, as a little better."""
+        given = config(tmp_path)
+        directory = RunDirectory(given, str(tmp_path), ALONE, resume=False, overwrite=False)
+        search = SurrogateSearch(given, ALONE, directory)
+        search.tried = [search.architectures.sample(random.Random(number)) for number in range(4)]
+
+        def believed(last):
+            search.scores = [20.0, 25.0, 21.0, last]
+            return search.belief().residuals
+
+        assert believed(broken) == pytest.approx(believed(19.0))
+        assert believed(math.inf) == pytest.approx(believed(26.0))
 
     def test_one_that_diverged_is_not_chosen_though_the_model_likes_it(self, told, tmp_path):
         """The first two are of the best architecture; only the second of them came to an end."""
