@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from alone import trained_alone
 from folds import parted
-from tabular import SIZE, SPACE, training
+from tabular import QUICK, SIZE, SPACE, training
 from tabular_findings import Row, rows_of
 
 import manas
@@ -48,15 +48,17 @@ PLAYS, DRAWN = 10_000, 8  # plays of random search on the table, and its trainin
 RESAMPLES = 10_000
 
 
-def searched(method: str, seed: int, train: Path, run: Path, gmacs: float, core: int) -> manas.Genotype:
+def searched(arguments: argparse.Namespace, method: str, seed: int, train: Path, run: Path) -> manas.Genotype:
     """The genotype of a search, in a process of its own, unless the run is there already."""
     if not (run / "genotype.json").is_file():
         config = BASE | METHODS[method] | {"run": str(run), "seed": seed}
         config["data"] = DATA | {"sources": [{"task": "derain", "pairs": str(train)}]}
-        config["budget"] = {"macs": gmacs * 1e9, "size": SIZE, "spend": 0.0}
+        config["budget"] = {"macs": arguments.gmacs * 1e9, "size": SIZE, "spend": 0.0}
+        if arguments.quick:
+            config |= {"epochs": 3, "steps": 2, "data": config["data"] | QUICK | {"validation_patch": 64}}
         run.parent.mkdir(parents=True, exist_ok=True)
         with run.with_suffix(".log").open("w") as log:
-            call = [sys.executable, __file__, "--search", json.dumps(config), "--core", str(core)]
+            call = [sys.executable, __file__, "--search", json.dumps(config), "--core", str(arguments.core)]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
             subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
     return manas.Genotype.read(run / "genotype.json")
@@ -77,8 +79,9 @@ def found(arguments: argparse.Namespace, method: str) -> Iterator[tuple[float, f
     train, report = parted(arguments.pairs, arguments.runs / "data")
     for seed in range(arguments.seeds):
         folder = arguments.runs / f"{method} {arguments.gmacs:g}"
-        genotype = searched(method, seed, train, folder / f"search{seed}", arguments.gmacs, arguments.core)
-        config = training(folder / f"seed{seed}", folder / f"search{seed}" / "genotype.json", train, seed=0)
+        genotype = searched(arguments, method, seed, train, folder / f"search{seed}")
+        file = folder / f"search{seed}" / "genotype.json"
+        config = training(folder / f"seed{seed}", file, train, seed=0, quick=arguments.quick)
         scores = trained_alone(config, folder / f"seed{seed}.json", report=report, core=arguments.core)["psnr"]
         compute = genotype.provenance["compute"]
         shown = ", ".join(f"{level} {psnr:.2f}" for level, psnr in scores.items())
@@ -119,6 +122,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
+    parser.add_argument(
+        "--quick", action="store_true", help="two steps a training, to show that all works"
+    )
     parser.add_argument("--search", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.search:

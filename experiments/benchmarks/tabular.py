@@ -32,21 +32,22 @@ SIZE = (320, 480)
 EPOCHS, STEPS = 6, 80
 SEEDS = (0, 1, 2)
 EVERY = 3  # each third architecture is trained with all seeds, the others with the first
+QUICK = {"batch": 2, "validation_images": 1}
 KEPT = ("psnr", "ssim", "validation", "seconds", "left_out")
 RESIDUAL = ("full", "full", "full", "full")  # the scale of each stage
 UNET = ("full", "half", "quarter", "half")
 
 
-def training(run: Path, genotype: Path, train: Path, seed: int) -> dict[str, Any]:
+def training(run: Path, genotype: Path, train: Path, *, seed: int, quick: bool) -> dict[str, Any]:
     """The configuration of a training of the table."""
     return {
         "run": str(run),
         "seed": seed,
         "precision": "bf16",
-        "epochs": EPOCHS,
-        "steps": STEPS,
+        "epochs": 1 if quick else EPOCHS,
+        "steps": 4 if quick else STEPS,
         "genotype": {"derain": str(genotype)},
-        "data": {"sources": [{"task": "derain", "pairs": str(train)}]},
+        "data": {"sources": [{"task": "derain", "pairs": str(train)}], **(QUICK if quick else {})},
     }
 
 
@@ -104,9 +105,7 @@ class Bench:
         folder = self.runs / name
         folder.mkdir(parents=True, exist_ok=True)
         genotype = self.rows[name].write(folder / "genotype.json")
-        config = training(folder / f"seed{seed}", genotype, self.train, seed)
-        if self.quick:
-            config |= {"epochs": 1, "steps": 4, "data": config["data"] | {"batch": 2, "validation_images": 1}}
+        config = training(folder / f"seed{seed}", genotype, self.train, seed=seed, quick=self.quick)
         return trained_alone(config, folder / f"seed{seed}.json", report=self.report, core=self.core)
 
     def table(self) -> dict[str, Any]:
@@ -117,9 +116,7 @@ class Bench:
                 continue
             found = self.trained(name, seed)
             row = rows.setdefault(name, self.described(name))
-            row["seeds"][str(seed)] = {
-                key: found[key] for key in ("psnr", "ssim", "validation", "seconds", "left_out")
-            }
+            row["seeds"][str(seed)] = {key: found[key] for key in KEPT}
         return {"space": SPACE, "steps": EPOCHS * STEPS, "size": SIZE, "rows": rows}
 
     def described(self, name: str) -> dict[str, Any]:
