@@ -23,7 +23,7 @@ from manas.cost.table import CostTable
 Candidate = tuple[str, str]  # label and name
 Values = Mapping[Candidate, float]
 
-OWN = (0.0, 0.1, 0.3, 1.0, 3.0)  # deviations of an effect at one fork, in those of the common effects
+OWN = (0.0, 0.1, 0.3)  # deviations of an effect at one fork, in those of the common effects
 NOISE = (0.1, 0.3, 1.0, 3.0, 10.0)  # variances of the noise, in those of the effects of an architecture
 
 
