@@ -122,9 +122,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
-    parser.add_argument(
-        "--quick", action="store_true", help="two steps a training, to show that all works"
-    )
+    parser.add_argument("--quick", action="store_true", help="two steps a training, to show that all works")
     parser.add_argument("--search", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.search:

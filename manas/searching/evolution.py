@@ -22,7 +22,7 @@ class EvolutionConfig(BaseModel):
     """Configuration of regularised evolution.
 
     Attributes:
-        paths: the most paths in a step, each on its part of the batch; as many as parts of one size allow.
+        paths: the most paths in a step, each on its part of the batch; as many as divide the batch.
         evaluations: number of architectures that are evaluated in all, with the weights of the supernet.
         population: number of architectures alive at a time.
         tournament: number of living architectures that are drawn; the best of them has the next child.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from itertools import count
+from math import gcd
 
 from manas.architecture.choice import relax, relaxed_by
 from manas.architecture.genotype import Genotype
@@ -29,19 +29,24 @@ class EvolutionSearch(SupernetSearch):
     def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
         super().__init__(config, process, directory)
         assert isinstance(config.method, EvolutionConfig)
-        own = config.data.batch // process.world_size
-        self.paths = max(n for n in range(1, config.method.paths + 1) if own % n == 0)  # of equal parts
+        batch, most = config.data.batch, config.method.paths
+        self.paths = max(n for n in range(1, most + 1) if batch % n == 0)  # of parts of one size
 
     def step(self, step: int) -> Terms:
         """Takes one step of the weights, each part of the batch on a path that is drawn for it."""
         set_rate(self.weight_descent.optimiser, self.config.schedule.factor(step, self.config.total_steps))
-        progress, numbers = step / self.config.total_steps, count(step * self.paths)
+        progress = step / self.config.total_steps
+        # Background n of the whole batch goes along path n, modulo the paths, on whatever process it is:
+        # a process has every so many-th of them.
+        ranks, paths = self.process.world_size, self.paths
+        parts = next(self.kept).dealt(paths // gcd(paths, ranks))
+        numbers = (step * paths + (part * ranks + self.process.rank) % paths for part in range(len(parts)))
 
         def loss(part: Batch) -> Loss:
             relax(self.network, OneHot(self._path(next(numbers))))
             return self.objective(self.network, part, progress)
 
-        return self.step_along(self.network, loss, next(self.kept).split(self.paths), self.weight_descent)
+        return self.step_along(self.network, loss, parts, self.weight_descent)
 
     def judge(self, epoch: int, tracker: Tracker) -> str:
         """Logs the PSNR of one path, the same in every epoch."""

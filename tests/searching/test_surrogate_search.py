@@ -6,15 +6,20 @@ import random
 
 import pytest
 import torch
+from pydantic import ValidationError
 from searching.plainly import plainly
 from training.tiny_runs import genotype_of, identical, merged, search_config
 
 import manas
 from manas.architecture.genotype import Genotype
+from manas.commands.main import _front
+from manas.config import read_config
 from manas.cost.architectures import Architectures
 from manas.cost.counting import cost_table
+from manas.errors import ManasError
 from manas.reporting.report.page import write_report
 from manas.searching.alone import TrainingAlone
+from manas.searching.config import SearchConfig
 from manas.searching.surrogate_search import SurrogateSearch
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process
@@ -194,3 +199,57 @@ class TestDiverged:
         genotype = manas.search(config(tmp_path, epochs=4))
         assert genotype.choices in end_of(tmp_path)[0]
         assert genotype.provenance["verdict"][0].startswith("undecided: ")
+
+
+LIMITS = (100_000, 150_000)
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory):
+    """The run directory of one search for two budgets."""
+    path = tmp_path_factory.mktemp("front") / "run"
+    with plainly():
+        manas.search(config(path, front={"macs": list(LIMITS[::-1])}))
+    return path
+
+
+class TestFront:
+    def test_each_budget_has_a_genotype_that_keeps_to_it(self, front):
+        genotype = genotype_of(front)
+        for limit, entry in zip(LIMITS, genotype.provenance["front"], strict=True):
+            found = Genotype.read(front / "genotypes" / f"{entry['genotype']}.json")
+            assert entry["genotype"] == f"front_{limit // 1000}k"
+            assert found.provenance["macs"] <= limit
+            assert found.choices == end_of(front)[0][entry["candidate"]]
+        assert genotype.choices == found.choices  # that of the largest budget
+
+    def test_the_budgets_take_turns(self, front):
+        tried = [Genotype.read(front / "genotypes" / f"candidate_000{n}.json") for n in range(8)]
+        for number, genotype in enumerate(tried):
+            assert genotype.provenance["macs"] <= LIMITS[number % 2]
+
+    def test_what_is_said_is_said_of_each(self, front):
+        verdict = genotype_of(front).provenance["verdict"]
+        assert [sentence.split(":")[0] for sentence in verdict[:4]] == ["100 k MACs"] * 2 + ["150 k MACs"] * 2
+        write_report(front)
+        assert "blue: those chosen for the budgets" in (front / "report.html").read_text()
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"front": {}}, "one budget at least"),
+            ({"front": {"macs": ["1M"], "latency": ["3ms"]}}, "of one kind"),
+            ({"front": {"macs": ["1M"]}, "budget": {"macs": "1M"}}, "takes the place of a budget"),
+            ({"front": {"macs": ["1M"]}, "method": "random"}, "set method=surrogate"),
+            ({"front": {"macs": [100]}}, "cannot be met"),
+        ],
+    )
+    def test_a_front_that_cannot_be(self, changes, words, tmp_path):
+        with pytest.raises((ManasError, ValidationError), match=words):
+            manas.search(config(tmp_path / "run", **changes))
+
+    def test_the_command_line_says_it_in_one_word(self):
+        overrides = _front("macs=1M,2M")
+        settings = read_config(SearchConfig, None, overrides)
+        assert [budget.limit for budget in settings.budgets] == [1e6, 2e6]
+        assert (settings.method.kind, settings.epochs, settings.steps) == ("surrogate", 40, 80)

@@ -34,6 +34,10 @@ class Batch(NamedTuple):
         """Copies the batch to a device, without waiting for the copy."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
 
+    def dealt(self, parts: int) -> list[Batch]:
+        """Deals the backgrounds of the batch in turn to so many parts of one size."""
+        return [Batch(*(tensor[part::parts] for tensor in self)) for part in range(parts)]
+
     def split(self, parts: int) -> list[Batch]:
         """Splits the batch into so many parts of one size."""
         return [Batch(*tensors) for tensors in zip(*(tensor.chunk(parts) for tensor in self), strict=True)]
