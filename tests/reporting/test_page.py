@@ -29,7 +29,7 @@ ANY_RUN = ["Architecture", "Restoration", "Losses", "Samples", "Configuration", 
 OF_GRADIENT = ["Decisions", "Shares of the candidates", "Gradient and curvature", "Cost"]
 HEADINGS = {
     "gradient": ["Verdict", *ANY_RUN[:3], *OF_GRADIENT, *ANY_RUN[3:]],
-    "random": ["Verdict", *ANY_RUN[:3], *ANY_RUN[4:]],
+    "random": ["Verdict", *ANY_RUN[:2], "Cost and score", ANY_RUN[2], *ANY_RUN[4:]],
     "evolution": ["Verdict", *ANY_RUN],
     "retraining": ["Result", *ANY_RUN[:3], "Stitches", *ANY_RUN[3:]],
 }
