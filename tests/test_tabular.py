@@ -101,7 +101,7 @@ class TestSearchOnTheTable:
         low, high = interval(best)
         assert 0 < low <= high
         low, high = interval(program.compared([rows[n].quality for n in (3, 11, 20, 28, 36)], rows))
-        assert high < 0  # one architecture each, against the best of eight
+        assert high < 0  # one architecture each, against the best of nine
 
 
 def interval(text):

@@ -86,7 +86,8 @@ class AloneSearch(Method):
         """The number of the architecture with the highest score."""
         return max(range(len(self.scores)), key=lambda n: comparable(self.scores[n]))
 
-    def range(self, scores: list[float]) -> str:
+    @staticmethod
+    def reached(scores: list[float]) -> str:
         """The lowest and the highest of scores in words, those that are no numbers left out."""
         numbers = [score for score in scores if not math.isnan(score)] or [math.nan]
         return f"{min(numbers):.2f} to {max(numbers):.2f} dB"

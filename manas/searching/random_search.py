@@ -35,7 +35,7 @@ class RandomSearch(AloneSearch):
 
     def finish(self, progress: Progress) -> Genotype:
         """The genotype of the best candidate."""
-        count, reached = len(self.scores), self.range(self.scores)
+        count, reached = len(self.scores), self.reached(self.scores)
         verdict = f"the best of {count} random architectures, which reach {reached}"
         return self.conclude(self.genotype_of(self.best()), [verdict], progress)
 

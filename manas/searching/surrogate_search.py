@@ -109,7 +109,7 @@ class SurrogateSearch(AloneSearch):
     def _lead(self, belief: Belief, number: int, drawn: Sequence[int]) -> str:
         """The sentence that tells how much better an architecture is than those that were drawn at random."""
         lead, deviation = belief.lead(self.tried[number], *(self.tried[n] for n in drawn))
-        reached, is_decided = self.range([self.scores[n] for n in drawn]), lead > DEVIATIONS * deviation
+        reached, is_decided = self.reached([self.scores[n] for n in drawn]), lead > DEVIATIONS * deviation
         return (
             f"{'decided' if is_decided else 'undecided'}: by the scores of {len(self.scores)} trainings it is "
             f"{lead:.2f} dB better (standard deviation {deviation:.2f}) than the mean of {len(drawn)} that "
