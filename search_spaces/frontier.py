@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
@@ -85,16 +86,16 @@ class FrontierTower(UnshuffledTower):
             nn.init.zeros_(parameter)
 
     def stages(self) -> list[Stage]:
-        return [partial(_add, branches) for branches in self.adding]
+        return [partial(_stage, branches) for branches in self.adding]
 
 
-def _add(branches: nn.Module, features: Features, image: Tensor) -> Features:
+def _stage(branches: nn.Module, features: Features, image: Tensor) -> Features:
     (x,) = features
-    return [x + branches(x)]
+    return [branches(x)]
 
 
 class Branches(nn.Module):
-    """(B, C, H, W) -> (B, C, H, W): the sum of a branch at each scale, under a gate."""
+    """(B, C, H, W) -> (B, C, H, W): the features, and the sum of a branch at each scale, under a gate."""
 
     def __init__(self, space: Frontier, label: str, decide: Decide):
         super().__init__()
@@ -111,17 +112,23 @@ class Branches(nn.Module):
         self.gate = decide(f"{label}/gate", gates, zero="none" if "none" in gates else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        full, *others = (branch(x) for branch in self.branches)
-        for other in others:
-            full = full + other
-        return full * self.gate(Pooled(full))
+        added = _total([branch(x) for branch in self.branches], like=x)
+        return torch.addcmul(x, added, self.gate(Pooled(added)))
+
+
+def _total(terms: list[Tensor], like: Tensor) -> Tensor:
+    """The sum of what is not `Nothing`, or zeros in the shape of `like`."""
+    first, *others = [term for term in terms if term.dim()] or [like.new_zeros(()).expand_as(like)]
+    for other in others:
+        first = first + other
+    return first
 
 
 class Nothing(nn.Module):
-    """Zeros in the shape of the input."""
+    """A zero without a shape, which costs nothing to add."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(()).expand_as(x)
+        return x.new_zeros(())
 
 
 def _branch(space: Frontier, label: str, factor: int, decide: Decide) -> nn.Module:
@@ -165,4 +172,4 @@ class Blocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         added = self.first(x)
-        return added + self.second(x + added)
+        return _total([added, self.second(x + added)], like=x)

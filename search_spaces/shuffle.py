@@ -4,9 +4,8 @@ Every square of `factor` x `factor` pixels becomes one pixel with factor^2 times
 network (FFDNet, Zhang et al., TIP 2018), and a square again behind it (Shi et al., CVPR 2016). No pixel is
 lost, and a convolution of the same width costs 1 / factor^2.
 
-Both functions are torch's pixel_unshuffle and pixel_shuffle, written as one copy each, since torch's
-unshuffling cannot be exported for images that become one pixel wide. Torch's functions keep channels_last
-memory, and a copy does not; the next convolution and the addition of the image restore it.
+`unshuffled` is torch's pixel_unshuffle, written as one copy, since torch's cannot be exported for images that
+become one pixel wide. That copy does not keep channels_last memory; the next convolution restores it.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle
 
 from manas.restoration.tower import Features, Tower
 
@@ -34,15 +34,16 @@ def unshuffled(x: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return x
     squares = x.unflatten(3, (-1, factor)).unflatten(2, (-1, factor))  # (B, C, H / f, f, W / f, f)
-    return _copy(squares, 0, 1, 3, 5, 2, 4).flatten(1, 3)
+    # A reshape would ask whether it has to copy, and a traced answer ties the sizes of an export.
+    copy = squares.permute(0, 1, 3, 5, 2, 4).clone(memory_format=torch.contiguous_format)
+    return copy.flatten(1, 3)
 
 
 def shuffled(x: Tensor, factor: int) -> Tensor:
     """Shuffles (B, C factor^2, H, W) to (B, C, H factor, W factor), the inverse of `unshuffled`."""
     if factor == 1:
         return x
-    squares = x.unflatten(1, (-1, factor, factor))  # (B, C, f, f, H, W)
-    return _copy(squares, 0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
+    return pixel_shuffle(x, factor)  # keeps channels_last memory
 
 
 class UnshuffledTower(Tower):
@@ -60,12 +61,3 @@ class UnshuffledTower(Tower):
 
     def head(self, features: Features, image: Tensor) -> Tensor:
         return image + shuffled(self.last(features[0]), self.shuffle)
-
-
-def _copy(x: Tensor, *order: int) -> Tensor:
-    """Copies a tensor with its dimensions in another order.
-
-    A reshape instead would ask whether it has to copy, and a traced question ties the sizes of an exported
-    network to the answer.
-    """
-    return x.permute(order).clone(memory_format=torch.contiguous_format)

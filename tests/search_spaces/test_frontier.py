@@ -12,9 +12,10 @@ from manas.architecture.forks import nodes_of, zeros_of
 from manas.architecture.genotype import Genotype
 from manas.cost.architectures import Architectures
 from manas.cost.counting import cost_table, measure
+from manas.device import place
 from manas.inference.receptive import receptive_radius
 from search_spaces.blocks import BLOCKS
-from search_spaces.frontier import EXPANSIONS, SCALES, Frontier
+from search_spaces.frontier import EXPANSIONS, SCALES, Frontier, Nothing
 
 SMALL = Frontier(stages=2, width=8)
 
@@ -97,6 +98,25 @@ def test_a_stage_at_a_smaller_scale_is_a_step_down_and_up(randomised):
     assert smaller.shape == (1, 12, 4, 4)
     larger = branch.larger(smaller + branch.blocks(smaller))
     torch.testing.assert_close(after, features + F.pixel_shuffle(larger, 2))
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_features_stay_in_channels_last_memory(kind):
+    """Where two orders of memory meet, an addition is ten times as slow."""
+    tower = place(SMALL.network(of_blocks([["half"], list(SCALES)], kind, second="block")), torch.device("cpu"))
+    image = torch.rand(2, 3, 32, 48).contiguous(memory_format=torch.channels_last)
+    features = tower.stem(image)
+    for stage in tower.stages():
+        features = stage(features, image)
+        assert features[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_nothing_added_is_a_zero(randomised):
+    """A relaxation that draws at every fork alone may draw nothing at every scale."""
+    tower = randomised(SMALL.network(of_blocks([["full"], ["full"]])))
+    tower.adding[0].branches[0] = Nothing()
+    features = torch.rand(1, 8, 4, 4)
+    assert torch.equal(tower.stages()[0]([features], features)[0], features)
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
