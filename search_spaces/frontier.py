@@ -8,7 +8,7 @@ over a decibel. Every stage works on the image, unshuffled, at up to three scale
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from pydantic import Field, field_validator
@@ -34,7 +34,7 @@ class Frontier(SearchSpace):
 
     A stage adds to its features what its branches make of them, one at each of three scales, under a gate:
 
-        stage0/full                         none | blocks; so half and quarter, not all of them none
+        stage0/full                         none | blocks; so half and quarter, all of them none if optional
         stage0/full/kind                    residual | dilated | large_kernel | inverted | naf
         stage0/full/residual/expansion      narrow | same | wide
         stage0/full/residual/narrow/second  none | block, a second block of the same kind
@@ -42,6 +42,7 @@ class Frontier(SearchSpace):
 
     Attributes:
         stages: number of stages.
+        optional: whether a stage may be left out, so that `stages` is the most there are.
         width: channels of the features; at half and quarter scale 3/2 and 2 times as many.
         shuffle: features have 1 / shuffle of the image's resolution.
         blocks: the kinds of blocks.
@@ -50,6 +51,7 @@ class Frontier(SearchSpace):
     """
 
     stages: int = Field(4, ge=1)
+    optional: bool = False
     width: int = Field(32, ge=4, multiple_of=2)
     shuffle: Shuffle = 2
     blocks: tuple[str, ...] = tuple(BLOCKS)
@@ -103,7 +105,7 @@ class Branches(nn.Module):
             decide(
                 f"{label}/{scale}",
                 {NOTHING: Nothing, "blocks": partial(_branch, space, f"{label}/{scale}", factor, decide)},
-                node=label,
+                node=None if space.optional else label,
                 zero=NOTHING,
             )
             for scale, factor in SCALES.items()
@@ -112,16 +114,13 @@ class Branches(nn.Module):
         self.gate = decide(f"{label}/gate", gates, zero="none" if "none" in gates else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        added = _total([branch(x) for branch in self.branches], like=x)
-        return torch.addcmul(x, added, self.gate(Pooled(added)))
+        added = _total([branch(x) for branch in self.branches])
+        return torch.addcmul(x, added, self.gate(Pooled(added))) if added.dim() else x
 
 
-def _total(terms: list[Tensor], like: Tensor) -> Tensor:
-    """The sum of what is not `Nothing`, or zeros in the shape of `like`."""
-    first, *others = [term for term in terms if term.dim()] or [like.new_zeros(()).expand_as(like)]
-    for other in others:
-        first = first + other
-    return first
+def _total(terms: list[Tensor]) -> Tensor:
+    """The sum of what is not `Nothing`, or nothing."""
+    return reduce(torch.add, [term for term in terms if term.dim()] or terms[:1])
 
 
 class Nothing(nn.Module):
@@ -172,4 +171,4 @@ class Blocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         added = self.first(x)
-        return _total([added, self.second(x + added)], like=x)
+        return _total([added, self.second(x + added)])

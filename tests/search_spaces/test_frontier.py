@@ -15,7 +15,7 @@ from manas.cost.counting import cost_table, measure
 from manas.device import place
 from manas.inference.receptive import receptive_radius
 from search_spaces.blocks import BLOCKS
-from search_spaces.frontier import EXPANSIONS, SCALES, Frontier, Nothing
+from search_spaces.frontier import EXPANSIONS, SCALES, Frontier
 
 SMALL = Frontier(stages=2, width=8)
 
@@ -111,12 +111,13 @@ def test_features_stay_in_channels_last_memory(kind):
         assert features[0].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_nothing_added_is_a_zero(randomised):
-    """A relaxation that draws at every fork alone may draw nothing at every scale."""
-    tower = randomised(SMALL.network(of_blocks([["full"], ["full"]])))
-    tower.adding[0].branches[0] = Nothing()
+def test_a_stage_that_is_left_out_is_the_identity(randomised):
+    """So is one at all of whose scales a relaxation has drawn nothing."""
+    space = SMALL.model_copy(update={"optional": True})
+    tower = randomised(space.network(of_blocks([[], ["full"]])))
     features = torch.rand(1, 8, 4, 4)
-    assert torch.equal(tower.stages()[0]([features], features)[0], features)
+    assert tower.stages()[0]([features], features)[0] is features
+    assert not nodes_of(space.forks())
 
 
 @pytest.mark.parametrize("kind", BLOCKS)

@@ -203,6 +203,4 @@ class TestAsPublished:
             return sum(node.target == "clone" for node in symbolic_trace(network).graph.nodes)
 
         assert copies(drn().network()) == 0
-        assert (
-            copies(drn(shuffle=2).network()) == 2
-        )  # the image, in two stages
+        assert copies(drn(shuffle=2).network()) == 2  # the image, in two stages

@@ -1,0 +1,272 @@
+"""Networks as fast as each other, trained alike: searched, drawn at random, plain, and made by hand.
+
+    python experiments/benchmarks/equal_latency.py PAIRS [--seeds 0 1 2 3 4] [--only ROW ...] [--quick]
+
+PAIRS is a set of rainy pairs with the levels light and heavy; snow falls on the same scenes, generated once.
+Each seed reports on ten scenes of its own, a fold, which neither its searches nor its trainings see.
+Restoration is blind: one network for both rains and the snow. All are trained by `manas.retrain` with its
+defaults for 480 steps in bf16, as the rows of `tabular.py` are.
+
+The budgets are the latencies of *plain* with 6, 12 and 18 blocks, measured here, in turns, for an image of
+480x320 on one thread. *searched* is one search by a surrogate for all budgets (`front`), *random* are two
+architectures of the same space that use at least 85 percent of a budget. *attention*, a chain of residual
+blocks with channel attention (RCAN, Zhang et al., ECCV 2018) as long as a budget allows, and the *U-Net* are
+points of that space, too. *MANAS* is the published cell by hand: parallel columns with channel attention.
+
+Searches and trainings are processes of their own on one core, and are kept; what has ended is not repeated, and
+calls may share the folder of runs, each with some of the seeds. What there is of all seeds is printed as a
+table, with the latencies of all networks measured anew, in turns.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import torch
+from alone import trained_alone
+from folds import parted
+from scipy.stats import t
+from tabular import QUICK, SIZE, UNET, of_residual_blocks, training
+
+import manas
+from manas.cost.architectures import Architectures
+from manas.cost.budget import BudgetConfig
+from manas.cost.counting import measure
+from manas.cost.table import CostTable
+from manas.data.images import write_image
+from manas.data.photographs import photographs_in
+from manas.device import place
+from manas.evaluation.scenes import generated_scenes
+from manas.files import replacing
+from search_spaces.frontier import Frontier
+from search_spaces.plain import Plain
+
+BLOCKS = (6, 12, 18)  # of the plain networks whose latencies are the budgets
+SPACE = Frontier(stages=8, optional=True)
+ROWS = ("plain", "searched", "random", "attention", "U-Net", "MANAS")
+SEARCH = {"epochs": 36, "steps": 160, "precision": "bf16", "alpha_share": 0.3, "method": "surrogate"}
+SEARCH_DATA = {"versions": 3, "batch": 5, "validation_images": 15, "validation_patch": 320}
+LEVELS = ("light", "heavy", "snow")
+SPEND = 0.85  # of its budget that a random architecture uses at least
+DRAWS = 2
+ROUNDS = 7
+TASK = "restore"
+
+
+class Bench:
+    """The scenes of each seed, the budgets, and the folder that keeps all runs."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.runs, self.core, self.quick = arguments.runs, arguments.core, arguments.quick
+        self.pairs, self.only = arguments.pairs, arguments.only
+        self.budgets = dict(zip(("small", "middle", "large"), self._budgets(), strict=True))
+
+    def _budgets(self) -> list[float]:
+        """The seconds of the plain networks, measured by the first call."""
+        file = self.runs / "budgets.json"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(file) as temporary:
+                temporary.write_text(json.dumps(latencies([plain(blocks) for blocks in BLOCKS])))
+        return json.loads(file.read_text())
+
+    def scenes(self, seed: int) -> tuple[Path, Path]:
+        """Two folders of clean/ and three levels: the scenes to train on, and those of the seed's fold."""
+        folders = parted(self.pairs, self.runs / "data" / f"seed{seed}", seed)
+        for folder in folders:
+            for scene in generated_scenes(photographs_in(folder / "clean"), "snow", levels=("medium",)):
+                file = folder / "snow" / f"{scene.name}.png"
+                if not file.is_file():
+                    file.parent.mkdir(exist_ok=True)
+                    write_image(file, scene.degraded)
+        return folders
+
+    def networks(self, seed: int) -> Iterator[tuple[str, str, manas.Genotype]]:
+        """Row, budget and genotype of each network of a seed."""
+        found, table = self.searched(seed)
+        for place_, (budget, seconds) in enumerate(self.budgets.items()):
+            yield "plain", budget, plain(BLOCKS[place_])
+            yield "searched", budget, found[place_]
+            within = Architectures(SPACE, table, BudgetConfig(latency=seconds, size=SIZE, spend=SPEND))
+            for draw in range(DRAWS):
+                yield "random", budget, genotype_of(within.sample(random.Random(f"{seed}/{budget}/{draw}")))
+            yield "attention", budget, longest_attention(table, seconds)
+        yield "U-Net", "", manas.Genotype(space=manas.load_space("frontier"), choices=of_residual_blocks(UNET))
+        yield "MANAS", "", manas_by_hand()
+
+    def searched(self, seed: int) -> tuple[list[manas.Genotype], CostTable]:
+        """The genotypes that a search finds, from the smallest budget on, and its table of latencies."""
+        run = self.runs / "searches" / f"seed{seed}"
+        if not (run / "genotype.json").is_file():
+            source = {"task": TASK, "pairs": str(self.scenes(seed)[0])}
+            config = SEARCH | {"run": str(run), "seed": seed, "space": SPACE.model_dump(mode="json")}
+            config["data"] = SEARCH_DATA | {"sources": [source]}
+            config["front"] = {"latency": list(self.budgets.values()), "size": SIZE}
+            if self.quick:
+                config |= {"epochs": 4, "steps": 2, "data": config["data"] | QUICK | {"validation_patch": 64}}
+            run.parent.mkdir(parents=True, exist_ok=True)
+            with run.with_suffix(".log").open("w") as log:
+                call = [sys.executable, __file__, "--search", json.dumps(config), "--core", str(self.core)]
+                environment = os.environ | {"OMP_NUM_THREADS": "1"}
+                subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        front = json.loads((run / "genotype.json").read_text())["provenance"]["front"]
+        files = [run / "genotypes" / f"{each['genotype']}.json" for each in front]
+        table = CostTable.from_json((run / "cost.json").read_text(), where=str(run / "cost.json"))
+        return [manas.Genotype.read(file) for file in files], table.with_nodes_of(SPACE.forks())
+
+    def results(self, seed: int, *, make: bool) -> Iterator[dict[str, Any]]:
+        """The result of each network of a seed; unless `make`, of those that have one."""
+        if not make and not (self.runs / "searches" / f"seed{seed}" / "genotype.json").is_file():
+            return
+        train, report = self.scenes(seed)
+        numbers: dict[tuple[str, str], int] = {}
+        for row, budget, genotype in self.networks(seed):
+            number = numbers[row, budget] = numbers.get((row, budget), -1) + 1
+            run = self.runs / row / f"{budget or 'own'}{number}" / f"seed{seed}"
+            result = run.with_suffix(".json")
+            if not result.is_file() and not (make and row in self.only):
+                continue
+            run.parent.mkdir(parents=True, exist_ok=True)
+            file = genotype.write(run.parent / f"genotype{seed}.json")
+            config = training(run, file, train, seed=seed, quick=self.quick)
+            config["genotype"] = {TASK: str(file)}
+            config["data"]["sources"][0]["task"] = TASK
+            found = trained_alone(config, result, report=report, core=self.core)
+            if make:
+                scores = ", ".join(f"{level} {psnr:.2f}" for level, psnr in found["psnr"].items())
+                print(f"{row} {budget}, seed {seed}: {scores}, {found['seconds']:.0f} s", flush=True)
+            yield found | {"row": row, "budget": budget, "seed": seed, "genotype": genotype}
+
+
+def genotype_of(choices: dict[str, str]) -> manas.Genotype:
+    return manas.Genotype(space=SPACE, choices=choices)
+
+
+def plain(blocks: int) -> manas.Genotype:
+    return manas.Genotype.sample(Plain(blocks=blocks), 0)
+
+
+def longest_attention(table: CostTable, seconds: float) -> manas.Genotype:
+    """The longest chain of residual blocks with channel attention within a latency, by the costs of a stage."""
+
+    def chain(stages: int) -> dict[str, str]:
+        choices: dict[str, str] = {}
+        for number in range(stages):
+            stage = f"stage{number}"
+            choices |= {f"{stage}/full": "blocks", f"{stage}/half": "none", f"{stage}/quarter": "none"}
+            choices |= {f"{stage}/full/kind": "residual", f"{stage}/full/residual/expansion": "same"}
+            choices |= {f"{stage}/full/residual/same/second": "none", f"{stage}/gate": "channel_attention"}
+        return choices
+
+    dearest = table.exact(chain(SPACE.stages))
+    stage = (dearest - table.fixed) / SPACE.stages
+    stages = max(1, int((seconds - table.fixed) / stage))
+    return manas.Genotype(space=SPACE.model_copy(update={"stages": stages}), choices=chain(stages))
+
+
+def manas_by_hand() -> manas.Genotype:
+    """`manas_small` with parallel columns and channel attention at every gate."""
+    space = manas.load_space("manas_small")
+    wanted = ("parallel", "channel_attention")
+    choices = {label: next(n for n in wanted if n in names) for label, names in space.choices().items()}
+    return manas.Genotype(space=space, choices=choices)
+
+
+@torch.inference_mode()
+def latencies(genotypes: Sequence[manas.Genotype]) -> list[float]:
+    """The seconds of each network for an image, medians of rounds in which all take turns, on one thread."""
+    torch.set_num_threads(1)
+    networks = [place(each.network(), torch.device("cpu")).eval() for each in genotypes]
+    image = torch.rand(1, 3, *SIZE).contiguous(memory_format=torch.channels_last)
+    times: list[list[float]] = [[] for _ in networks]
+    for _ in range(ROUNDS):
+        for network, each in zip(networks, times, strict=True):
+            start = time.perf_counter()
+            network(image)
+            each.append(time.perf_counter() - start)
+    return [median(each[1:]) for each in times]
+
+
+def search(config: dict[str, Any], core: int) -> None:
+    """Searches on one core."""
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+    manas.search(config, overwrite=True)
+
+
+def interval(differences: Sequence[float]) -> str:
+    """The mean of paired differences with its 95 percent interval by Student's t."""
+    count, centre = len(differences), mean(differences)
+    if count < 2:
+        return f"{centre:+.2f}"
+    deviation = (sum((each - centre) ** 2 for each in differences) / (count - 1)) ** 0.5
+    half = t.ppf(0.975, count - 1) * deviation / count**0.5
+    return f"{centre:+.2f} [{centre - half:+.2f}, {centre + half:+.2f}]"
+
+
+def rain_and_snow(result: dict[str, Any]) -> tuple[float, float]:
+    """The mean of light and heavy rain, and snow, in dB."""
+    return mean(result["psnr"][level] for level in LEVELS[:2]), result["psnr"][LEVELS[2]]
+
+
+def print_table(results: list[dict[str, Any]]) -> None:
+    """Costs and scores of each row at each budget, and what the search is ahead of it by, paired by seed."""
+    seconds = latencies([each["genotype"] for each in results])
+    for each, latency in zip(results, seconds, strict=True):
+        each["latency"] = latency
+        each["macs"] = measure(each["genotype"].network(), "macs", (3, *SIZE))
+    keys = dict.fromkeys((each["budget"], each["row"]) for each in results)
+    print(
+        "\n| budget | row | networks | ms | GMAC | light | heavy | snow | rain: searched ahead | snow: ahead |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for budget, row in sorted(keys, key=lambda key: ["small", "middle", "large", ""].index(key[0])):
+        of = [each for each in results if (each["budget"], each["row"]) == (budget, row)]
+        by_level = [f"{mean(each['psnr'][level] for each in of):.2f}" for level in LEVELS]
+        cells = [budget, row, str(len(of)), f"{mean(each['latency'] for each in of) * 1e3:.0f}"]
+        cells += [f"{mean(each['macs'] for each in of) / 1e9:.1f}", *by_level, *ahead(results, of, budget)]
+        print(f"| {' | '.join(cells)} |")
+
+
+def ahead(results: list[dict[str, Any]], of: list[dict[str, Any]], budget: str) -> list[str]:
+    """By how much the searched networks of a budget are ahead of a row, in rain and in snow."""
+    found = {r["seed"]: rain_and_snow(r) for r in results if (r["row"], r["budget"]) == ("searched", budget)}
+    seeds = sorted(found.keys() & {each["seed"] for each in of})
+    if not seeds or of[0]["row"] == "searched":
+        return ["", ""]
+    rival = {
+        s: [mean(x) for x in zip(*(rain_and_snow(r) for r in of if r["seed"] == s), strict=True)] for s in seeds
+    }
+    return [interval([found[seed][part] - rival[seed][part] for seed in seeds]) for part in (0, 1)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pairs", type=Path, nargs="?")
+    parser.add_argument("--runs", type=Path, default=Path("runs/equal_latency"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4], help="the seeds to make")
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
+    parser.add_argument("--quick", action="store_true", help="two steps a training, to show that all works")
+    parser.add_argument("--search", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.search:
+        search(json.loads(arguments.search), arguments.core)
+        return
+    bench = Bench(arguments)
+    for seed in arguments.seeds:
+        list(bench.results(seed, make=True))
+    print_table([each for seed in range(5) for each in bench.results(seed, make=False)])
+
+
+if __name__ == "__main__":
+    main()
