@@ -49,7 +49,7 @@ from manas.files import replacing
 from search_spaces.frontier import Frontier
 from search_spaces.plain import Plain
 
-BLOCKS = (6, 12, 18)  # of the plain networks whose latencies are the budgets
+BUDGETS = {"small": 6, "middle": 12, "large": 18}  # blocks of the plain networks whose latencies they are
 SPACE = Frontier(stages=8, optional=True)
 ROWS = ("plain", "searched", "random", "attention", "U-Net", "MANAS")
 SEARCH = {"epochs": 36, "steps": 160, "precision": "bf16", "alpha_share": 0.3, "method": "surrogate"}
@@ -67,16 +67,16 @@ class Bench:
     def __init__(self, arguments: argparse.Namespace):
         self.runs, self.core, self.quick = arguments.runs, arguments.core, arguments.quick
         self.pairs, self.only = arguments.pairs, arguments.only
-        self.budgets = dict(zip(("small", "middle", "large"), self._budgets(), strict=True))
+        self.budgets = self._budgets()
 
-    def _budgets(self) -> list[float]:
+    def _budgets(self) -> dict[str, float]:
         """The seconds of the plain networks, measured by the first call."""
         file = self.runs / "budgets.json"
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             with replacing(file) as temporary:
-                temporary.write_text(json.dumps(latencies([plain(blocks) for blocks in BLOCKS])))
-        return json.loads(file.read_text())
+                temporary.write_text(json.dumps(latencies([plain(blocks) for blocks in BUDGETS.values()])))
+        return dict(zip(BUDGETS, json.loads(file.read_text()), strict=True))
 
     def scenes(self, seed: int) -> tuple[Path, Path]:
         """Two folders of clean/ and three levels: the scenes to train on, and those of the seed's fold."""
@@ -92,9 +92,9 @@ class Bench:
     def networks(self, seed: int) -> Iterator[tuple[str, str, manas.Genotype]]:
         """Row, budget and genotype of each network of a seed."""
         found, table = self.searched(seed)
-        for place_, (budget, seconds) in enumerate(self.budgets.items()):
-            yield "plain", budget, plain(BLOCKS[place_])
-            yield "searched", budget, found[place_]
+        for genotype, (budget, seconds) in zip(found, self.budgets.items(), strict=True):
+            yield "plain", budget, plain(BUDGETS[budget])
+            yield "searched", budget, genotype
             within = Architectures(SPACE, table, BudgetConfig(latency=seconds, size=SIZE, spend=SPEND))
             for draw in range(DRAWS):
                 yield "random", budget, genotype_of(within.sample(random.Random(f"{seed}/{budget}/{draw}")))
@@ -229,7 +229,7 @@ def print_table(results: list[dict[str, Any]]) -> None:
         "\n| budget | row | networks | ms | GMAC | light | heavy | snow | rain: searched ahead | snow: ahead |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
-    for budget, row in sorted(keys, key=lambda key: ["small", "middle", "large", ""].index(key[0])):
+    for budget, row in sorted(keys, key=lambda key: [*BUDGETS, ""].index(key[0])):
         of = [each for each in results if (each["budget"], each["row"]) == (budget, row)]
         by_level = [f"{mean(each['psnr'][level] for each in of):.2f}" for level in LEVELS]
         cells = [budget, row, str(len(of)), f"{mean(each['latency'] for each in of) * 1e3:.0f}"]
