@@ -135,7 +135,11 @@ class Bench:
             if not result.is_file() and not (make and row in self.only):
                 continue
             run.parent.mkdir(parents=True, exist_ok=True)
-            file = genotype.write(run.parent / f"genotype{seed}.json")
+            file = run.parent / f"genotype{seed}.json"
+            if result.is_file():
+                genotype = manas.Genotype.read(file)  # as it was trained
+            else:
+                genotype.write(file)
             config = training(run, file, train, seed=seed, quick=self.quick)
             config["genotype"] = {TASK: str(file)}
             config["data"]["sources"][0]["task"] = TASK

@@ -32,7 +32,7 @@ from tabular_findings import Row, rows_of
 import manas
 
 METHODS: dict[str, dict[str, Any]] = {
-    "surrogate": {"method": "surrogate", "epochs": 40, "steps": 80},
+    "surrogate": {"method": "surrogate"},
     "evolution": {"method": {"kind": "evolution", "evaluations": 300}, "epochs": 12, "steps": 160},
     "evolution, one path a step": {
         "method": {"kind": "evolution", "evaluations": 300, "paths": 1},

@@ -73,7 +73,7 @@ class RandomConfig(BaseModel):
 class SurrogateConfig(BaseModel):
     """The search by a surrogate: each epoch is a training of one architecture alone.
 
-    Unless given, `epochs` is 40 and `steps` 80: so many trainings, of so many steps.
+    Unless given, `epochs` is 24 and `steps` 150: so many trainings, of so many steps.
 
     Attributes:
         drawn: share of the architectures that are drawn at random, before the model chooses.
@@ -101,7 +101,7 @@ class CorrelationConfig(BaseModel):
     seeds: int = Field(2, ge=2)
 
 
-TRAININGS = {"epochs": 40, "steps": 80}  # of a search by a surrogate, unless given
+TRAININGS = {"epochs": 24, "steps": 150}  # of a search by a surrogate, unless given
 
 
 def _kind(value: Any) -> Any:

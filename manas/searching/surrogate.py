@@ -2,17 +2,19 @@
 
     score = level + sum over an architecture's choices of their effects + effect of cost * cost + noise
 
-The effects of a choice: one that it has in common with the candidates of its name at all forks that offer the
-same, one more for each candidate that it stands inside, in common likewise, and one of its own. So a model of
-hundreds of candidates is fitted to tens of architectures. All effects are Gaussian a priori (ridge regression
-with its uncertainty; Bishop, Pattern Recognition and Machine Learning, 2006, section 3.3). Linear models of
-architectures predict as well as others where few were trained (White et al., NeurIPS 2021).
+The effect of a choice has three parts: one in common with the candidates of its name at all forks that offer
+the same, one in common with those at the same place of other stages, and one of its own. So a model of hundreds
+of candidates is fitted to tens of architectures. All parts are Gaussian a priori, as large at rare candidates
+as at frequent ones (ridge regression with its uncertainty; Bishop, Pattern Recognition and Machine Learning,
+2006, section 3.3). Linear models of architectures predict as well as others where few were trained (White et
+al., NeurIPS 2021).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -24,6 +26,7 @@ Candidate = tuple[str, str]  # label and name
 Values = Mapping[Candidate, float]
 
 OWN = (0.0, 0.1, 0.3)  # deviations of an effect at one fork, in those of the common effects
+COST = 30.0  # deviation of the effect of the whole cost of the dearest architecture, which has tens of choices
 NOISE = (0.1, 0.3, 1.0, 3.0, 10.0)  # variances of the noise, in those of the effects of an architecture
 
 
@@ -40,13 +43,13 @@ class Surrogate:
         candidates = [(label, name) for label, fork in table.forks.items() for name in fork.names]
         self.place = {candidate: n for n, candidate in enumerate(candidates)}
         around = _around(table)
-        effects = [list(_common_effects(table, around, *candidate)) for candidate in candidates]
+        effects = [_common_effects(table, around, *candidate) for candidate in candidates]
         known = {effect: n for n, effect in enumerate(dict.fromkeys(e for each in effects for e in each))}
         columns = np.zeros((len(candidates), len(known) + 1))
-        for row, own in zip(columns, effects, strict=True):
-            row[[known[effect] for effect in own]] = 1.0
+        for row, of in zip(columns, effects, strict=True):
+            row[[known[effect] for effect in of]] = 1.0
         costs = np.concatenate([fork.own.numpy() for fork in table.forks.values()])
-        columns[:, -1] = costs / (table.dearest() or 1.0)
+        columns[:, -1] = COST * costs / (table.dearest() or 1.0)
         self.common = columns.shape[1]
         self.columns = np.concatenate([columns, np.eye(len(columns))], 1)
 
@@ -57,19 +60,16 @@ class Surrogate:
     def fitted(self, architectures: Sequence[Mapping[str, str]], scores: Sequence[float]) -> Belief:
         """The belief after N scores; of the deviations `OWN` and `NOISE` it takes the most likely ones."""
         features, y = np.array([self.features(each) for each in architectures]), np.array(scores)
-        spread = features.std(0)
-        deviations = 1 / np.where(spread > 0, spread, 1.0)  # of a common effect, so that all explain as much
         centred = features - features.mean(0)
         beliefs = [
-            Belief(self, features.mean(0), y.mean(), prior**2, noise, centred, y - y.mean())
-            for prior, noise in product(self._priors(deviations), NOISE)
+            Belief(self, features.mean(0), y.mean(), self._prior(own), noise, centred, y - y.mean())
+            for own, noise in product(OWN, NOISE)
         ]
         return max(beliefs, key=lambda belief: belief.likelihood)
 
-    def _priors(self, deviations: np.ndarray) -> Iterator[np.ndarray]:
-        own = np.arange(len(deviations)) >= self.common
-        for factor in OWN:
-            yield np.where(own, factor, deviations)
+    def _prior(self, own: float) -> np.ndarray:
+        """(D,) the variances of the effects: 1 of a common one."""
+        return np.where(np.arange(self.columns.shape[1]) < self.common, 1.0, own**2)
 
 
 def _around(table: CostTable) -> dict[str, Candidate]:
@@ -84,13 +84,14 @@ def _around(table: CostTable) -> dict[str, Candidate]:
 
 def _common_effects(
     table: CostTable, around: Mapping[str, Candidate], label: str, name: str
-) -> Iterator[tuple[object, ...]]:
-    """The keys of the effects that a candidate has in common with others."""
-    kind = (table.forks[label].names, name)
-    yield (kind,)
-    while label in around:
-        label, name = around[label]
-        yield kind, (table.forks[label].names, name)
+) -> tuple[Hashable, Hashable]:
+    """The keys of the two effects that a candidate has in common with others."""
+    place = re.sub(r"[0-9]+", "#", label)  # the same of ``stage0/full`` and ``stage1/full``
+    inside, outer = [], label
+    while outer in around:
+        outer, enclosing = around[outer]
+        inside.append(enclosing)
+    return (table.forks[label].names, name), (place, *inside, name)
 
 
 @dataclass

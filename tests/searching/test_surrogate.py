@@ -9,7 +9,7 @@ from architecture.toy_spaces import NESTED, Block, Tree, architectures
 from cost.tables import table_of
 from scipy import stats
 
-from manas.searching.surrogate import NOISE, Belief, Surrogate
+from manas.searching.surrogate import COST, NOISE, Belief, Surrogate
 
 ALIKE = Tree(root=Block(forks=((Block(),) * 3,) * 5))  # five forks that offer the same
 PAIR = (Block(), Block())
@@ -60,12 +60,12 @@ class TestFeatures:
             features = surrogate.features(choices)
             own = dict(zip(surrogate.place, features[surrogate.common :], strict=True))
             assert {candidate for candidate, value in own.items() if value} == set(choices.items())
-            cost = features[surrogate.common - 1] * costs.dearest()
+            cost = features[surrogate.common - 1] * costs.dearest() / COST
             assert cost == pytest.approx(costs.exact(choices))
 
     def test_what_candidates_have_in_common(self):
-        """One of their name each, one for each candidate around them, and the cost."""
-        assert [Surrogate(table(space)).common for space in (ALIKE, INSIDE)] == [3 + 1, 2 + 2 * 2 + 1]
+        """One effect of each name, one of each name at each place, and that of the cost."""
+        assert [Surrogate(table(space)).common for space in (ALIKE, INSIDE)] == [3 + 3 + 1, 2 + 3 * 2 + 1]
 
 
 class TestTruth:
@@ -74,7 +74,7 @@ class TestTruth:
         """Also of architectures that were never tried."""
         truth, rng = worth(NESTED, seed), np.random.default_rng(seed)
         tried, untried = np.split(rng.permutation(every(NESTED)), [15])
-        tried = 40 * list(tried)  # so often that nothing is left to what was believed before
+        tried = 200 * list(tried)  # so often that nothing is left to what was believed before
         belief = Surrogate(table(NESTED)).fitted(tried, [30 + total(truth, each) for each in tried])
         apart = [belief.score(each) - 30 - total(truth, each) for each in untried]
         assert np.std([total(truth, each) for each in untried]) > 0.5

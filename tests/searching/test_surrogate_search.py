@@ -252,4 +252,4 @@ class TestFront:
         overrides = _front("macs=1M,2M")
         settings = read_config(SearchConfig, None, overrides)
         assert [budget.limit for budget in settings.budgets] == [1e6, 2e6]
-        assert (settings.method.kind, settings.epochs, settings.steps) == ("surrogate", 40, 80)
+        assert (settings.method.kind, settings.epochs, settings.steps) == ("surrogate", 24, 150)
