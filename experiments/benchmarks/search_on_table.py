@@ -4,16 +4,17 @@
 
 PAIRS and the folder of runs are those of `tabular.py`, whose scenes and trainings are the same here: what a
 search finds is trained as the rows of its table are, and scored on the same ten scenes, which no search sees.
-Searches take the other scenes, as the trainings do. Each has about the compute of nine trainings of the table;
-how much it took is counted in multiply-accumulates and printed.
+Searches take the other scenes, as the trainings do. Each has about the compute of nine trainings of the table,
+counted in multiply-accumulates.
 
 Each search and each training is a process of its own on one core, and is kept; what has ended is not repeated.
 With table.json in the folder of runs, everything is compared with the random architectures of the budget: all
-of them are chance, and the best by validation of nine of them is random search with equal compute.
+of them are chance, and the best by validation of as many as a search costs is random search with equal compute.
 """
 
 import argparse
 import json
+import math
 import os
 import random
 import subprocess
@@ -26,10 +27,11 @@ from typing import Any
 import numpy as np
 from alone import trained_alone
 from folds import parted
-from tabular import QUICK, SIZE, SPACE, training
+from tabular import EPOCHS, QUICK, SIZE, SPACE, STEPS, training
 from tabular_findings import Row, rows_of
 
 import manas
+from manas.training.config import RetrainConfig
 
 METHODS: dict[str, dict[str, Any]] = {
     "surrogate": {"method": "surrogate"},
@@ -45,8 +47,9 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 BASE = {"space": SPACE, "precision": "bf16", "alpha_share": 0.3}
 DATA = {"versions": 2, "batch": 8, "validation_images": 13, "validation_patch": 256}
-PLAYS, DRAWN = 10_000, 9  # plays of random search on the table, and its trainings: a search costs 8.6 of them
-RESAMPLES = 10_000
+CROPS = RetrainConfig.model_fields["data"].default  # of the trainings of the table, which take the defaults
+PLAYS = RESAMPLES = 10_000
+BACKWARD = 3  # a step costs as much as so many forward passes
 
 
 def searched(arguments: argparse.Namespace, method: str, seed: int, train: Path, run: Path) -> manas.Genotype:
@@ -90,18 +93,24 @@ def found(arguments: argparse.Namespace, method: str) -> Iterator[tuple[float, f
         yield mean(scores.values()), compute
 
 
-def random_search(rows: list[Row]) -> np.ndarray:
-    """(PLAYS,) the quality of the best by validation of as many random architectures as a search costs."""
+def affordable(compute: float, rows: list[Row]) -> int:
+    """How many trainings of the table cost at least as much as a search, in multiply-accumulates."""
+    images = EPOCHS * STEPS * CROPS.batch * CROPS.versions * CROPS.patch**2 / (SIZE[0] * SIZE[1])
+    return math.ceil(compute / (BACKWARD * images * mean(row.features["MACs"] for row in rows)))
+
+
+def random_search(rows: list[Row], trainings: int) -> np.ndarray:
+    """(PLAYS,) the quality of the best by validation of so many random architectures."""
     rng = random.Random(0)
-    played = [max(rng.sample(rows, DRAWN), key=lambda row: row.validation[-1]) for _ in range(PLAYS)]
+    played = [max(rng.sample(rows, trainings), key=lambda row: row.validation[-1]) for _ in range(PLAYS)]
     return np.array([row.quality for row in played])
 
 
-def compared(qualities: list[float], rows: list[Row]) -> str:
+def compared(qualities: list[float], rows: list[Row], trainings: int) -> str:
     """Percentile among chance, lead over chance and over random search with its 95 percent interval."""
     chance = np.sort([row.quality for row in rows])
     percentiles = np.searchsorted(chance, qualities) / len(chance)
-    baseline, rng = random_search(rows), np.random.default_rng(0)
+    baseline, rng = random_search(rows, trainings), np.random.default_rng(0)
     means = rng.choice(qualities, (RESAMPLES, len(qualities))).mean(1)
     # As many plays of random search as there are seeds, so that both sides have the luck of so few.
     leads = means - rng.choice(baseline, (RESAMPLES, len(qualities))).mean(1)
@@ -110,7 +119,7 @@ def compared(qualities: list[float], rows: list[Row]) -> str:
     spread = stdev(qualities) if len(qualities) > 1 else 0.0
     return (
         f"{mean(qualities):.2f} ± {spread:.2f} | {percentiles.min():.0%} | {top} of {len(qualities)} | "
-        f"{mean(qualities) - chance.mean():+.2f} | {mean(qualities) - baseline.mean():+.2f} "
+        f"{mean(qualities) - chance.mean():+.2f} | {trainings} | {mean(qualities) - baseline.mean():+.2f} "
         f"[{low:+.2f}, {high:+.2f}]"
     )
 
@@ -138,10 +147,11 @@ def main() -> None:
     drawn = [row._replace(psnr=row.psnr[:1]) for row in drawn]
     rows = [row for row in drawn if row.features["MACs"] <= arguments.gmacs * 1e9]
     print(f"\n{len(rows)} random architectures of at most {arguments.gmacs:g} GMAC\n")
-    print("| method | PSNR | worst percentile | best 5 % | over chance | over random search |")
-    print("|---|---|---|---|---|---|")
+    print("| method | PSNR | worst percentile | best 5 % | over chance | trainings | over their best |")
+    print("|---|---|---|---|---|---|---|")
     for method, each in results.items():
-        print(f"| {method} | {compared([quality for quality, _ in each], rows)} |")
+        qualities, computes = zip(*each, strict=True)
+        print(f"| {method} | {compared(list(qualities), rows, affordable(mean(computes), rows))} |")
 
 
 if __name__ == "__main__":
