@@ -20,6 +20,7 @@ from manas.inference.receptive import receptive_radius
 from manas.inference.restorer import Restorer
 from manas.restoration.model_file import ModelDescription, read_description, save_model
 from manas.restoration.network import RestorationSpace
+from search_spaces.frontier import Frontier
 from search_spaces.plain import Plain
 
 SPACES = [Plain(width=8, blocks=2, shuffle=shuffle) for shuffle in (1, 2, 4)]
@@ -82,6 +83,24 @@ def test_it_equals_the_network_written_by_functions(shuffle, norm, randomised):
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
+def test_with_attention_it_is_a_chain_of_the_frontier(randomised):
+    tower = randomised(Plain(width=8, blocks=3, attention=True).network()).double().eval()
+    choices = {}
+    for stage in ("stage0", "stage1", "stage2"):
+        choices |= {f"{stage}/full": "blocks", f"{stage}/half": "none", f"{stage}/quarter": "none"}
+        choices |= {f"{stage}/full/kind": "residual", f"{stage}/full/residual/expansion": "same"}
+        choices |= {f"{stage}/full/residual/same/second": "none", f"{stage}/gate": "channel_attention"}
+    chain = Frontier(stages=3, width=8).network(choices).double().eval()
+    with torch.no_grad():
+        for ours, theirs in zip(tower.parameters(), chain.parameters(), strict=True):
+            theirs.copy_(ours)
+        image = torch.rand(2, 3, 16, 24, dtype=torch.float64)
+        torch.testing.assert_close(tower(image), chain(image), rtol=1e-10, atol=1e-10)
+        without = Plain(width=8, blocks=3).network().double().eval()
+        assert not without.load_state_dict(tower.state_dict(), strict=False).missing_keys
+        assert (without(image) - tower(image)).abs().max() > 0.1
+
+
 @pytest.mark.parametrize("width", [5, 32])
 @pytest.mark.parametrize(("shuffle", "blocks"), [(1, 1), (2, 6), (4, 3)])
 def test_its_parameters_are_counted_by_hand(shuffle, blocks, width):
@@ -109,6 +128,7 @@ def test_the_preset_is_the_baseline():
         network = space.network()
     assert measure(network, "parameters") == 117_932
     assert measure(network, "macs", (3, 320, 480)) == 480 * 320 // 4 * 117_504  # 4.5 G
+    assert load_space("attention") == Plain(attention=True)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "layer"])
