@@ -8,10 +8,11 @@ Restoration is blind: one network for both rains and the snow. All are trained b
 defaults for 480 steps in bf16, as the rows of `tabular.py` are.
 
 The budgets are the latencies of *plain* with 6, 12 and 18 blocks, measured here, in turns, for an image of
-480x320 on one thread. *searched* is one search by a surrogate for all budgets (`front`), *random* are two
-architectures of the same space that use at least 85 percent of a budget. *attention*, a chain of residual
-blocks with channel attention (RCAN, Zhang et al., ECCV 2018) as long as a budget allows, and the *U-Net* are
-points of that space, too. *MANAS* is the published cell by hand: parallel columns with channel attention.
+480x320 on one thread, as are those of all candidates, once. *searched* is one search by a surrogate for all
+budgets (`front`), *random* are two architectures of the same space that use at least 85 percent of a budget.
+*attention*, a chain of residual blocks with channel attention (RCAN, Zhang et al., ECCV 2018) as long as a
+budget allows, and the *U-Net* are points of that space, too. *MANAS* is the published cell by hand: parallel
+columns with channel attention.
 
 Searches and trainings are processes of their own on one core, and are kept; what has ended is not repeated, and
 calls may share the folder of runs, each with some of the seeds. What there is of all seeds is printed as a
@@ -40,6 +41,7 @@ import manas
 from manas.cost.architectures import Architectures
 from manas.cost.budget import BudgetConfig
 from manas.cost.counting import measure
+from manas.cost.latency import latencies_in, latency_table
 from manas.cost.table import CostTable
 from manas.data.images import write_image
 from manas.data.photographs import photographs_in
@@ -68,6 +70,12 @@ class Bench:
         self.runs, self.core, self.quick = arguments.runs, arguments.core, arguments.quick
         self.pairs, self.only = arguments.pairs, arguments.only
         self.budgets = self._budgets()
+        self.latencies = self.runs / "latencies.json"
+        if not self.latencies.is_file():
+            table = latency_table(SPACE, (3, *SIZE), torch.device("cpu"))
+            with replacing(self.latencies) as temporary:
+                temporary.write_text(table.to_json())
+        self.table = latencies_in(self.latencies, SPACE, (3, *SIZE)).with_nodes_of(SPACE.forks())
 
     def _budgets(self) -> dict[str, float]:
         """The seconds of the plain networks, measured by the first call."""
@@ -91,25 +99,25 @@ class Bench:
 
     def networks(self, seed: int) -> Iterator[tuple[str, str, manas.Genotype]]:
         """Row, budget and genotype of each network of a seed."""
-        found, table = self.searched(seed)
-        for genotype, (budget, seconds) in zip(found, self.budgets.items(), strict=True):
+        for genotype, (budget, seconds) in zip(self.searched(seed), self.budgets.items(), strict=True):
             yield "plain", budget, plain(BUDGETS[budget])
             yield "searched", budget, genotype
-            within = Architectures(SPACE, table, BudgetConfig(latency=seconds, size=SIZE, spend=SPEND))
+            within = Architectures(SPACE, self.table, BudgetConfig(latency=seconds, size=SIZE, spend=SPEND))
             for draw in range(DRAWS):
                 yield "random", budget, genotype_of(within.sample(random.Random(f"{seed}/{budget}/{draw}")))
-            yield "attention", budget, longest_attention(table, seconds)
+            yield "attention", budget, longest_attention(self.table, seconds)
         yield "U-Net", "", manas.Genotype(space=manas.load_space("frontier"), choices=of_residual_blocks(UNET))
         yield "MANAS", "", manas_by_hand()
 
-    def searched(self, seed: int) -> tuple[list[manas.Genotype], CostTable]:
-        """The genotypes that a search finds, from the smallest budget on, and its table of latencies."""
+    def searched(self, seed: int) -> list[manas.Genotype]:
+        """The genotypes that a search finds, from the smallest budget on."""
         run = self.runs / "searches" / f"seed{seed}"
         if not (run / "genotype.json").is_file():
             source = {"task": TASK, "pairs": str(self.scenes(seed)[0])}
             config = SEARCH | {"run": str(run), "seed": seed, "space": SPACE.model_dump(mode="json")}
             config["data"] = SEARCH_DATA | {"sources": [source]}
             config["front"] = {"latency": list(self.budgets.values()), "size": SIZE}
+            config["front"]["table"] = str(self.latencies)
             if self.quick:
                 config |= {"epochs": 4, "steps": 2, "data": config["data"] | QUICK | {"validation_patch": 64}}
             run.parent.mkdir(parents=True, exist_ok=True)
@@ -119,8 +127,7 @@ class Bench:
                 subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
         front = json.loads((run / "genotype.json").read_text())["provenance"]["front"]
         files = [run / "genotypes" / f"{each['genotype']}.json" for each in front]
-        table = CostTable.from_json((run / "cost.json").read_text(), where=str(run / "cost.json"))
-        return [manas.Genotype.read(file) for file in files], table.with_nodes_of(SPACE.forks())
+        return [manas.Genotype.read(file) for file in files]
 
     def results(self, seed: int, *, make: bool) -> Iterator[dict[str, Any]]:
         """The result of each network of a seed; unless `make`, of those that have one."""
@@ -187,7 +194,6 @@ def manas_by_hand() -> manas.Genotype:
 @torch.inference_mode()
 def latencies(genotypes: Sequence[manas.Genotype]) -> list[float]:
     """The seconds of each network for an image, medians of rounds in which all take turns, on one thread."""
-    torch.set_num_threads(1)
     networks = [place(each.network(), torch.device("cpu")).eval() for each in genotypes]
     image = torch.rand(1, 3, *SIZE).contiguous(memory_format=torch.channels_last)
     times: list[list[float]] = [[] for _ in networks]
@@ -266,6 +272,7 @@ def main() -> None:
     if arguments.search:
         search(json.loads(arguments.search), arguments.core)
         return
+    torch.set_num_threads(1)
     bench = Bench(arguments)
     for seed in arguments.seeds:
         list(bench.results(seed, make=True))

@@ -79,7 +79,9 @@ class Architectures:
             return None
         metric, limit, cost = self.budget.metric, self.budget.limit, self.table.exact(choices)
         sentence = f"budget: {amount(cost, metric)} of {amount(limit, metric)}, {cost / limit:.1%}"
-        if metric == "latency":
+        if metric == "latency" and self.budget.table:
+            sentence += f" by {self.budget.table}"
+        elif metric == "latency":
             latency = measured_latency(self.space.network(choices), shape, device)
             sentence += f" by the table; {amount(latency, metric)} measured as a whole"
         return sentence

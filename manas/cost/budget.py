@@ -44,6 +44,8 @@ class BudgetConfig(BaseModel):
         parameters: number of parameters, as in ``1.5M``.
         latency: time for one image of `size` on the device of the search, as in ``40ms``.
         size: (height, width) of that image; the patch of the search unless given.
+        table: a file of latencies that were measured before, maybe elsewhere: the ``cost.json`` of another
+            search, or what `manas.cost.latency.latency_table` made on the device that counts.
         spend: share of the budget that is to be used at least, if the dearest architecture uses as much.
         rate: step of the multiplier with which the hinge enters the loss, for an excess of the whole budget.
     """
@@ -54,6 +56,7 @@ class BudgetConfig(BaseModel):
     parameters: Count | None = None
     latency: Seconds | None = None
     size: tuple[int, int] | None = None
+    table: str | None = None
     spend: float = Field(0.9, ge=0, lt=1)
     rate: float = Field(0.1, gt=0)
 
@@ -63,6 +66,8 @@ class BudgetConfig(BaseModel):
             raise ManasError("a budget is of one kind; give one of macs, parameters and latency")
         if self.parameters is not None and self.size is not None:
             raise ManasError("parameters do not depend on the size of an image; leave size out")
+        if self.table is not None and self.latency is None:
+            raise ManasError("parameters and MACs are counted, not measured; leave table out")
         return self
 
     @property
@@ -82,6 +87,7 @@ class FrontConfig(BaseModel):
     Attributes:
         macs, parameters, latency: the largest costs, as in ``[1G, 2G, 4G]``; see `BudgetConfig`.
         size: (height, width) of the image that MACs and latency are of; the patch of the search unless given.
+        table: a file of latencies measured before; see `BudgetConfig`.
         spend: share of each budget that is to be used at least, if the dearest architecture uses as much.
     """
 
@@ -91,6 +97,7 @@ class FrontConfig(BaseModel):
     parameters: tuple[Count, ...] = ()
     latency: tuple[Seconds, ...] = ()
     size: tuple[int, int] | None = None
+    table: str | None = None
     spend: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -106,7 +113,8 @@ class FrontConfig(BaseModel):
         given = [(name, limit) for name, of in limits.items() for limit in sorted(set(of))]
         if len({name for name, _ in given}) > 1:
             raise ManasError("a front is of one kind; give one of macs, parameters and latency")
-        return tuple(BudgetConfig(size=self.size, spend=self.spend, **{name: limit}) for name, limit in given)
+        common = {"size": self.size, "table": self.table, "spend": self.spend}
+        return tuple(BudgetConfig(**common, **{name: limit}) for name, limit in given)
 
 
 class Pressure:

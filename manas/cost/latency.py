@@ -29,6 +29,7 @@ from manas.architecture.space import SearchSpace
 from manas.cost.counting import InputShape
 from manas.cost.table import CostTable, ForkCost
 from manas.device import place
+from manas.errors import ManasError
 
 
 def latency_table(
@@ -62,6 +63,35 @@ def latency_table(
     costs = {fork.label: _costs(fork, samples) for fork in every_fork(forks)}
     table = CostTable(max(0.0, median(beyond)), labels, costs, _origin(shape, device, repeats))
     return table.with_nodes_of(forks)
+
+
+def latencies_in(file: Path, space: SearchSpace, shape: InputShape) -> CostTable:
+    """Reads a table of latencies that was measured before.
+
+    Raises:
+        ManasError: for a file that cannot be read, and a table of another space, of images of another shape, or
+            of something else than latencies.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManasError(f"{file}: cannot be read ({error}); give the cost.json of a search") from error
+    table = CostTable.from_json(text, where=str(file))
+    if table.origin.get("metric") != "latency":
+        raise ManasError(f"{file} has {table.origin.get('metric')}; give a table of latencies")
+    if list(table.origin.get("input", ())) != list(shape):
+        raise ManasError(
+            f"{file} is of images of {table.origin.get('input')} (channels, height, width), the budget of "
+            f"{list(shape)}; set size to that of the table, or leave table out, to measure here"
+        )
+    of_the_space = {
+        fork.label: {name: tuple(inner.label for inner in forks) for name, forks in fork.inside.items()}
+        for fork in every_fork(space.forks())
+    }
+    of_the_table = {label: dict(zip(f.names, f.inside, strict=True)) for label, f in table.forks.items()}
+    if of_the_table != of_the_space:
+        raise ManasError(f"{file} has the forks of another space; leave table out, to measure this one")
+    return table
 
 
 def measured_latency(

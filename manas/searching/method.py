@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from manas.architecture.choice import choices_of, relaxed_by
 from manas.architecture.genotype import Genotype
 from manas.cost.architectures import Architectures
 from manas.cost.counting import cost_table
-from manas.cost.latency import latency_table
+from manas.cost.latency import latencies_in, latency_table
 from manas.cost.table import CostTable
 from manas.data.dataset.crops import Batch
 from manas.device import place
@@ -189,8 +190,11 @@ def _table(config: SearchConfig, process: Process, directory: RunDirectory) -> C
         table = cost_table(config.space, config.metric, config.input)
     else:
         text, file = None, directory.path / COST_FILE
+        given = config.budgets[0].table if config.budgets else None
         if process.is_first and directory.can_resume:
             text = file.read_text(encoding="utf-8") if file.exists() else ""
+        elif process.is_first and given:
+            text = latencies_in(Path(given), config.space, config.input).to_json()
         elif process.is_first:
             text = latency_table(config.space, config.input, process.device).to_json()
         table = CostTable.from_json(process.share(text), where=str(file))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from searching.plainly import plainly
 from torch import nn
 from torch.nn.functional import one_hot
-from training.tiny_runs import genotype_of, search_config, tower
+from training.tiny_runs import genotype_of, merged, search_config, tower
 
 import manas
 from manas.architecture.choice import Choice, architecture_parameters, choices_of, probabilities_of
@@ -19,6 +19,7 @@ from manas.architecture.genotype import Genotype
 from manas.config import read_config
 from manas.cost.budget import BudgetConfig, Pressure, amount
 from manas.cost.counting import cost_table, measure, thop_macs
+from manas.cost.latency import latencies_in, latency_table
 from manas.cost.selection import starved_nodes
 from manas.cost.table import CostTable
 from manas.errors import ManasError
@@ -411,6 +412,47 @@ class TestLatency:
         assert measured == [(3, 16, 16)]
         assert (tmp_path / "cost.json").read_text() == text
         assert again.choices == genotype.choices
+
+    def test_latencies_that_were_measured_before(self, tmp_path, monkeypatch):
+        """As by another search, maybe on another device; nothing is measured anew."""
+        budget = {"latency": "10s", "spend": 0}
+        common = {"space": SPACE, "epochs": 1, "steps": 1, "warmup": 0, "eigenvalue_every": 0}
+        manas.search(search_config(run=str(tmp_path / "first"), **common, budget=budget))
+        monkeypatch.setattr(search_method, "latency_table", None)
+        table = tmp_path / "first" / "cost.json"
+        settings = {**common, "budget": budget | {"table": str(table)}}
+        genotype = manas.search(search_config(run=str(tmp_path / "second"), **settings))
+        assert (tmp_path / "second" / "cost.json").read_text() == table.read_text()
+        (said,) = [line for line in genotype.provenance["verdict"] if line.startswith("budget: ")]
+        assert said.endswith(f"by {table}")
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"budget": {"table": "none.json"}}, r"none\.json: cannot be read .*; give the cost\.json"),
+            (
+                {"budget": {"size": [32, 16]}},
+                r"of \[3, 16, 16\] .*, the budget of \[3, 32, 16\]; set size",
+            ),
+            ({"space": {"columns": [2]}}, "has the forks of another space; leave table out"),
+        ],
+    )
+    def test_latencies_of_something_else(self, changes, message, tmp_path):
+        table = latency_table(tower(**SPACE), (3, 16, 16), CPU, repeats=1, warmup=0)
+        (tmp_path / "cost.json").write_text(table.to_json())
+        settings = {"space": SPACE, "budget": {"latency": "10s", "spend": 0}}
+        settings["budget"]["table"] = str(tmp_path / "cost.json")
+        config = search_config(run=str(tmp_path / "run"), **merged(settings, changes))
+        with pytest.raises(ManasError, match=message):
+            manas.search(config)
+        assert not (tmp_path / "run").exists()
+
+    def test_counts_have_no_table_to_read(self, tmp_path):
+        with pytest.raises(ManasError, match="are counted, not measured; leave table out"):
+            read_config(SearchConfig, None, ["budget={macs: 1G, table: cost.json}"])
+        (tmp_path / "cost.json").write_text(cost_table(tower(**SPACE), "macs", (3, 16, 16)).to_json())
+        with pytest.raises(ManasError, match="has macs; give a table of latencies"):
+            latencies_in(tmp_path / "cost.json", tower(**SPACE), (3, 16, 16))
 
     def test_a_run_of_an_earlier_version_is_resumed_though_its_table_names_no_nodes(self, tmp_path):
         config = search_config(
