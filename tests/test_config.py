@@ -173,7 +173,8 @@ class TestPartOfAGroup:
         assert config.data.tasks == ("derain", "desnow")
 
     def test_of_an_optimiser(self):
-        config = read_config(SearchConfig, None, ["alphas.rate=0.5", "weights.rate=0.25"])
+        overrides = ["method=gradient", "alphas.rate=0.5", "weights.rate=0.25"]
+        config = read_config(SearchConfig, None, overrides)
         assert (config.alphas.rate, config.alphas.betas) == (0.5, (0.5, 0.999))
         assert (config.weights.rate, config.weights.clip) == (0.25, 1.0)
 

@@ -62,7 +62,8 @@ def tiny(*more):
 
 
 def test_it_is_searched_and_retrained_like_ours(environment, tmp_path):
-    searched = manas(environment, tmp_path, "search", *tiny("space=denoiser_tiny", "run=found"))
+    settings = tiny("space=denoiser_tiny", "method=gradient", "run=found")
+    searched = manas(environment, tmp_path, "search", *settings)
     assert searched.returncode == 0, searched.stderr
     genotype = json.loads((tmp_path / "found" / "genotype.json").read_text())
     assert genotype["space"] == {"kind": "their_denoiser", "width": 4}

@@ -16,7 +16,7 @@ JOINT = {"kind": "restoration", "towers": DRN, "stitch": "searched", "fusion": "
 CONFIG = {
     "report": 1,
     "data": {"versions": 2, "patch": 16, "validation_patch": 16, "batch": 1, "workers": 0},
-    "search": {"epochs": 1, "steps": 1, "warmup": 0},
+    "search": {"method": "gradient", "epochs": 1, "steps": 1, "warmup": 0},
     "retrain": {"epochs": 1, "steps": 2},
     "systems": [
         {"name": "DRN x 2", "towers": DRN, "alone": True, "retrain": {"loss": {"stages": 0.1}}},

@@ -36,6 +36,7 @@ def main() -> None:
         limit = low + share * (high - low)
         settings = {
             "device": "cpu",
+            "method": "gradient",
             "space": arguments.space,
             "data": {"patch": arguments.patch, "validation_patch": arguments.patch, "workers": 0},
             "budget": {"macs": limit},

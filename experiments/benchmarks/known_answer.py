@@ -145,6 +145,7 @@ def gradient_settings(relaxation: str, order: str, selection: str) -> dict:
     alphas = {"name": "adam", "rate": rate, "betas": (0.5, 0.9)}
     return {
         **{"relaxation": {"kind": relaxation, **RELAXATIONS[relaxation]}, "order": order, "alphas": alphas},
+        "method": "gradient",
         "selection": selection if selection == "argmax" else {"kind": selection, "tune_steps": 2},
     }
 

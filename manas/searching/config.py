@@ -101,7 +101,9 @@ class CorrelationConfig(BaseModel):
     seeds: int = Field(2, ge=2)
 
 
-TRAININGS = {"epochs": 24, "steps": 150}  # of a search by a surrogate, unless given
+# What a search by each method has unless it is given. A supernet of `frontier` costs as much as 29 networks.
+OF_A_SURROGATE = {"epochs": 24, "steps": 150}
+OF_OTHERS = {"space": "manas_tiny"}
 
 
 def _kind(value: Any) -> Any:
@@ -131,8 +133,11 @@ class SearchConfig(Configuration):
             tell merit from luck.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: the precision of the network's forward pass; losses are in float32 in any case.
-        space: a preset, YAML path, ``package.module:Class``, or a mapping with its `kind`.
-        method: ``gradient``, or a baseline to compare with: ``random`` or ``evolution``.
+        space: a preset, YAML path, ``package.module:Class``, or a mapping with its `kind`; ``frontier`` unless
+            given, and ``manas_tiny`` for another method than a surrogate.
+        method: ``surrogate``, the default, since it alone has been better than chance here
+            (``experiments/results/search.md``); ``gradient``; or a baseline to compare with: ``random`` or
+            ``evolution``.
         relaxation: the way in which alphas become weights: ``softmax``, ``gumbel``, ``dirichlet``, ``sigmoid``,
             another that a package enters in ``manas.relaxations``, or ``package.module:Class``.
         order: gradient of the alphas: ``first``; ``second``, which looks one step of the weights ahead; or
@@ -178,8 +183,8 @@ class SearchConfig(Configuration):
     repeats: int = Field(1, ge=1)
     device: DeviceName = "auto"
     precision: Precision = "float32"
-    space: GivenSpace = "manas_tiny"  # type: ignore[assignment] # validated as what it names
-    method: AnyMethod = GradientConfig(kind="gradient")
+    space: GivenSpace = "frontier"  # type: ignore[assignment] # validated as what it names
+    method: AnyMethod = SurrogateConfig(kind="surrogate")
     relaxation: GivenRelaxation = Softmax()
     order: Literal["first", "second", "single"] = "first"
     selection: AnySelection = ArgmaxConfig(kind="argmax")
@@ -237,10 +242,12 @@ class SearchConfig(Configuration):
 
     @model_validator(mode="before")
     @classmethod
-    def _trainings_of_a_surrogate(cls, values: Any) -> Any:
-        method = values.get("method") if isinstance(values, dict) else None
-        kind = method.get("kind") if isinstance(method, dict) else getattr(method, "kind", method)
-        return TRAININGS | values if kind == "surrogate" else values
+    def _defaults_of_the_method(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        method = values.get("method", "surrogate")
+        kind = method.get("kind", "surrogate") if isinstance(method, dict) else getattr(method, "kind", method)
+        return (OF_A_SURROGATE if kind == "surrogate" else OF_OTHERS) | values
 
     @model_validator(mode="after")
     def _everything_has_effect(self) -> SearchConfig:

@@ -34,7 +34,8 @@ def _of_the_method(config: Settings) -> list[Conflict]:
     return [
         (
             baseline and bool(changed),
-            f"method={method} has no alphas, so {', '.join(changed)} would have no effect; leave it out",
+            f"method={method} has no alphas, so {', '.join(changed)} would have no effect; leave it out, or "
+            "set method=gradient",
         ),
         (
             baseline and config.budget is not None and config.budget.rate != default,

@@ -151,9 +151,9 @@ def test_a_loss_and_a_relaxation_are_named_in_a_configuration(names, tmp_path, m
     (package / "losses.py").write_text(block("docs/extending.md", "python", "def charbonnier"))
     (package / "relaxations.py").write_text(block("docs/extending.md", "python", "from manas.relaxations.base"))
     monkeypatch.syspath_prepend(tmp_path)
-    shown = re.findall(r"`--set '?((?:loss|relaxation)[^'`]*)", content("docs/extending.md"))
-    assert len(shown) == 2
-    succeeds(["search", *tiny(*shown, "run=own", "data.versions=1")])
+    shown = re.findall(r"`--set '?((?:loss|relaxation|method)[^'`]*)", content("docs/extending.md"))
+    assert len(shown) == 3
+    succeeds(["search", *tiny(*shown, "space=manas_tiny", "run=own", "data.versions=1")])
     metrics = Path("own/config.yaml").read_text()
     assert "my_package.losses:charbonnier: 1" in metrics
     assert "my_package.relaxations:Squared" in metrics

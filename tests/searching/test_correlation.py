@@ -182,15 +182,16 @@ class TestResumed:
 
 class TestConfig:
     def test_a_number_is_that_of_architectures(self):
-        assert SearchConfig(correlation=8).correlation == CorrelationConfig(architectures=8)
+        config = SearchConfig(method="gradient", correlation=8)
+        assert config.correlation == CorrelationConfig(architectures=8)
         assert SearchConfig().correlation is None
 
     @pytest.mark.parametrize("given", [3, True, {"seeds": 1}, {"steps": 0}, {"architecture": 12}], ids=str)
     def test_what_cannot_be_meant(self, given):
         with pytest.raises((ValueError, ManasError)):
-            SearchConfig(correlation=given)
+            SearchConfig(method="gradient", correlation=given)
 
-    @pytest.mark.parametrize("method", ["random", "evolution"])
+    @pytest.mark.parametrize("method", ["random", "evolution", "surrogate"])
     def test_a_baseline_has_none(self, method):
         with pytest.raises((ValueError, ManasError), match="correlation would have no effect"):
             SearchConfig(method=method, correlation=12)
@@ -199,6 +200,7 @@ class TestConfig:
         seen = []
         monkeypatch.setattr("manas.searching.search.search", lambda config, **_: seen.append(config) or 1 / 0)
         arguments = ["search", "--correlation", "8", "--set", "correlation.steps=500"]
+        arguments += ["--set", "method=gradient"]
         CliRunner().invoke(app, arguments)
         assert seen[0].correlation == CorrelationConfig(architectures=8, steps=500)
 

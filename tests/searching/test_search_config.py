@@ -8,6 +8,7 @@ import torch
 from training.tiny_runs import search_config, tower, write_yaml
 
 import manas
+from manas.architecture.finding import load_space
 from manas.config import read_config
 from manas.errors import ManasError
 from manas.relaxations.base import Relaxation
@@ -29,10 +30,12 @@ from manas.training.distributed import Process
 from manas.training.run import RunDirectory
 
 ALONE = Process(0, 1, torch.device("cpu"))
+BY_GRADIENT = {"method": "gradient"}
 NO_CLIP = {"weights": {"clip": None}}
 RELAXATIONS = ("softmax", "gumbel", "dirichlet", "sigmoid")
 
-# Each case: settings that exclude each other, and what the line must say.
+# Each case: settings that exclude each other in a search by gradient, if no method is among them, and what the
+# line must say.
 CONFLICTS = {
     "second order and clipping": ({"order": "second"}, ["order=second", "clipping", "set weights.clip=null"]),
     "second order and accumulation": (
@@ -114,10 +117,15 @@ OF_THE_GRADIENT = {
 }
 
 
-def refusal(settings):
-    """The one line with which settings are refused."""
+def by_gradient(**settings):
+    """The configuration of a search by gradient, unless another method is given."""
+    return read_config(SearchConfig, BY_GRADIENT | settings)
+
+
+def refusal(settings, ground=BY_GRADIENT):
+    """The one line with which settings are refused: in a search by gradient, unless they say another method."""
     with pytest.raises(ManasError) as error:
-        read_config(SearchConfig, settings)
+        read_config(SearchConfig, ground | settings)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -135,11 +143,38 @@ def test_it_is_the_pair_that_is_refused(case):
     settings, _ = CONFLICTS[case]
     pair = [name for name in settings if name != "weights"]
     for left_out in pair if len(pair) > 1 else ():
-        read_config(SearchConfig, {name: given for name, given in settings.items() if name != left_out})
+        by_gradient(**{name: given for name, given in settings.items() if name != left_out})
 
 
 def test_second_order_without_clipping():
-    assert read_config(SearchConfig, {"order": "second"} | NO_CLIP).weights.clip is None
+    assert by_gradient(order="second", **NO_CLIP).weights.clip is None
+
+
+class TestWithoutAMethod:
+    """A search without options is one by a surrogate in `frontier`."""
+
+    def test_what_is_searched_and_how(self):
+        config = read_config(SearchConfig, None)
+        assert config.method == SurrogateConfig()
+        assert config.space == load_space("frontier")
+
+    @pytest.mark.parametrize("method", [None, "surrogate", {"kind": "surrogate"}, SurrogateConfig()], ids=str)
+    def test_a_surrogate_has_few_long_trainings(self, method):
+        settings = {"method": method} if method else {}
+        config = read_config(SearchConfig, settings)
+        assert (config.epochs, config.steps) == (24, 150)
+        config = read_config(SearchConfig, settings | {"steps": 7})
+        assert (config.epochs, config.steps) == (24, 7)
+
+    @pytest.mark.parametrize("method", ["gradient", "random", "evolution"])
+    def test_other_methods_have_epochs_of_their_own(self, method):
+        config = read_config(SearchConfig, {"method": method})
+        assert (config.epochs, config.steps) == (10, 40)
+
+    @pytest.mark.parametrize("name", OF_THE_GRADIENT)
+    def test_it_has_no_alphas(self, name):
+        message = refusal({name: OF_THE_GRADIENT[name]}, ground={})
+        assert f"method=surrogate has no alphas, so {name} would have no effect" in message
 
 
 @pytest.mark.parametrize("method", ["random", "evolution", "surrogate"])
@@ -147,7 +182,8 @@ def test_second_order_without_clipping():
 def test_a_baseline_has_no_alphas(method, name):
     message = refusal({"method": method, name: OF_THE_GRADIENT[name]})
     assert f"method={method} has no alphas, so {name} would have no effect; leave it out" in message
-    read_config(SearchConfig, {name: OF_THE_GRADIENT[name]})
+    assert "or set method=gradient" in message
+    by_gradient(**{name: OF_THE_GRADIENT[name]})
 
 
 def test_all_that_a_baseline_has_no_use_for_is_named_at_once():
@@ -160,7 +196,7 @@ def test_what_is_given_as_it_is_by_default_is_no_conflict():
     for method in ("random", "evolution", "surrogate"):
         given = read_config(SearchConfig, {"method": method}).model_dump(mode="json")
         assert read_config(SearchConfig, given) == read_config(SearchConfig, {"method": method})
-    read_config(SearchConfig, {"budget": {"macs": "1G"}, "complexity": {"weight": 0.01, "metric": "macs"}})
+    by_gradient(budget={"macs": "1G"}, complexity={"weight": 0.01, "metric": "macs"})
 
 
 @pytest.mark.parametrize("method", ["random", "evolution", "surrogate"])
@@ -219,18 +255,16 @@ class TestShorthand:
         ],
     )
     def test_a_name_is_the_part_with_its_defaults(self, key, name, expected):
-        by_name = read_config(SearchConfig, None, [f"{key}={name}"])
+        ground = {} if key == "method" else BY_GRADIENT
+        by_name = read_config(SearchConfig, ground, [f"{key}={name}"])
         assert getattr(by_name, key) == expected
-        assert by_name == read_config(SearchConfig, None, [f"{key}.kind={name}"])
-        assert by_name == read_config(SearchConfig, {key: {"kind": name}})
+        assert by_name == read_config(SearchConfig, ground, [f"{key}.kind={name}"])
+        assert by_name == read_config(SearchConfig, ground | {key: {"kind": name}})
 
     def test_a_part_in_part_keeps_the_default_kind(self):
-        assert read_config(SearchConfig, None, ["relaxation.temperature=[2, 0.5]"]).relaxation == Softmax(
-            temperature=(2.0, 0.5)
-        )
-        assert read_config(SearchConfig, {"smoothing": {"radius": 0.1}}).smoothing == SmoothingConfig(
-            radius=0.1
-        )
+        in_part = read_config(SearchConfig, BY_GRADIENT, ["relaxation.temperature=[2, 0.5]"])
+        assert in_part.relaxation == Softmax(temperature=(2.0, 0.5))
+        assert by_gradient(smoothing={"radius": 0.1}).smoothing == SmoothingConfig(radius=0.1)
 
     def test_names_that_are_none(self):
         for key, known in (("relaxation", "gumbel"), ("method", "evolution"), ("selection", "perturbation")):
@@ -380,7 +414,8 @@ class TestReadsBack:
         forms = ({"relaxation": "gumbel"}, {"relaxation": {"kind": "gumbel", "temperature": [10, 0.1]}})
         texts = []
         for n, form in enumerate(forms):
-            path = write_yaml(tmp_path / f"{n}.yaml", form | {"space": tower().model_dump(mode="json")})
+            given = BY_GRADIENT | form | {"space": tower().model_dump(mode="json")}
+            path = write_yaml(tmp_path / f"{n}.yaml", given)
             config = read_config(SearchConfig, path)
             self.back(config, tmp_path / str(n))
             texts.append((tmp_path / str(n) / "config.yaml").read_text())

@@ -66,7 +66,7 @@ def tower(**changes: Any) -> SearchSpace:
 
 def search_settings(**changes: Any) -> dict[str, Any]:
     """What a configuration file of a tiny search holds; its alphas move from the third step on."""
-    return merged(SMALL | {"space": TOWER, "loss": MANAS_LOSS}, changes)
+    return merged(SMALL | {"space": TOWER, "method": "gradient", "loss": MANAS_LOSS}, changes)
 
 
 def search_config(**changes: Any) -> SearchConfig:
