@@ -1,4 +1,4 @@
-"""A training in a process of its own, on one core and one thread, scored on scenes that it did not see."""
+"""Trainings, scored on scenes that they did not see, and searches: each a process of its own on one core."""
 
 from __future__ import annotations
 
@@ -30,21 +30,39 @@ def trained_alone(
     Raises:
         ManasError: for a result that was made with another configuration.
     """
-    result.parent.mkdir(parents=True, exist_ok=True)
     if not result.is_file():
         where = str(report) if report else None
         task = {"config": config, "report": where, "result": str(result), "core": core}
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        with result.with_suffix(".log").open("w") as log:
-            call = [sys.executable, __file__, json.dumps(task)]
-            subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        _in_a_process(task, result.with_suffix(".log"))
     found = json.loads(result.read_text())
     if found["config"] != json.loads(json.dumps(config)):
         raise ManasError(f"{result} was made with other settings; give another --runs")
     return found
 
 
-def _train(task: dict[str, Any]) -> None:
+def searched_alone(config: Mapping[str, Any], *, core: int = 0) -> Path:
+    """Searches by `manas.search`, unless the run has ended already; returns its genotype file.
+
+    Args:
+        config: the configuration; what is printed goes into a log beside its run directory.
+        core: the processor core to stay on.
+    """
+    run = Path(config["run"])
+    if not (run / "genotype.json").is_file():
+        _in_a_process({"search": config, "core": core}, run.with_name(f"{run.name}.log"))
+    return run / "genotype.json"
+
+
+def _in_a_process(task: Mapping[str, Any], log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with log.open("w") as written:
+        call = [sys.executable, __file__, json.dumps(task)]
+        subprocess.run(call, check=True, env=environment, stdout=written, stderr=subprocess.STDOUT)
+
+
+def _work(task: dict[str, Any]) -> None:
+    """What the process does, on its core."""
     import torch
 
     import manas
@@ -52,6 +70,15 @@ def _train(task: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {task["core"]})
+    if "search" in task:
+        manas.search(task["search"], overwrite=True)
+    else:
+        _train(task)
+
+
+def _train(task: dict[str, Any]) -> None:
+    import manas
+
     start = cpu_seconds()
     model = manas.retrain(task["config"], overwrite=True)
     result = {"seconds": cpu_seconds() - start, "steps": task["config"]["steps"] * task["config"]["epochs"]}
@@ -75,4 +102,4 @@ def _scored(model: Path, report: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _train(json.loads(sys.argv[1]))
+    _work(json.loads(sys.argv[1]))

@@ -21,10 +21,7 @@ table, with the latencies of all networks measured anew, in turns.
 
 import argparse
 import json
-import os
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +29,7 @@ from statistics import mean, median
 from typing import Any
 
 import torch
-from alone import trained_alone
+from alone import searched_alone, trained_alone
 from folds import parted
 from scipy.stats import t
 from tabular import QUICK, SIZE, UNET, of_residual_blocks, training
@@ -112,20 +109,13 @@ class Bench:
     def searched(self, seed: int) -> list[manas.Genotype]:
         """The genotypes that a search finds, from the smallest budget on."""
         run = self.runs / "searches" / f"seed{seed}"
-        if not (run / "genotype.json").is_file():
-            source = {"task": TASK, "pairs": str(self.scenes(seed)[0])}
-            config = SEARCH | {"run": str(run), "seed": seed, "space": SPACE.model_dump(mode="json")}
-            config["data"] = SEARCH_DATA | {"sources": [source]}
-            config["front"] = {"latency": list(self.budgets.values()), "size": SIZE}
-            config["front"]["table"] = str(self.latencies)
-            if self.quick:
-                config |= {"epochs": 4, "steps": 2, "data": config["data"] | QUICK | {"validation_patch": 64}}
-            run.parent.mkdir(parents=True, exist_ok=True)
-            with run.with_suffix(".log").open("w") as log:
-                call = [sys.executable, __file__, "--search", json.dumps(config), "--core", str(self.core)]
-                environment = os.environ | {"OMP_NUM_THREADS": "1"}
-                subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        front = json.loads((run / "genotype.json").read_text())["provenance"]["front"]
+        config = SEARCH | {"run": str(run), "seed": seed, "space": SPACE.model_dump(mode="json")}
+        config["data"] = SEARCH_DATA | {"sources": [{"task": TASK, "pairs": str(self.scenes(seed)[0])}]}
+        config["front"] = {"latency": list(self.budgets.values()), "size": SIZE, "table": str(self.latencies)}
+        if self.quick:
+            config |= {"epochs": 4, "steps": 2, "data": config["data"] | QUICK | {"validation_patch": 64}}
+        found = manas.Genotype.read(searched_alone(config, core=self.core))
+        front = found.provenance["front"]
         files = [run / "genotypes" / f"{each['genotype']}.json" for each in front]
         return [manas.Genotype.read(file) for file in files]
 
@@ -205,14 +195,6 @@ def latencies(genotypes: Sequence[manas.Genotype]) -> list[float]:
     return [median(each[1:]) for each in times]
 
 
-def search(config: dict[str, Any], core: int) -> None:
-    """Searches on one core."""
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-    manas.search(config, overwrite=True)
-
-
 def interval(differences: Sequence[float]) -> str:
     """The mean of paired differences with its 95 percent interval by Student's t."""
     count, centre = len(differences), mean(differences)
@@ -261,17 +243,13 @@ def ahead(results: list[dict[str, Any]], of: list[dict[str, Any]], budget: str) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", type=Path, nargs="?")
+    parser.add_argument("pairs", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/equal_latency"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4], help="the seeds to make")
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
     parser.add_argument("--quick", action="store_true", help="two steps a training, to show that all works")
-    parser.add_argument("--search", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.search:
-        search(json.loads(arguments.search), arguments.core)
-        return
     torch.set_num_threads(1)
     bench = Bench(arguments)
     for seed in arguments.seeds:

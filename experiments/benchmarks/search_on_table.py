@@ -15,17 +15,14 @@ of them are chance, and the best by validation of as many as a search costs is r
 import argparse
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-from alone import trained_alone
+from alone import searched_alone, trained_alone
 from folds import parted
 from tabular import EPOCHS, QUICK, SIZE, SPACE, STEPS, training
 from tabular_findings import Row, rows_of
@@ -53,29 +50,13 @@ BACKWARD = 3  # a step costs as much as so many forward passes
 
 
 def searched(arguments: argparse.Namespace, method: str, seed: int, train: Path, run: Path) -> manas.Genotype:
-    """The genotype of a search, in a process of its own, unless the run is there already."""
-    if not (run / "genotype.json").is_file():
-        config = BASE | METHODS[method] | {"run": str(run), "seed": seed}
-        config["data"] = DATA | {"sources": [{"task": "derain", "pairs": str(train)}]}
-        config["budget"] = {"macs": arguments.gmacs * 1e9, "size": SIZE, "spend": 0.0}
-        if arguments.quick:
-            config |= {"epochs": 3, "steps": 2, "data": config["data"] | QUICK | {"validation_patch": 64}}
-        run.parent.mkdir(parents=True, exist_ok=True)
-        with run.with_suffix(".log").open("w") as log:
-            call = [sys.executable, __file__, "--search", json.dumps(config), "--core", str(arguments.core)]
-            environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            subprocess.run(call, check=True, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    return manas.Genotype.read(run / "genotype.json")
-
-
-def search(config: dict[str, Any], core: int) -> None:
-    """Searches on one core."""
-    import torch
-
-    torch.set_num_threads(1)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-    manas.search(config, overwrite=True)
+    """The genotype of a search."""
+    config = BASE | METHODS[method] | {"run": str(run), "seed": seed}
+    config["data"] = DATA | {"sources": [{"task": "derain", "pairs": str(train)}]}
+    config["budget"] = {"macs": arguments.gmacs * 1e9, "size": SIZE, "spend": 0.0}
+    if arguments.quick:
+        config |= {"epochs": 3, "steps": 2, "data": config["data"] | QUICK | {"validation_patch": 64}}
+    return manas.Genotype.read(searched_alone(config, core=arguments.core))
 
 
 def found(arguments: argparse.Namespace, method: str) -> Iterator[tuple[float, float]]:
@@ -126,18 +107,14 @@ def compared(qualities: list[float], rows: list[Row], trainings: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", type=Path, nargs="?")
+    parser.add_argument("pairs", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/tabular"))
     parser.add_argument("--gmacs", type=float, default=3.5, help="billions of MACs for an image of 480x320")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
     parser.add_argument("--quick", action="store_true", help="two steps a training, to show that all works")
-    parser.add_argument("--search", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.search:
-        search(json.loads(arguments.search), arguments.core)
-        return
     results = {method: list(found(arguments, method)) for method in arguments.only}
     table = arguments.runs / "table.json"
     if not table.is_file():
