@@ -11,8 +11,8 @@ The budgets are the latencies of *plain* with 6, 12 and 18 blocks, measured here
 480x320 on one thread, as are those of all candidates, once. *searched* is one search by a surrogate for all
 budgets (`front`), *random* are two architectures of the same space that use at least 85 percent of a budget.
 *attention*, a chain of residual blocks with channel attention (RCAN, Zhang et al., ECCV 2018) as long as a
-budget allows, and the *U-Net* are points of that space, too. *MANAS* is the published cell by hand: parallel
-columns with channel attention.
+budget allows, and the *U-Net* are of its kind, the shortest chain a point of it. *MANAS* is the published cell
+by hand: parallel columns with channel attention.
 
 Searches and trainings are processes of their own on one core, and are kept; what has ended is not repeated, and
 calls may share the folder of runs, each with some of the seeds. What there is of all seeds is printed as a
