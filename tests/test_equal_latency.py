@@ -53,7 +53,7 @@ def test_every_row_is_made_once_and_compared(program, monkeypatch, capsys):
     of_budgets = [
         [f"| {name}", row, "1"] for name in ("large", "small") for row in ("plain", "random", "searched")
     ]
-    assert sorted(rows) == [["| ", "U-Net", "1"], *of_budgets]
+    assert sorted(rows) == [["| ", "U-Net", "1"], ["| ", "input", ""], *of_budgets]
     found = json.loads(Path("runs/searches/seed0/genotypes/front_10ms.json").read_text())
     assert found["space"]["optional"]
 

@@ -43,7 +43,8 @@ from manas.cost.table import CostTable
 from manas.data.images import write_image
 from manas.data.photographs import photographs_in
 from manas.device import place
-from manas.evaluation.scenes import generated_scenes
+from manas.evaluation.protocols import protocol_named
+from manas.evaluation.scenes import generated_scenes, scenes_of_pairs
 from manas.files import replacing
 from search_spaces.frontier import Frontier
 from search_spaces.plain import Plain
@@ -87,11 +88,11 @@ class Bench:
         """Two folders of clean/ and three levels: the scenes to train on, and those of the seed's fold."""
         folders = parted(self.pairs, self.runs / "data" / f"seed{seed}", seed)
         for folder in folders:
-            for scene in generated_scenes(photographs_in(folder / "clean"), "snow", levels=("medium",)):
-                file = folder / "snow" / f"{scene.name}.png"
-                if not file.is_file():
-                    file.parent.mkdir(exist_ok=True)
-                    write_image(file, scene.degraded)
+            (folder / "snow").mkdir(exist_ok=True)
+            done = {path.stem for path in (folder / "snow").iterdir()}
+            missing = {name: at for name, at in photographs_in(folder / "clean").items() if name not in done}
+            for scene in generated_scenes(missing, "snow", levels=("medium",)):
+                write_image(folder / "snow" / f"{scene.name}.png", scene.degraded)
         return folders
 
     def networks(self, seed: int) -> Iterator[tuple[str, str, manas.Genotype]]:
@@ -101,7 +102,8 @@ class Bench:
             yield "searched", budget, genotype
             within = Architectures(SPACE, self.table, BudgetConfig(latency=seconds, size=SIZE, spend=SPEND))
             for draw in range(DRAWS):
-                yield "random", budget, genotype_of(within.sample(random.Random(f"{seed}/{budget}/{draw}")))
+                choices = within.sample(random.Random(f"{seed}/{budget}/{draw}"))
+                yield "random", budget, manas.Genotype(space=SPACE, choices=choices)
             yield "attention", budget, longest_attention(self.table, seconds)
         yield "U-Net", "", manas.Genotype(space=manas.load_space("frontier"), choices=of_residual_blocks(UNET))
         yield "MANAS", "", manas_by_hand()
@@ -145,10 +147,6 @@ class Bench:
                 scores = ", ".join(f"{level} {psnr:.2f}" for level, psnr in found["psnr"].items())
                 print(f"{row} {budget}, seed {seed}: {scores}, {found['seconds']:.0f} s", flush=True)
             yield found | {"row": row, "budget": budget, "seed": seed, "genotype": genotype}
-
-
-def genotype_of(choices: dict[str, str]) -> manas.Genotype:
-    return manas.Genotype(space=SPACE, choices=choices)
 
 
 def plain(blocks: int) -> manas.Genotype:
@@ -210,7 +208,15 @@ def rain_and_snow(result: dict[str, Any]) -> tuple[float, float]:
     return mean(result["psnr"][level] for level in LEVELS[:2]), result["psnr"][LEVELS[2]]
 
 
-def print_table(results: list[dict[str, Any]]) -> None:
+def untouched(report: Path) -> dict[str, float]:
+    """Level -> the mean PSNR of the degraded images."""
+    scores: dict[str, list[float]] = {level: [] for level in LEVELS}
+    for scene in scenes_of_pairs(report):
+        scores[scene.level].append(protocol_named("derain").measure(scene.degraded, scene.clean)["psnr"])
+    return {level: mean(each) for level, each in scores.items()}
+
+
+def print_table(bench: Bench, results: list[dict[str, Any]]) -> None:
     """Costs and scores of each row at each budget, and what the search is ahead of it by, paired by seed."""
     seconds = latencies([each["genotype"] for each in results])
     for each, latency in zip(results, seconds, strict=True):
@@ -221,6 +227,9 @@ def print_table(results: list[dict[str, Any]]) -> None:
         "\n| budget | row | networks | ms | GMAC | light | heavy | snow | rain: searched ahead | snow: ahead |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
+    inputs = [untouched(bench.scenes(seed)[1]) for seed in sorted({each["seed"] for each in results})]
+    means = " | ".join(f"{mean(each[level] for each in inputs):.2f}" for level in LEVELS)
+    print(f"|  | input |  |  |  | {means} |  |  |")
     for budget, row in sorted(keys, key=lambda key: [*BUDGETS, ""].index(key[0])):
         of = [each for each in results if (each["budget"], each["row"]) == (budget, row)]
         by_level = [f"{mean(each['psnr'][level] for each in of):.2f}" for level in LEVELS]
@@ -254,7 +263,7 @@ def main() -> None:
     bench = Bench(arguments)
     for seed in arguments.seeds:
         list(bench.results(seed, make=True))
-    print_table([each for seed in range(5) for each in bench.results(seed, make=False)])
+    print_table(bench, [each for seed in range(5) for each in bench.results(seed, make=False)])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 PAIRS and the folder of runs are those of `tabular.py`, whose scenes and trainings are the same here: what a
 search finds is trained as the rows of its table are, and scored on the same ten scenes, which no search sees.
-Searches take the other scenes, as the trainings do. Each has about the compute of nine trainings of the table,
+Searches take the other scenes, as the trainings do. Each has about the compute of ten trainings of the table,
 counted in multiply-accumulates.
 
 Each search and each training is a process of its own on one core, and is kept; what has ended is not repeated.

@@ -15,7 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from scipy.stats import kendalltau, spearmanr
+
+import manas
+from manas.cost.counting import measure
 
 DRAWS = 2000  # plays of each method
 BUDGET = 8  # full trainings that a search may cost
@@ -170,12 +174,21 @@ def played(rows: list[Row], method: Method) -> tuple[float, float, float]:
     return percentiles.mean(), (quality[-1] - chosen).mean(), (percentiles > 0.95).mean()
 
 
+def supernet_macs(table: Mapping[str, Any]) -> float:
+    """The MACs of a network of all candidates, which a step of a search by gradient goes through."""
+    with torch.device("meta"):
+        return measure(manas.load_space(table["space"]).supernet(), "macs", (3, *table["size"]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
-    rows = list(rows_of(json.loads(parser.parse_args().table.read_text())))
+    table = json.loads(parser.parse_args().table.read_text())
+    rows = list(rows_of(table))
     drawn = [row for row in rows if row.name.startswith("random")]
     print(f"{len(drawn)} random architectures, {sum(len(row.psnr) > 1 for row in drawn)} with several seeds\n")
+    ratio = supernet_macs(table) / np.mean([row.features["MACs"] for row in drawn])
+    print(f"The supernet has {ratio:.0f} times the MACs of their mean.\n")
     print("| PSNR | mean | deviation | best | noise | share that is architecture | tau of two seeds |")
     print("|---|---|---|---|---|---|---|")
     print("\n".join(spread(drawn)))
