@@ -8,6 +8,7 @@ over a decibel. Every stage works on the image, unshuffled, at up to three scale
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial, reduce
 
 import torch
@@ -70,6 +71,44 @@ class Frontier(SearchSpace):
     def build(self, decide: Decide) -> nn.Module:
         """Builds a `FrontierTower`."""
         return FrontierTower(self, decide)
+
+    def by_hand(self) -> dict[str, dict[str, str]]:
+        """Relatives of RCAN (Zhang et al., ECCV 2018), a U-Net, and NAFNet (Chen et al., ECCV 2022)."""
+        designs = {name: design for name, design in BY_HAND.items() if design.offered(self)}
+        return {name: design.choices(self.stages) for name, design in designs.items()}
+
+
+@dataclass(frozen=True)
+class Design:
+    """Stages of blocks of one kind, at full scale or as in a U-Net: smaller towards the middle."""
+
+    kind: str
+    gate: str
+    second: str
+    is_unet: bool
+
+    def offered(self, space: Frontier) -> bool:
+        """Whether a space has the blocks and the gate."""
+        return self.kind in space.blocks and self.gate in space.gates
+
+    def choices(self, stages: int) -> dict[str, str]:
+        """The architecture of so many stages."""
+        choices: dict[str, str] = {}
+        for number in range(stages):
+            depth = min(number, stages - 1 - number) * 2 * len(SCALES) // stages if self.is_unet else 0
+            stage, scale = f"stage{number}", list(SCALES)[depth]
+            choices |= dict.fromkeys((f"{stage}/{each}" for each in SCALES), NOTHING)
+            choices |= {f"{stage}/{scale}": "blocks", f"{stage}/{scale}/kind": self.kind}
+            choices |= {f"{stage}/{scale}/{self.kind}/expansion": "same", f"{stage}/gate": self.gate}
+            choices |= {f"{stage}/{scale}/{self.kind}/same/second": self.second}
+        return choices
+
+
+BY_HAND = {
+    "RCAN": Design("residual", "channel_attention", NOTHING, is_unet=False),
+    "U-Net": Design("residual", "skip_connect", "block", is_unet=True),
+    "NAFNet": Design("naf", "skip_connect", "block", is_unet=True),
+}
 
 
 class FrontierTower(UnshuffledTower):

@@ -45,6 +45,10 @@ class SearchSpace(BaseModel):
         """The network, with `decide(label, candidates)` asked at every fork; see `decide.Decide`."""
         raise NotImplementedError(f"{type(self).__name__} does not define build(decide)")
 
+    def by_hand(self) -> Mapping[str, Mapping[str, str]]:
+        """Architectures that people made, by name, as large as the space allows; a search may begin there."""
+        return {}
+
     def forks(self) -> list[Fork]:
         """The outermost forks, with those inside their candidates; nothing is allocated."""
         recorded = Recorded()

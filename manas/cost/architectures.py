@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from manas.architecture.forks import random_choices
+from manas.architecture.forks import every_fork, random_choices
 from manas.architecture.space import SearchSpace
 from manas.cost.budget import BudgetConfig, amount
 from manas.cost.counting import InputShape
@@ -18,6 +18,7 @@ from manas.cost.selection import Allowance, argmax, starved_nodes
 from manas.cost.table import CostTable
 from manas.errors import ManasError
 
+UNWANTED = -1e3  # the value of a choice that is neither wanted nor zero, beside 1 of one that is wanted
 DRAWS = 100  # before a random architecture within the budget is made and not met by chance
 
 
@@ -54,6 +55,21 @@ class Architectures:
         """
         limit, spend = (math.inf, 0.0) if unlimited or not self.allowance else self.allowance[1:]
         return most_valued(self.table, limit, spend, values, given)
+
+    def like(self, wanted: Mapping[str, str]) -> dict[str, str]:
+        """The architecture with as many wanted choices as the budget allows, and else the zeros of forks."""
+        values = {
+            (fork.label, name): 1.0
+            if wanted.get(fork.label) == name
+            else 0.0
+            if name == fork.zero
+            else UNWANTED
+            for fork in every_fork(self.forks)
+            for name in fork.names
+        }
+        found = self.best(values)
+        assert found is not None  # a budget that no architecture meets was refused
+        return found
 
     def affords(self, choices: Mapping[str, str]) -> bool:
         """Whether an architecture costs no more than the budget, if there is one."""

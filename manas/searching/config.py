@@ -76,13 +76,21 @@ class SurrogateConfig(BaseModel):
     Unless given, `epochs` is 24 and `steps` 150: so many trainings, of so many steps.
 
     Attributes:
+        by_hand: whether the search begins with the architectures that its space has by hand, if it has any
+            (`SearchSpace.by_hand`), as far as the budget goes; their trainings are long, and one may be chosen.
         drawn: share of the architectures that are drawn at random, before the model chooses.
+        finals: share of the trainings, the last ones, that are long; the result is one of them. What learns
+            fast is not what ends best.
+        longer: how many times as long as a short training a long one is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["surrogate"] = "surrogate"
-    drawn: float = Field(0.25, gt=0, le=1)
+    by_hand: bool = True
+    drawn: float = Field(0.125, gt=0, le=1)
+    finals: float = Field(0.25, ge=0, lt=1)
+    longer: float = Field(3.0, ge=1)
 
 
 class CorrelationConfig(BaseModel):

@@ -8,6 +8,9 @@ of candidates is fitted to tens of architectures. All parts are Gaussian a prior
 as at frequent ones (ridge regression with its uncertainty; Bishop, Pattern Recognition and Machine Learning,
 2006, section 3.3). Linear models of architectures predict as well as others where few were trained (White et
 al., NeurIPS 2021).
+
+What learns fast is not what ends best. So scores are of short trainings or of long ones, which have a level of
+their own, and what effects in common change by in a long training is learned from the few that are long.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ Values = Mapping[Candidate, float]
 
 OWN = (0.0, 0.1, 0.3)  # deviations of an effect at one fork, in those of the common effects
 COST = 30.0  # deviation of the effect of the whole cost of the dearest architecture, which has tens of choices
+LATE = (0.5, 0.2, 1.0)  # deviations of what a long training changes; the first while none was long
 NOISE = (0.1, 0.3, 1.0, 3.0, 10.0)  # variances of the noise, in those of the effects of an architecture
 
 
@@ -35,8 +39,9 @@ class Surrogate:
 
     Attributes:
         columns: (C, D) the features that each of the C candidates adds to an architecture: one for each common
-            effect, its cost, one for each own effect.
-        common: the number of features that are not own effects.
+            effect, its cost, one for each own effect, and those of effects in common and cost once more, for
+            what a long training changes.
+        common: the number of effects in common, the cost among them.
     """
 
     def __init__(self, table: CostTable):
@@ -51,25 +56,51 @@ class Surrogate:
         costs = np.concatenate([fork.own.numpy() for fork in table.forks.values()])
         columns[:, -1] = COST * costs / (table.dearest() or 1.0)
         self.common = columns.shape[1]
-        self.columns = np.concatenate([columns, np.eye(len(columns))], 1)
+        self.columns = np.concatenate([columns, np.eye(len(columns)), columns], 1)
 
-    def features(self, choices: Mapping[str, str]) -> np.ndarray:
-        """(D,) the features of an architecture."""
-        return self.columns[[self.place[each] for each in choices.items()]].sum(0)
+    def counting(self, *, long: bool) -> np.ndarray:
+        """(D,) which features count in a training that is long or short, as 1 and 0."""
+        return np.repeat([1.0, float(long)], [self.common + len(self.columns), self.common])
 
-    def fitted(self, architectures: Sequence[Mapping[str, str]], scores: Sequence[float]) -> Belief:
-        """The belief after N scores; of the deviations `OWN` and `NOISE` it takes the most likely ones."""
-        features, y = np.array([self.features(each) for each in architectures]), np.array(scores)
-        centred = features - features.mean(0)
+    def features(self, choices: Mapping[str, str], *, long: bool = False) -> np.ndarray:
+        """(D,) the features of an architecture in a training that is long or short."""
+        rows = [self.place[each] for each in choices.items()]
+        return self.columns[rows].sum(0) * self.counting(long=long)
+
+    def fitted(
+        self,
+        architectures: Sequence[Mapping[str, str]],
+        scores: Sequence[float],
+        are_long: Sequence[bool] | None = None,
+        *,
+        long: bool = False,
+    ) -> Belief:
+        """The belief after N scores; of the deviations `OWN`, `NOISE` and `LATE` it takes the most likely ones.
+
+        Args:
+            are_long: whether the training of each score was long; none was unless given.
+            long: whether the belief is asked of long trainings.
+        """
+        y, groups = np.array(scores, dtype=float), np.array(are_long or [False] * len(scores))
+        features = np.array(
+            [self.features(each, long=of) for each, of in zip(architectures, groups, strict=True)]
+        )
+        asked = groups == long if (groups == long).any() else ~groups
+        centre, level = features[asked].mean(0), y[asked].mean()
+        for group in (groups, ~groups):  # each is about a level of its own
+            if group.any():
+                features[group] -= features[group].mean(0)
+                y[group] -= y[group].mean()
+        levels = len(set(groups.tolist()))
         beliefs = [
-            Belief(self, features.mean(0), y.mean(), self._prior(own), noise, centred, y - y.mean())
-            for own, noise in product(OWN, NOISE)
+            Belief(self, centre, level, self._prior(own, late), noise, features, y, levels, long)
+            for late, own, noise in product(LATE if levels > 1 else LATE[:1], OWN, NOISE)
         ]
         return max(beliefs, key=lambda belief: belief.likelihood)
 
-    def _prior(self, own: float) -> np.ndarray:
+    def _prior(self, own: float, late: float) -> np.ndarray:
         """(D,) the variances of the effects: 1 of a common one."""
-        return np.where(np.arange(self.columns.shape[1]) < self.common, 1.0, own**2)
+        return np.repeat([1.0, own**2, late**2], [self.common, len(self.columns), self.common])
 
 
 def _around(table: CostTable) -> dict[str, Candidate]:
@@ -100,12 +131,14 @@ class Belief:
 
     Attributes:
         surrogate: the model.
-        centre: (D,) the mean features of the architectures.
-        level: the mean score.
+        centre: (D,) the mean features of the architectures, of those whose trainings are asked of.
+        level: their mean score.
         prior: (D,) the variances of the effects before, up to the factor `scale`.
         noise: the variance of a score about its architecture, in the mean variance of an architecture.
-        centred: (N, D) the features less their means.
-        residuals: (N,) the scores less their mean.
+        centred: (N, D) the features less their means, over the short trainings or the long ones.
+        residuals: (N,) the scores less their means.
+        levels: the number of these means, 1 or 2.
+        long: whether long trainings are asked of.
     """
 
     surrogate: Surrogate
@@ -115,28 +148,29 @@ class Belief:
     noise: float
     centred: np.ndarray
     residuals: np.ndarray
+    levels: int = 1
+    long: bool = False
 
     def __post_init__(self) -> None:
         count = len(self.residuals)
-        free = max(1, count - 1)  # the level has taken one
+        free = max(1, count - self.levels)  # each level has taken one
         kernel = (self.centred * self.prior) @ self.centred.T
         self.noise *= float(np.trace(kernel)) / count or 1.0
         covariance = kernel + self.noise * np.eye(count)  # of the scores, up to `scale`
         self.gain = np.linalg.solve(covariance, self.centred * self.prior).T  # (D, N)
         self.effects = self.gain @ self.residuals  # (D,) their means
         self.scale = max(1e-12, float(self.residuals @ np.linalg.solve(covariance, self.residuals)) / free)
-        # Residuals add up to zero whatever is true, so that direction's variance, the noise, does not count.
-        volume = np.linalg.slogdet(covariance)[1] - math.log(self.noise)
+        # Residuals add up to zero whatever is true, so the variance of that, the noise, does not count.
+        volume = np.linalg.slogdet(covariance)[1] - self.levels * math.log(self.noise)
         self.likelihood = -free / 2 * math.log(self.scale) - volume / 2
 
     def score(self, choices: Mapping[str, str]) -> float:
         """The expected score of an architecture."""
-        return self.level + float((self.surrogate.features(choices) - self.centre) @ self.effects)
+        return self.level + float((self._features(choices) - self.centre) @ self.effects)
 
     def lead(self, choices: Mapping[str, str], *others: Mapping[str, str]) -> tuple[float, float]:
         """The expected lead of an architecture over another, or over the mean of others, and its deviation."""
-        mean = np.mean([self.surrogate.features(each) for each in others], 0)
-        apart = self.surrogate.features(choices) - mean
+        apart = self._features(choices) - np.mean([self._features(each) for each in others], 0)
         seen = self.centred @ (self.prior * apart)  # (N,)
         variance = float(apart @ (self.prior * apart) - apart @ self.gain @ seen)
         return float(apart @ self.effects), math.sqrt(max(0.0, variance) * self.scale)
@@ -158,4 +192,8 @@ class Belief:
         return self._values(self.effects + boldness * apart)
 
     def _values(self, effects: np.ndarray) -> Values:
-        return dict(zip(self.surrogate.place, (self.surrogate.columns @ effects).tolist(), strict=True))
+        values = self.surrogate.columns @ (effects * self.surrogate.counting(long=self.long))
+        return dict(zip(self.surrogate.place, values.tolist(), strict=True))
+
+    def _features(self, choices: Mapping[str, str]) -> np.ndarray:
+        return self.surrogate.features(choices, long=self.long)

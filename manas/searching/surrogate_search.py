@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -26,32 +27,58 @@ WORST = 1.0  # dB below all other scores: what a diverged training counts as; a 
 class SurrogateSearch(AloneSearch):
     """The search that trains the architectures that a model of all scores so far holds for promising.
 
-    The first ones are drawn at random. Every later one is the best there is, within the budget, by effects
-    drawn from the belief (Thompson sampling), ever closer to those expected. Each starts from a seed of its
-    own, so that its luck is noise that the model allows for.
+    The first ones are those that the space has by hand, then some that are drawn at random. Every later one is
+    the best there is, within the budget, by effects drawn from the belief (Thompson sampling), ever closer to
+    those expected. What learns fast is not what ends best: the last ones, the finals, have long trainings, as
+    those by hand have, and are drawn for that; one with a long training is chosen. Each training starts from a
+    seed of its own, so that its luck is noise that the model allows for.
+
+    Attributes:
+        within: the architectures within each budget.
+        known: the choices of the first architectures, as large as the space allows.
+        drawn: the numbers of the trainings whose architectures are drawn at random.
+        finals: the numbers of the finals.
     """
 
     def __init__(self, config: SearchConfig, process: Process, directory: RunDirectory):
         super().__init__(config, process, directory)
         assert isinstance(config.method, SurrogateConfig)
-        self.ends = range(config.steps, config.total_steps + 1, config.steps)
-        space, table = config.space, self.architectures.table
+        method, space, table = config.method, config.space, self.architectures.table
         self.surrogate = Surrogate(table)
         self.within = [Architectures(space, table, budget) for budget in config.budgets or [None]]
-        fewest = max(2, len(self.within))  # one for each budget
-        self.drawn = min(config.epochs, max(fewest, round(config.method.drawn * config.epochs)))
+        self.known = list(space.by_hand().values()) if method.by_hand else []
+        self.drawn, self.finals = self._phases(method)
+        steps = (config.steps * (method.longer if self.is_long(n) else 1) for n in range(config.epochs))
+        self.ends = list(accumulate(map(round, steps)))
+
+    def _phases(self, method: SurrogateConfig) -> tuple[range, range]:
+        """The numbers of the trainings that are drawn at random, and of the finals; one of both a budget."""
+        trainings, budgets = self.config.epochs, len(self.within)
+        drawn = max(2, budgets, round(method.drawn * trainings))
+        finals = max(budgets, round(method.finals * trainings)) if method.finals else 0
+        self.known = self.known[: max(0, trainings - drawn - finals)]
+        first = len(self.known)
+        last = min(trainings, first + drawn)
+        return range(first, last), range(max(last, trainings - finals), trainings)
+
+    def is_long(self, number: int) -> bool:
+        """Whether the training of this number is a long one."""
+        return number < len(self.known) or number in self.finals
 
     def propose(self, number: int) -> dict[str, str]:
-        """An architecture that is drawn at random, or by the belief after all scores so far.
+        """An architecture that is known, drawn at random, or drawn by the belief after all scores so far.
 
         The budgets of a front take turns.
         """
         within = self.within[number % len(self.within)]
-        if number < self.drawn:
+        if number < len(self.known):
+            return within.like(self.known[number])
+        if number in self.drawn:
             return within.sample(random.Random(f"{self.config.seed}/{number}"))
+        phase = self.finals if number in self.finals else range(self.drawn.start, self.finals.start)
+        left = 1 - phase.index(number) / len(phase)
         rng = np.random.default_rng([self.config.seed, number])
-        left = 1 - number / self.config.epochs
-        best = within.best(self.belief().drawn(rng, boldness=left))
+        best = within.best(self.belief(long=self.is_long(number)).drawn(rng, boldness=left))
         assert best is not None  # a budget that no architecture meets was refused
         return self.process.share(best)
 
@@ -59,9 +86,10 @@ class SurrogateSearch(AloneSearch):
         """A seed for each architecture."""
         return self.config.seed + number
 
-    def belief(self) -> Belief:
-        """The belief after all scores so far."""
-        return self.surrogate.fitted(self.tried, self._numbers())
+    def belief(self, *, long: bool) -> Belief:
+        """The belief after all scores so far, on short trainings or on long ones."""
+        are_long = [self.is_long(n) for n in range(len(self.scores))]
+        return self.surrogate.fitted(self.tried, self._numbers(), are_long, long=long)
 
     def _numbers(self) -> list[float]:
         """The scores, those of diverged and of perfect trainings as numbers."""
@@ -70,14 +98,14 @@ class SurrogateSearch(AloneSearch):
         return np.nan_to_num(self.scores, nan=worst, neginf=worst, posinf=perfect).tolist()
 
     def finish(self, progress: Progress) -> Genotype:
-        """The genotype of the best architecture of those that were trained, by belief and own score.
+        """The genotype of the best architecture by belief and own score, of long trainings if there are any.
 
         What a score is beyond the belief is in part luck, in part the architecture's own, of which a linear
         model knows nothing; so both count alike.
 
         Of a front, one for each budget is written; that of the largest is the genotype of the search.
         """
-        belief, verdict, front = self.belief(), [], []
+        belief, verdict, front = self.belief(long=any(map(self.is_long, range(len(self.scores))))), [], []
         for within in self.within:
             genotype, sentences = self._chosen(belief, within)
             if len(self.within) > 1:
@@ -96,6 +124,7 @@ class SurrogateSearch(AloneSearch):
     def _chosen(self, belief: Belief, within: Architectures) -> tuple[Genotype, list[str]]:
         """The genotype of the best within a budget, and the sentences on it."""
         afforded = [n for n, choices in enumerate(self.tried) if within.affords(choices)]
+        afforded = [n for n in afforded if self.is_long(n)] or afforded
         sound = [n for n in afforded if not math.isnan(self.scores[n])] or afforded
         numbers = self._numbers()
         number = self.process.share(max(sound, key=lambda n: belief.score(self.tried[n]) + numbers[n]))
@@ -103,7 +132,7 @@ class SurrogateSearch(AloneSearch):
         reasons = self._reasons(belief, genotype.choices)
         decided = {label: str(reason) for label, reason in reasons.items()}
         genotype = genotype.model_copy(update={"provenance": {**genotype.provenance, "decided_by": decided}})
-        drawn = [n for n in range(self.drawn) if within.affords(self.tried[n])]
+        drawn = [n for n in self.drawn if within.affords(self.tried[n])]
         return genotype, [self._lead(belief, number, drawn), single_choices(reasons)]
 
     def _lead(self, belief: Belief, number: int, drawn: Sequence[int]) -> str:
@@ -113,7 +142,7 @@ class SurrogateSearch(AloneSearch):
         return (
             f"{'decided' if is_decided else 'undecided'}: by the scores of {len(self.scores)} trainings it is "
             f"{lead:.2f} dB better (standard deviation {deviation:.2f}) than the mean of {len(drawn)} that "
-            f"were drawn at random, from {reached}"
+            f"were drawn at random, which reached {reached} after {self.config.steps} steps"
             + ("" if is_decided else "; search with more epochs, or longer ones")
         )
 

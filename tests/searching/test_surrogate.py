@@ -58,10 +58,19 @@ class TestFeatures:
         surrogate = Surrogate(costs)
         for choices in every(space):
             features = surrogate.features(choices)
-            own = dict(zip(surrogate.place, features[surrogate.common :], strict=True))
+            own = dict(zip(surrogate.place, features[surrogate.common : -surrogate.common], strict=True))
             assert {candidate for candidate, value in own.items() if value} == set(choices.items())
             cost = features[surrogate.common - 1] * costs.dearest() / COST
             assert cost == pytest.approx(costs.exact(choices))
+
+    @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+    def test_a_long_training_counts_what_is_in_common_once_more(self, space):
+        surrogate = Surrogate(table(space))
+        for choices in every(space):
+            short, long = (surrogate.features(choices, long=long) for long in (False, True))
+            assert not short[-surrogate.common :].any()
+            assert (long[-surrogate.common :] == short[: surrogate.common]).all()
+            assert (long[: -surrogate.common] == short[: -surrogate.common]).all()
 
     def test_what_candidates_have_in_common(self):
         """One effect of each name, one of each name at each place, and that of the cost."""
@@ -149,6 +158,46 @@ class TestBelief:
         bold, half, none = (belief.drawn(np.random.default_rng(0), boldness=b) for b in (1.0, 0.5, 0.0))
         assert none == belief.expected() != bold
         assert half == pytest.approx({each: (bold[each] + none[each]) / 2 for each in bold})
+
+
+class TestLong:
+    """Short trainings favour c1, long ones c2; both are tried, and the long ones are at another level."""
+
+    def scored(self, architectures, *, long):
+        return [
+            25 + 4 * long + (list(each.values()).count("c2" if long else "c1") - 2) / 2
+            for each in architectures
+        ]
+
+    def believed(self, count, *, long):
+        rng = np.random.default_rng(0)
+        short, late = np.split(rng.permutation(every(ALIKE))[: 24 + count], [24])
+        scores = self.scored(short, long=False) + self.scored(late, long=True)
+        are_long = [False] * 24 + [True] * count
+        return Surrogate(table(ALIKE)).fitted([*short, *late], scores, are_long, long=long)
+
+    def test_what_ends_best_is_told_from_what_learns_fast(self):
+        fast, late = (self.believed(8, long=long) for long in (False, True))
+        same = {name: dict.fromkeys(ALIKE.choices(), name) for name in ("c0", "c1", "c2")}
+        assert max(same, key=lambda name: fast.score(same[name])) == "c1"
+        assert max(same, key=lambda name: late.score(same[name])) == "c2"
+        assert fast.score(same["c1"]) == pytest.approx(26.5, abs=0.5)
+        assert late.score(same["c2"]) == pytest.approx(30.5, abs=1)
+
+    def test_before_any_was_long_the_short_ones_tell(self):
+        fast, late = (self.believed(0, long=long) for long in (False, True))
+        for each in every(ALIKE)[::7]:
+            assert fast.score(each) == pytest.approx(late.score(each))
+        one, other = every(ALIKE)[0], every(ALIKE)[-1]
+        assert late.lead(one, other)[1] > fast.lead(one, other)[1]
+
+    @pytest.mark.parametrize("long", [False, True])
+    def test_the_levels_take_what_is_equal_in_all_of_a_length(self, long):
+        apart = self.believed(8, long=True).level - self.believed(8, long=False).level
+        assert apart == pytest.approx(4, abs=1)
+        belief = self.believed(8, long=long)
+        assert np.abs(belief.residuals).max() < 2
+        assert belief.levels == 2
 
 
 class TestCertainty:

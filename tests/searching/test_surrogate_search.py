@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 from searching.plainly import plainly
-from training.tiny_runs import genotype_of, identical, merged, search_config
+from training.tiny_runs import genotype_of, identical, merged, search_config, search_settings
 
 import manas
 from manas.architecture.genotype import Genotype
@@ -24,6 +24,7 @@ from manas.searching.surrogate_search import SurrogateSearch
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process
 from manas.training.run import RunDirectory
+from search_spaces.frontier import Frontier
 
 ALONE = Process(0, 1, torch.device("cpu"))
 
@@ -104,7 +105,11 @@ class TestTrainings:
         assert len(trainings) == 8
         for one, other in itertools.combinations(trainings, 2):
             assert not torch.equal(one["stem"], other["stem"])
-            assert identical(one["batches"], other["batches"])
+            seen = min(len(one["batches"]), len(other["batches"]))
+            assert identical(one["batches"][:seen], other["batches"][:seen])
+
+    def test_the_last_ones_are_longer(self, search):
+        assert [len(training["batches"]) for training in search[1]] == 6 * [2] + 2 * [6]
 
     def test_one_without_weights_is_judged_as_it_is(self, known_answer, pairs, tmp_path, monkeypatch):
         plain = dict.fromkeys(known_answer.RIGHT, "skip_connect")
@@ -126,7 +131,8 @@ class TestResult:
         assert set(genotype.provenance["decided_by"].values()) <= {"the data", "other losses", "nothing"}
         lead, choices, *_ = genotype.provenance["verdict"]
         assert "by the scores of 8 trainings it is " in lead
-        assert f"were drawn at random, from {min(scores[:4]):.2f} to {max(scores[:4]):.2f} dB" in lead
+        reached = f"{min(scores[:4]):.2f} to {max(scores[:4]):.2f} dB after 2 steps"
+        assert f"were drawn at random, which reached {reached}" in lead
         assert choices.startswith("of 3 choices, each taken alone, the data decided")
 
     def test_the_title_of_its_report(self, search):
@@ -140,7 +146,7 @@ class TestResult:
                 30 + 2 * (choices[LEFT] == "sep_conv_3x3") - (choices[RIGHT] == "skip_connect")
             )
         )
-        genotype = manas.search(config(tmp_path, epochs=16, method={"drawn": 0.25}))
+        genotype = manas.search(config(tmp_path, epochs=16, method={"drawn": 0.25, "finals": 0}))
         assert genotype.choices[LEFT] == "sep_conv_3x3"
         assert genotype.choices[RIGHT] != "skip_connect"
         assert genotype.provenance["decided_by"][LEFT] == "the data"
@@ -156,6 +162,79 @@ class TestResult:
         assert lead.startswith("undecided: ")
         assert lead.endswith("search with more epochs, or longer ones")
         assert choices.startswith("of 3 choices, each taken alone, the data decided 0, ")
+
+
+class TestLong:
+    def test_what_learns_fast_is_not_what_is_chosen(self, told, tmp_path):
+        """Short trainings are for a convolution, the six long ones against it."""
+        sign = {number: -1 if number >= 18 else 1 for number in range(24)}
+        told(lambda number, choices: 30 + 3 * sign[number] * (choices[LEFT] == "sep_conv_3x3"))
+        genotype = manas.search(config(tmp_path, epochs=24))
+        assert sum(choices[LEFT] == "sep_conv_3x3" for choices in end_of(tmp_path)[0][12:18]) >= 4
+        assert genotype.choices[LEFT] != "sep_conv_3x3"
+        assert genotype.provenance["candidate"] >= 18
+
+    def test_one_with_a_short_training_is_not_chosen(self, told, tmp_path):
+        told(lambda number, choices: 40.0 if number == 3 else 30.0)
+        assert manas.search(config(tmp_path)).provenance["candidate"] in (6, 7)
+
+    def test_without_finals_all_are_of_one_length(self, told, tmp_path):
+        told(lambda number, choices: 40.0 if number == 3 else 30.0)
+        genotype = manas.search(config(tmp_path, method={"finals": 0}))
+        assert genotype.provenance["candidate"] == 3
+
+
+FRONTIER = {
+    "space": {"kind": "frontier", "stages": 3, "width": 8, "optional": True},
+    "method": {"kind": "surrogate"},
+}
+BY_HAND = Frontier(stages=3, width=8, optional=True).by_hand()
+
+
+class TestByHand:
+    def choices(self, tmp_path, **changes):
+        settings = search_settings(**SEARCH) | FRONTIER | {"run": str(tmp_path)}
+        manas.search(SearchConfig.model_validate(merged(settings, changes)))
+        return end_of(tmp_path)[0]
+
+    def test_the_search_begins_with_them_in_long_trainings(self, told, tmp_path):
+        steps = []
+        told(lambda number, choices: 30.0)
+        with pytest.MonkeyPatch.context() as patch:
+            whole = TrainingAlone.__init__
+
+            def watched(self, method, choices, count, **more):
+                steps.append(count)
+                whole(self, method, choices, count, **more)
+
+            patch.setattr(TrainingAlone, "__init__", watched)
+            assert self.choices(tmp_path)[:3] == list(BY_HAND.values())
+        assert steps == 3 * [6] + 3 * [2] + 2 * [6]
+
+    def test_one_may_be_chosen(self, told, tmp_path):
+        told(lambda number, choices: 40.0 if number == 1 else 30.0)
+        self.choices(tmp_path)
+        assert genotype_of(tmp_path).choices == BY_HAND["U-Net"]
+
+    def test_they_are_cut_to_the_budget(self, told, tmp_path):
+        told(lambda number, choices: 30.0)
+        space = Frontier(stages=3, width=8, optional=True)
+        macs = cost_table(space, "macs", (3, 16, 16))
+        limit = 0.9 * macs.exact(BY_HAND["RCAN"])
+        tried = self.choices(tmp_path, budget={"macs": limit, "size": [16, 16], "spend": 0})
+        assert [tried[0][f"stage{n}/full"] for n in range(3)].count("blocks") == 2
+        assert all(BY_HAND["RCAN"].get(label) == name or name == "none" for label, name in tried[0].items())
+
+    def test_they_can_be_left_out(self, told, tmp_path):
+        told(lambda number, choices: 30.0)
+        tried = self.choices(tmp_path, method={"by_hand": False})
+        assert not any(choices in tried for choices in BY_HAND.values())
+
+    @pytest.mark.parametrize(("epochs", "known"), [(2, 0), (3, 0), (4, 1), (5, 2), (6, 2), (7, 3)])
+    def test_in_a_short_search_there_are_fewer(self, told, tmp_path, epochs, known):
+        told(lambda number, choices: 30.0)
+        tried = self.choices(tmp_path, epochs=epochs)
+        assert [choices in BY_HAND.values() for choices in tried[: known + 1]] == known * [True] + [False]
 
 
 class TestDiverged:
@@ -178,7 +257,7 @@ class TestDiverged:
 
         def believed(last):
             search.scores = [20.0, 25.0, 21.0, last]
-            return search.belief().residuals
+            return search.belief(long=False).residuals
 
         assert believed(broken) == pytest.approx(believed(19.0))
         assert believed(math.inf) == pytest.approx(believed(26.0))
