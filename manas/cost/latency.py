@@ -4,7 +4,7 @@ Candidates are timed inside a network. The space is built once more, with a swit
 candidates and runs one of them: its forward pass is that of a derived network, with real inputs and without
 alphas and mixtures. Each architecture is run twice in a row: without a stopwatch, for the time of the whole,
 and with a stopwatch that charges every moment to the innermost fork that runs. The difference of the two is the
-fixed cost of every network.
+fixed cost of every network. At the end whole networks correct the level; see `level.py`.
 """
 
 from __future__ import annotations
@@ -27,27 +27,33 @@ from manas.architecture.decide import Candidates
 from manas.architecture.forks import Fork, every_fork
 from manas.architecture.space import SearchSpace
 from manas.cost.counting import InputShape
+from manas.cost.level import levelled
 from manas.cost.table import CostTable, ForkCost
 from manas.device import place
 from manas.errors import ManasError
 
 
 def latency_table(
-    space: SearchSpace, shape: InputShape, device: torch.device, *, repeats: int = 10, warmup: int = 2
+    space: SearchSpace,
+    shape: InputShape,
+    device: torch.device,
+    *,
+    repeats: int = 10,
+    warmup: int = 2,
+    networks: int = 16,
 ) -> CostTable:
     """Seconds of every candidate of a space, for one float32 image of `shape` (channels, height, width).
 
     Each repeat times as many architectures as it takes to run every candidate of every fork; neighbours in time
     are different candidates, so that a slow moment of a shared machine hits all alike. A cost is the median
-    over the passes in which the candidate ran. Work that a network does with the output of a fork, such as
-    multiplying features by a gate, is outside the candidate and belongs to `fixed`.
-
-    The stopwatch takes time itself, most on cuda and mps, where every candidate is waited for. It adds the same
-    to every candidate and takes as much from `fixed`, which is not below zero: whole networks keep their level.
+    over the passes in which the candidate ran. The stopwatch takes time itself, most on cuda and mps, where
+    every candidate is waited for, and work that a network does with the output of a fork, such as multiplying
+    features by a gate, is outside the candidate: so the costs are scaled to fit whole networks.
 
     Args:
-        repeats: the least number of times that each candidate is timed.
+        repeats: the least number of times that each candidate is timed, and that of each whole network.
         warmup: the number of repeats before that, which do not count.
+        networks: the number of whole networks that correct the level; without any, all have the same `fixed`.
     """
     bench, forks = _Bench(space, shape, device), space.forks()
     samples: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -62,7 +68,8 @@ def latency_table(
     labels = tuple(fork.label for fork in forks)
     costs = {fork.label: _costs(fork, samples) for fork in every_fork(forks)}
     table = CostTable(max(0.0, median(beyond)), labels, costs, _origin(shape, device, repeats))
-    return table.with_nodes_of(forks)
+    table = table.with_nodes_of(forks)
+    return levelled(table, bench.whole, networks=networks, rounds=repeats) if networks and forks else table
 
 
 def latencies_in(file: Path, space: SearchSpace, shape: InputShape) -> CostTable:
@@ -153,11 +160,15 @@ class _Bench:
         The time of a fork does not include the forks inside it. A fork that runs several times has the sum, and
         a fork that does not run has zero.
         """
-        self.stopwatch.choices, self.stopwatch.watching = choices, False
-        whole = _seconds(self.network, self.image)
+        whole = self.whole(choices)
         self.stopwatch.seconds, self.stopwatch.watching = dict.fromkeys(choices, 0.0), True
         _seconds(self.network, self.image)
         return whole, self.stopwatch.seconds
+
+    def whole(self, choices: Mapping[str, str]) -> float:
+        """The seconds of an architecture without a stopwatch."""
+        self.stopwatch.choices, self.stopwatch.watching = choices, False
+        return _seconds(self.network, self.image)
 
     def _decide(
         self, label: str, candidates: Candidates, node: str | None = None, zero: str | None = None
