@@ -27,15 +27,17 @@ WORST = 1.0  # dB below all other scores: what a diverged training counts as; a 
 class SurrogateSearch(AloneSearch):
     """The search that trains the architectures that a model of all scores so far holds for promising.
 
-    The first ones are those that the space has by hand, then some that are drawn at random. Every later one is
-    the best there is, within the budget, by effects drawn from the belief (Thompson sampling), ever closer to
-    those expected. What learns fast is not what ends best: the last ones, the finals, have long trainings, as
-    those by hand have, and are drawn for that; one with a long training is chosen. Each training starts from a
-    seed of its own, so that its luck is noise that the model allows for.
+    The first ones are those that the space has by hand, within the smallest budget; of a front, the best of
+    them follows within each larger one. Then some are drawn at random. Every later one is the best there is,
+    within its budget, by effects drawn from the belief (Thompson sampling), ever closer to those expected. What
+    learns fast is not what ends best: the last ones, the finals, have long trainings, as those by hand have,
+    and are drawn for that; one with a long training is chosen. Each training starts from a seed of its own, so
+    that its luck is noise that the model allows for.
 
     Attributes:
         within: the architectures within each budget.
-        known: the choices of the first architectures, as large as the space allows.
+        known: the choices of the architectures by hand, as large as the space allows.
+        by_hand: the numbers of the trainings of these.
         drawn: the numbers of the trainings whose architectures are drawn at random.
         finals: the numbers of the finals.
     """
@@ -47,32 +49,32 @@ class SurrogateSearch(AloneSearch):
         self.surrogate = Surrogate(table)
         self.within = [Architectures(space, table, budget) for budget in config.budgets or [None]]
         self.known = list(space.by_hand().values()) if method.by_hand else []
-        self.drawn, self.finals = self._phases(method)
+        self.by_hand, self.drawn, self.finals = self._phases(method)
         steps = (config.steps * (method.longer if self.is_long(n) else 1) for n in range(config.epochs))
         self.ends = list(accumulate(map(round, steps)))
 
-    def _phases(self, method: SurrogateConfig) -> tuple[range, range]:
-        """The numbers of the trainings that are drawn at random, and of the finals; one of both a budget."""
+    def _phases(self, method: SurrogateConfig) -> tuple[range, range, range]:
+        """The numbers of the trainings by hand, of those drawn at random and of the finals."""
         trainings, budgets = self.config.epochs, len(self.within)
         drawn = max(2, budgets, round(method.drawn * trainings))
         finals = max(budgets, round(method.finals * trainings)) if method.finals else 0
-        self.known = self.known[: max(0, trainings - drawn - finals)]
-        first = len(self.known)
+        by_hand = len(self.known) + budgets - 1 if self.known else 0
+        first = min(by_hand, max(0, trainings - drawn - finals))
         last = min(trainings, first + drawn)
-        return range(first, last), range(max(last, trainings - finals), trainings)
+        return range(first), range(first, last), range(max(last, trainings - finals), trainings)
 
     def is_long(self, number: int) -> bool:
         """Whether the training of this number is a long one."""
-        return number < len(self.known) or number in self.finals
+        return number in self.by_hand or number in self.finals
 
     def propose(self, number: int) -> dict[str, str]:
         """An architecture that is known, drawn at random, or drawn by the belief after all scores so far.
 
         The budgets of a front take turns.
         """
+        if number in self.by_hand:
+            return self.process.share(self._known(number))
         within = self.within[number % len(self.within)]
-        if number < len(self.known):
-            return within.like(self.known[number])
         if number in self.drawn:
             return within.sample(random.Random(f"{self.config.seed}/{number}"))
         phase = self.finals if number in self.finals else range(self.drawn.start, self.finals.start)
@@ -81,6 +83,13 @@ class SurrogateSearch(AloneSearch):
         best = within.best(self.belief(long=self.is_long(number)).drawn(rng, boldness=left))
         assert best is not None  # a budget that no architecture meets was refused
         return self.process.share(best)
+
+    def _known(self, number: int) -> dict[str, str]:
+        """One by hand within the smallest budget, and after all of them the best within the larger ones."""
+        if number < len(self.known):
+            return self.within[0].like(self.known[number])
+        best = int(np.argmax(self._numbers()[: len(self.known)]))
+        return self.within[1 + number - len(self.known)].like(self.known[best])
 
     def seed_of(self, number: int) -> int:
         """A seed for each architecture."""

@@ -24,6 +24,7 @@ from manas.searching.surrogate_search import SurrogateSearch
 from manas.training.checkpoint import load_checkpoint
 from manas.training.distributed import Process
 from manas.training.run import RunDirectory
+from search_spaces.blocks import BLOCKS
 from search_spaces.frontier import Frontier
 
 ALONE = Process(0, 1, torch.device("cpu"))
@@ -224,6 +225,18 @@ class TestByHand:
         tried = self.choices(tmp_path, budget={"macs": limit, "size": [16, 16], "spend": 0})
         assert [tried[0][f"stage{n}/full"] for n in range(3)].count("blocks") == 2
         assert all(BY_HAND["RCAN"].get(label) == name or name == "none" for label, name in tried[0].items())
+
+    def test_of_a_front_the_best_follows_within_the_larger_budgets(self, told, tmp_path):
+        told(lambda number, choices: 40.0 if number == 2 else 30.0)
+        space = Frontier(stages=3, width=8, optional=True)
+        table = cost_table(space, "macs", (3, 16, 16))
+        costs = [table.exact(BY_HAND["NAFNet"]) * share for share in (0.7, 0.85, 1.0)]
+        tried = self.choices(tmp_path, epochs=11, front={"macs": costs, "size": [16, 16]})
+        kinds = [{name for name in choices.values() if name in BLOCKS} for choices in tried[:5]]
+        assert kinds[2:] == 3 * [{"naf"}]
+        spent = [table.exact(choices) for choices in tried[2:5]]
+        assert all(cost <= limit * 1.000001 for cost, limit in zip(spent, costs, strict=True))
+        assert spent[0] < spent[2] == pytest.approx(costs[2])
 
     def test_they_can_be_left_out(self, told, tmp_path):
         told(lambda number, choices: 30.0)
