@@ -20,8 +20,7 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Pads bottom and right by reflection until both sides are multiples: (B, C, H, W) -> (B, C, H', W').
 
     Images may be as small as 1 x 1: reflections repeat where the padding is wider than the image. The indices
-        are
-    arithmetic on the sizes, without a branch, so that `torch.export` traces them with dynamic sizes.
+    are arithmetic on the sizes, without a branch, so that `torch.export` traces them with dynamic sizes.
     """
     height, width = image.shape[-2:]
     rows = _reflected(height, multiple, image.device)

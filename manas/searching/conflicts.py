@@ -39,7 +39,8 @@ def _of_the_method(config: Settings) -> list[Conflict]:
         ),
         (
             baseline and config.budget is not None and config.budget.rate != default,
-            f"method={method} has no alphas to press on, so budget.rate would have no effect; leave it out",
+            f"method={method} has no alphas to press on, so budget.rate would have no effect; leave it out, "
+            "or set method=gradient",
         ),
         (
             config.repeats > 1 and (baseline or config.selection.kind != "argmax"),
@@ -59,7 +60,8 @@ def _of_the_method(config: Settings) -> list[Conflict]:
         ),
         (
             method in ("random", "surrogate") and (config.accumulate > 1 or config.checkpointing),
-            f"method={method} trains derived networks, whole; leave accumulate and checkpointing out",
+            f"method={method} trains derived networks, whole; leave accumulate and checkpointing out, or "
+            "set method=gradient",
         ),
     ]
 
