@@ -1,4 +1,4 @@
-"""The reason of every choice of a search: the data, other losses, or nothing.
+"""The reason of every choice of a search: the data, other losses, a limit, or nothing.
 
 How far alphas went says nothing: Adam's step does not depend on the size of a gradient, so noise takes alphas
 as far as merit does. Nor does one search: two copies of one candidate, with other initial weights, pull their
@@ -26,6 +26,7 @@ class Reason(StrEnum):
 
     DATA = "the data"
     OTHER = "other losses"
+    LIMIT = "a limit"
     NOTHING = "nothing"
 
 
@@ -56,15 +57,15 @@ def agreement(pulls: Sequence[Pull], name: str) -> Reason:
 def lead_reason(leads: Sequence[tuple[float, float]]) -> Reason:
     """The reason for a choice by its leads over the alternatives, each a mean and a standard deviation.
 
-    It is the data if every lead is more than chance explains; other losses, of which a budget is one, if an
-    alternative is held for better.
+    It is the data if every lead is more than chance explains; a limit, such as the budget, if an alternative is
+    held for better.
     """
     if not leads:
         return Reason.NOTHING
     means, deviations = np.array(leads).T
     if (means > _limits(deviations, GAUSSIAN)).all():
         return Reason.DATA
-    return Reason.OTHER if (means < 0).any() else Reason.NOTHING
+    return Reason.LIMIT if (means < 0).any() else Reason.NOTHING
 
 
 def sentence(reasons: Mapping[str, Reason], searches: int) -> str:
@@ -75,7 +76,7 @@ def sentence(reasons: Mapping[str, Reason], searches: int) -> str:
         searches: the number of searches that agree; 1 for the `preference` of one.
     """
     forks, decided = len(reasons), _decided(reasons)
-    data, other, nothing = _counts(reasons)
+    data, other, nothing = (_count(reasons, each) for each in (Reason.DATA, Reason.OTHER, Reason.NOTHING))
     rest = f"other losses alone decided {other}, nothing decided {nothing}"
     if searches == 1:
         return (
@@ -92,17 +93,17 @@ def sentence(reasons: Mapping[str, Reason], searches: int) -> str:
 
 def single_choices(reasons: Mapping[str, Reason]) -> str:
     """The sentence that tells how many choices a surrogate would make alone, whatever the others are."""
-    data, other, nothing = _counts(reasons)
+    data, limits, nothing = (_count(reasons, each) for each in (Reason.DATA, Reason.LIMIT, Reason.NOTHING))
     decided = f" ({_decided(reasons)})" if data else ""
     return (
-        f"of {len(reasons)} choices, each taken alone, the data decided {data}{decided}, limits {other}, and "
+        f"of {len(reasons)} choices, each taken alone, the data decided {data}{decided}, limits {limits}, and "
         f"{nothing} matter too little to be told"
     )
 
 
-def _counts(reasons: Mapping[str, Reason]) -> list[int]:
-    """The number of choices with each reason."""
-    return [sum(reason is each for reason in reasons.values()) for each in Reason]
+def _count(reasons: Mapping[str, Reason], reason: Reason) -> int:
+    """The number of choices with a reason."""
+    return sum(each is reason for each in reasons.values())
 
 
 def _decided(reasons: Mapping[str, Reason]) -> str:

@@ -135,7 +135,7 @@ class TestReasons:
             ([(2.1, 1.0), (2.1, 1.0)], Reason.NOTHING),  # 2.24 of two rivals
             ([(2.3, 1.0), (0.3, 0.1)], Reason.DATA),
             ([(9.0, 1.0), (0.1, 1.0)], Reason.NOTHING),
-            ([(9.0, 1.0), (-0.1, 1.0)], Reason.OTHER),
+            ([(9.0, 1.0), (-0.1, 1.0)], Reason.LIMIT),
             ([(0.0, 0.0)], Reason.NOTHING),
             ([], Reason.NOTHING),
         ],

@@ -129,7 +129,7 @@ class TestResult:
         assert genotype.choices == tried[number]
         assert genotype.provenance["psnr"] == scores[number]
         assert genotype.provenance["decided_by"].keys() == genotype.choices.keys()
-        assert set(genotype.provenance["decided_by"].values()) <= {"the data", "other losses", "nothing"}
+        assert set(genotype.provenance["decided_by"].values()) <= {"the data", "a limit", "nothing"}
         lead, choices, *_ = genotype.provenance["verdict"]
         assert "by the scores of 8 trainings it is " in lead
         reached = f"{min(scores[:4]):.2f} to {max(scores[:4]):.2f} dB after 2 steps"
