@@ -180,12 +180,7 @@ def _facts(values: Mapping[str, Any]) -> Iterator[str]:
 def _scores(description: ModelDescription, scored: Evaluation | None) -> Iterator[str]:
     validation = description.training.get("validation")
     if isinstance(validation, Mapping):
-        rows = tuple(
-            (name.partition("/")[2] or "all", f"{value:.2f}")
-            for name, value in validation.items()
-            if isinstance(value, int | float)
-        )
-        yield Table(VALIDATION, ("task", "PSNR"), rows).to_markdown().rstrip()
+        yield _validation(validation).to_markdown().rstrip()
     else:
         yield f"Validation while training. {UNKNOWN}"
     if scored is None:
@@ -196,6 +191,19 @@ def _scores(description: ModelDescription, scored: Evaluation | None) -> Iterato
     )
     yield f"Scores of {model}."
     yield scored.to_markdown().rstrip()
+
+
+def _validation(scores: Mapping[str, Any]) -> Table:
+    """The scores of the validation by task, and those of its inputs, which earlier versions did not keep."""
+    numbers = {name: value for name, value in scores.items() if isinstance(value, int | float)}
+    inputs = {name: numbers.get(name.replace("psnr", "input")) for name in numbers if name.startswith("psnr")}
+    rows = tuple(
+        (name.partition("/")[2] or "all", f"{numbers[name]:.2f}")
+        + (() if degraded is None else (f"{degraded:.2f}", f"{numbers[name] - degraded:+.2f}"))
+        for name, degraded in inputs.items()
+    )
+    columns = ("task", "PSNR", "input", "gain")
+    return Table(VALIDATION, columns[: max(map(len, rows), default=2)], rows)
 
 
 def _limits(description: ModelDescription, scored: Evaluation | None) -> Iterator[str]:

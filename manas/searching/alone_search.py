@@ -19,6 +19,7 @@ from manas.training.distributed import Process
 from manas.training.guard import LeftOut
 from manas.training.run import RunDirectory
 from manas.training.step import Terms
+from manas.training.validation import beside_input
 
 
 class AloneSearch(Method):
@@ -74,9 +75,10 @@ class AloneSearch(Method):
         self.left_out_before, self.training = self.left_out(), None
         self.scores.append(psnr)
         cost = self.architectures.table.exact(self.tried[epoch])
-        tracker.scalars(self.ends[epoch], {"validation/psnr_of_a_candidate": psnr, "candidate/cost": cost})
+        scores = {"validation/psnr_of_a_candidate": psnr, "validation/input": self.data.input}
+        tracker.scalars(self.ends[epoch], scores | {"candidate/cost": cost})
         self.genotypes.keep(_name(epoch), self.genotypes.of(self.tried[epoch], candidate=epoch, psnr=psnr))
-        return f"candidate {epoch}: {psnr:.2f} dB after {steps} steps"
+        return f"candidate {epoch}: {beside_input(psnr, self.data.input)} after {steps} steps"
 
     def genotype_of(self, number: int) -> Genotype:
         """The genotype of the architecture of this number, as it was kept."""

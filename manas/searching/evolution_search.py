@@ -21,6 +21,7 @@ from manas.training.distributed import Process
 from manas.training.run import RunDirectory
 from manas.training.schedule import set_rate
 from manas.training.step import Terms
+from manas.training.validation import beside_input
 
 
 class EvolutionSearch(SupernetSearch):
@@ -51,8 +52,9 @@ class EvolutionSearch(SupernetSearch):
     def judge(self, epoch: int, tracker: Tracker) -> str:
         """Logs the PSNR of one path, the same in every epoch."""
         psnr = self._score(self._path(0))
-        tracker.scalars(self.ends[epoch], {"validation/psnr_of_a_path": psnr})
-        return f"a path {psnr:.2f} dB"
+        scores = {"validation/psnr_of_a_path": psnr, "validation/input": self.data.input}
+        tracker.scalars(self.ends[epoch], scores)
+        return f"a path {beside_input(psnr, self.data.input)}"
 
     def finish(self, progress: Progress) -> Genotype:
         """Evolves architectures on the trained weights; returns the genotype of the best."""

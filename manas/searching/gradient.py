@@ -33,6 +33,7 @@ from manas.training.optimiser import Descent
 from manas.training.run import RunDirectory
 from manas.training.schedule import set_rate
 from manas.training.step import Terms, total, under
+from manas.training.validation import beside_input
 
 WEIGHTS, ALPHAS = 0, 1  # the numbers of the two draws of a step
 
@@ -171,7 +172,8 @@ class GradientSearch(SupernetSearch):
             tracker.text(self.ends[epoch], "genotype", genotype.to_json())
             tracker.image(self.ends[epoch], "genotype", raster(genotype))
             self.genotypes.keep(_name(epoch), genotype)
-        return f"relaxed {health.psnr_relaxed:.2f} dB, one-hot {health.psnr_one_hot:.2f} dB"
+        relaxed, one_hot = health.psnr_relaxed, health.psnr_one_hot
+        return f"relaxed {relaxed:.2f} dB, one-hot {beside_input(one_hot, self.data.input)}"
 
     def finish(self, progress: Progress) -> Genotype:
         """The genotype of the last epoch, or of an earlier one that a stopping rule names."""

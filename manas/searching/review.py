@@ -94,7 +94,7 @@ class Review:
         self.stop = Stop(**state["stop"]) if state["stop"] else None
 
     def _numbers(self, health: Health) -> dict[str, float]:
-        numbers = {f"validation/{k}": v for k, v in health.scores.items()}
+        numbers = {f"validation/{k}": v for k, v in (health.scores | {"input": self.data.input}).items()}
         measurements = {
             "skip_share": health.skip_share,
             "zero_share": health.zero_share,

@@ -14,7 +14,7 @@ from manas.restoration.network import size_multiple_of, tasks_of
 from manas.searching.config import SearchConfig
 from manas.training.distributed import Process
 from manas.training.estimated_statistics import Statistics
-from manas.training.validation import validate
+from manas.training.validation import untouched, validate
 
 
 class SearchData:
@@ -23,6 +23,7 @@ class SearchData:
     Attributes:
         backgrounds: all backgrounds, in two parts.
         validation: crops of the part that the alphas see.
+        input: PSNR-Y in dB of these crops as they are, degraded.
         statistics: estimates normalisation statistics from batches of the weights' part.
 
     Raises:
@@ -49,6 +50,7 @@ class SearchData:
             **process.share_of_data(),
         )
         self.validation = self.backgrounds.validation("held")
+        self.input = untouched(self.validation, self.tasks, process)["input"]
         self.statistics = Statistics(self.backgrounds, process)
 
     def for_weights(self, step: int = 0) -> Iterator[Batch]:

@@ -37,7 +37,7 @@ from manas.training.optimiser import Descent, RunningStatistics, decay_groups
 from manas.training.run import RunDirectory, versions
 from manas.training.schedule import set_rate
 from manas.training.step import Objective, Terms, under
-from manas.training.validation import sample_sheet, validate, write_samples
+from manas.training.validation import beside_input, sample_sheet, untouched, validate, write_samples
 
 
 def retrain(
@@ -87,6 +87,7 @@ class _Retraining(Job[Path]):
             trusted = space_class(config.space, trusted=True) if config.space else None
             initialise(self.network, config.init, trusted)
         self.validation = self.backgrounds.validation("held")
+        self.input = untouched(self.validation, self.tasks, process)
         self.average = MovingAverage(self.network, config.average)
         self.statistics = Statistics(self.backgrounds, process)
         optimiser = config.optimiser.build(decay_groups(self.network, config.stitch_rate))
@@ -124,13 +125,17 @@ class _Retraining(Job[Path]):
             self.statistics.estimate(self.average.network)
         else:
             self.process.average_statistics(self.average.network)
-        scores = self._validate()
+        scores = self._validate() | self.input
         # The first epoch counts in any case: a score of NaN would else leave no model file.
         improved = epoch == 0 or scores["psnr"] > self.best
         self.best = max(self.best, scores["psnr"])
         self._write(tracker, epoch, scores, improved)
-        by_task = ", ".join(f"{task} {scores[f'psnr/{task}']:.2f}" for task in self.config.data.tasks)
-        return f"epoch {epoch}: {scores['psnr']:.2f} dB ({by_task}){' *' if improved else ''}"
+        by_task = ", ".join(
+            f"{task} {scores[f'psnr/{task}']:.2f} {scores[f'psnr/{task}'] - scores[f'input/{task}']:+.2f}"
+            for task in self.config.data.tasks
+        )
+        whole = beside_input(scores["psnr"], scores["input"])
+        return f"epoch {epoch}: {whole} ({by_task}){' *' if improved else ''}"
 
     def finish(self, progress: Progress) -> Path:
         if self.process.is_first:

@@ -54,6 +54,17 @@ def validate(
     return {"psnr": float(totals[:, 0].sum() / totals[:, 1].sum()), **by_task}
 
 
+def untouched(batches: Iterable[Batch], tasks: Sequence[str], process: Process) -> dict[str, float]:
+    """What the degraded crops score as they are, as `validate` scores them: ``input`` and ``input/<task>``."""
+    scores = validate(nn.Identity(), batches, tasks, process)
+    return {name.replace("psnr", "input"): score for name, score in scores.items()}
+
+
+def beside_input(psnr: float, degraded: float) -> str:
+    """A score in words, beside that of the input: ``29.42 dB, +0.62 on the input``."""
+    return f"{psnr:.2f} dB, {psnr - degraded:+.2f} on the input"
+
+
 @torch.no_grad()
 def sample_sheet(network: nn.Module, batches: Iterable[Batch], process: Process, rows: int = 4) -> np.ndarray:
     """(H, W, 3) uint8: the first validation crops, each a row of degraded | restored | clean."""

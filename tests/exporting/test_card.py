@@ -134,6 +134,14 @@ def test_scores(card):
     assert "No score" not in limits
 
 
+def test_the_scores_of_the_input_stand_beside_those_of_the_validation(card):
+    inputs = {"input": 28.0, "input/derain": 30.5}
+    scores = section(card(training={**TRAINING, "validation": TRAINING["validation"] | inputs}), "Scores")
+    assert "| task | PSNR | input | gain |" in scores
+    assert "| all | 31.23 | 28.00 | +3.23 |" in scores
+    assert "| derain | 30.13 | 30.50 | -0.37 |" in scores
+
+
 def test_the_first_measure_says_what_it_makes_worse(card, monkeypatch):
     error = replace(PSNR, name="mae", label="MAE", unit="levels", higher_is_better=False)
     monkeypatch.setitem(PROTOCOLS, "derain", replace(PROTOCOLS["derain"], measures=(error, SSIM)))

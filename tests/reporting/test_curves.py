@@ -30,7 +30,7 @@ from manas.reporting.report.panels import (
     spread,
     style,
 )
-from manas.reporting.report.record import Record
+from manas.reporting.report.record import Record, Series
 from manas.reporting.report.sections import CURVES
 
 STEPS, EPOCHS = 4, 5
@@ -151,6 +151,16 @@ def test_relaxed_and_one_hot_by_epoch_from_zero(searched):
     (shade,) = axes.collections
     corners = {tuple(corner) for corner in shade.get_paths()[0].vertices}
     assert {(e, y) for e in EPOCH for y in (20.0 + e, 18.5 + e)} <= corners
+
+
+def test_the_input_is_a_level_beside_the_curves(searched):
+    record = Record(searched.run)
+    record.metrics["validation/input"] = Series(np.array([0, 10]), np.array([15.25, 15.25]))
+    _, caption, figure = curves.relaxed_and_one_hot(record)
+    (axes,) = figure.axes
+    assert "; the input has 15.25 dB. " in caption
+    assert "input" in words_of(axes)
+    assert any(list(line.get_ydata()) == [15.25, 15.25] for line in axes.lines)
 
 
 def test_names_have_the_colours_of_their_lines(searched):

@@ -22,6 +22,7 @@ from manas.reporting.report.page import write_report
 from manas.reporting.report.record import Record
 from manas.restoration.model_file import ModelDescription, load_model, save_model
 from manas.training.guard import Guard
+from manas.training.validation import beside_input
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 NASTY = "<script>alert('a & b')</script> \"quoted\" ☂"
@@ -176,11 +177,12 @@ def test_every_sentence_of_the_verdict_is_there(runs, pages, kind):
     if kind == "retraining":
         with safe_open(runs[kind] / "model.safetensors", framework="np") as file:
             training = json.loads(file.metadata()["manas"])["training"]
-        best = max(series(runs[kind], "validation/psnr"))
+        best, scores = max(series(runs[kind], "validation/psnr")), training["validation"]
         assert page.texts("li") == [
-            f"the best network by validation is that of epoch {training['epoch']}: {best:.2f} dB "
-            f"(derain {training['validation']['psnr/derain']:.2f} dB, "
-            f"desnow {training['validation']['psnr/desnow']:.2f} dB)"
+            f"the best network by validation is that of epoch {training['epoch']}: {best:.2f} dB, "
+            f"{best - scores['input']:+.2f} on the input "
+            f"(derain: {beside_input(scores['psnr/derain'], scores['input/derain'])}; "
+            f"desnow: {beside_input(scores['psnr/desnow'], scores['input/desnow'])})"
         ]
         return
     said = genotype(runs[kind])["provenance"]["verdict"]

@@ -94,6 +94,8 @@ class TestWholeRun:
         validations = [line for line in lines(run) if "validation/psnr" in line]
         assert [line["step"] for line in validations] == [3, 6]
         assert {"validation/psnr/derain", "validation/psnr/desnow"} <= validations[0].keys()
+        for name in ("input", "input/derain", "input/desnow"):
+            assert validations[0][f"validation/{name}"] == validations[1][f"validation/{name}"] > 5
         assert all(np.isfinite(value) for line in lines(run) for value in line.values())
 
     def test_the_model_is_the_average_that_validated_best(self, run):

@@ -30,7 +30,7 @@ def relaxed_and_one_hot(record: Record) -> Curves | None:
     if np.array_equal(relaxed.steps, one_hot.steps):
         x = places(record, relaxed)
         axes.fill_between(x, one_hot.values, relaxed.values, color=FAINT, alpha=0.3, linewidth=0)
-    gap = f", a gap (shaded) of {last(relaxed) - last(one_hot):.2f} dB."
+    gap = f", a gap (shaded) of {last(relaxed) - last(one_hot):.2f} dB{_of_the_input(record)}."
     return Curves("Restoration", _psnrs(shown) + gap + _mark(record, axes, one_hot), figure)
 
 
@@ -40,7 +40,8 @@ def of_a_path(record: Record) -> Curves | None:
     if series is None:
         return None
     shown = {"a path": series}
-    caption = f"{_psnrs(shown)}; the path is the same in every epoch, with the weights of the supernet."
+    same = "the path is the same in every epoch, with the weights of the supernet"
+    caption = f"{_psnrs(shown)}{_of_the_input(record)}; {same}."
     return Curves("Restoration", caption, _psnr_panel(record, shown)[0])
 
 
@@ -60,7 +61,8 @@ def of_candidates(record: Record) -> Curves | None:
     alone = "random architectures" if record.method == "random" else "architectures"
     caption = (
         f"PSNR-Y of {len(scores)} {alone} on the validation crops, each trained alone: best "
-        f"{scores[best]:.2f} dB (candidate {best}), median {middle:.2f} dB, worst {worst:.2f} dB."
+        f"{scores[best]:.2f} dB (candidate {best}), median {middle:.2f} dB, worst {worst:.2f} "
+        f"dB{_of_the_input(record)}."
     )
     return Curves("Restoration", caption, figure)
 
@@ -73,7 +75,8 @@ def by_task(record: Record) -> Curves | None:
     tasks = {name.removeprefix("psnr/"): of for name, of in scores.items() if name.startswith("psnr/")}
     shown = tasks if len(tasks) == 1 else {"all": scores["psnr"], **tasks}
     figure, axes = _psnr_panel(record, shown)
-    return Curves("Restoration", f"{_psnrs(shown)}.{_mark(record, axes, scores['psnr'])}", figure)
+    caption = f"{_psnrs(shown)}{_of_the_input(record)}."
+    return Curves("Restoration", f"{caption}{_mark(record, axes, scores['psnr'])}", figure)
 
 
 def losses(record: Record) -> Curves | None:
@@ -99,8 +102,19 @@ def _psnr_panel(record: Record, shown: Mapping[str, Series]) -> tuple[Figure, Ax
     right = room_for(list(shown))
     title = "PSNR-Y of the validation crops, dB"
     figure, (axes,) = panels([title], unit(record), columns=1, height=130, right=right)
-    over_epochs(axes, record, shown, right)
+    over_epochs(axes, record, shown, right, _input(record))
     return figure, axes
+
+
+def _input(record: Record) -> dict[str, float]:
+    """The score of the crops as they are, by its name; nothing in runs of earlier versions."""
+    series = record.metrics.get("validation/input")
+    return {"input": last(series)} if series else {}
+
+
+def _of_the_input(record: Record) -> str:
+    """The score of the crops as they are, as the end of a sentence."""
+    return "".join(f"; the {name} has {score:.2f} dB" for name, score in _input(record).items())
 
 
 def _psnrs(shown: Mapping[str, Series]) -> str:

@@ -22,6 +22,7 @@ from manas.reporting.report.panels import as_svg, style
 from manas.reporting.report.record import STITCHES, Record, mapping
 from manas.reporting.report.timeline import Curves, places
 from manas.training.guard import left_out_of
+from manas.training.validation import beside_input
 
 DRAWING = 2.15  # pixels for each point of the drawing, whose text has a size of five points
 
@@ -111,11 +112,17 @@ def _verdict(record: Record) -> Iterator[Element]:
 def _result(training: Mapping[str, Any]) -> Iterator[str]:
     scores = training.get("validation")
     if isinstance(scores, dict) and isinstance(scores.get("psnr"), float):
-        tasks = {k.removeprefix("psnr/"): v for k, v in scores.items() if k.startswith("psnr/")}
-        by_task = ", ".join(f"{task} {score:.2f} dB" for task, score in tasks.items())
-        epoch = training.get("epoch")
-        yield f"the best network by validation is that of epoch {epoch}: {scores['psnr']:.2f} dB ({by_task})"
+        tasks = {k.removeprefix("psnr/"): k for k in scores if k.startswith("psnr/")}
+        by_task = "; ".join(f"{task}: {_beside_input(scores, key)}" for task, key in tasks.items())
+        epoch, whole = training.get("epoch"), _beside_input(scores, "psnr")
+        yield f"the best network by validation is that of epoch {epoch}: {whole} ({by_task})"
     yield from left_out_of(training)
+
+
+def _beside_input(scores: Mapping[str, float], key: str) -> str:
+    """A score beside that of the input, which descriptions of earlier versions do not have."""
+    degraded = scores.get(key.replace("psnr", "input"))
+    return f"{scores[key]:.2f} dB" if degraded is None else beside_input(scores[key], degraded)
 
 
 def _architecture(record: Record) -> Iterator[Element]:
