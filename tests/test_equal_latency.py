@@ -45,15 +45,22 @@ def test_every_row_is_made_once_and_compared(program, monkeypatch, capsys):
 
     assert "plain small, seed 0: light " in run("--only", "plain")
     files = {path: path.stat().st_mtime_ns for path in Path("runs").glob("**/seed*.json")}
-    printed = run("--only", "plain", "searched", "random", "U-Net")
+    printed = run("--only", "plain", "searched", "random", "plain, as long", "U-Net")
     assert {path: path.stat().st_mtime_ns for path in files} == files
     rows = [
         line.split(" | ")[:3] for line in printed.splitlines() if re.match(r"\| (small|large)? \| \w", line)
     ]
     of_budgets = [
-        [f"| {name}", row, "1"] for name in ("large", "small") for row in ("plain", "random", "searched")
+        [f"| {name}", row, "1"]
+        for name in ("large", "small")
+        for row in ("plain", "plain, as long", "random", "searched")
     ]
     assert sorted(rows) == [["| ", "U-Net", "1"], ["| ", "input", ""], *of_budgets]
+    searched, plain, longer = (
+        json.loads(Path(f"runs/{row}/large0/seed0.json").read_text())
+        for row in ("searched", "plain", "plain, as long")
+    )
+    assert longer["steps"] == max(1, round(plain["steps"] * searched["seconds"] / plain["seconds"]))
     found = json.loads(Path("runs/searches/seed0/genotypes/front_10ms.json").read_text())
     assert found["space"]["optional"]
 

@@ -12,7 +12,8 @@ The budgets are the latencies of *plain* with 4, 8 and 12 blocks, measured here,
 budgets (`front`), *random* are two architectures of the same space that use at least 85 percent of a budget.
 *attention*, a chain of residual blocks with channel attention (RCAN, Zhang et al., ECCV 2018) as long as a
 budget allows, and the *U-Net* are of its kind, the shortest chain a point of it. *MANAS* is the published cell
-by hand: parallel columns with channel attention.
+by hand: parallel columns with channel attention. All are trained for as many steps, *plain* and *attention*
+once more for as many seconds as the searched network of their seed and budget (*as long*).
 
 Searches and trainings are processes of their own on one core, and are kept; what has ended is not repeated, and
 calls may share the folder of runs, each with some of the seeds. What there is of all seeds is printed as a
@@ -51,7 +52,8 @@ from search_spaces.plain import Plain
 
 BUDGETS = {"small": 4, "middle": 8, "large": 12}  # blocks of the plain networks whose latencies they are
 SPACE = Frontier(stages=12, optional=True)
-ROWS = ("plain", "searched", "random", "attention", "U-Net", "MANAS")
+LONGER = {"plain, as long": "plain", "attention, as long": "attention"}  # repeat rows
+ROWS = ("plain", "searched", "random", "attention", *LONGER, "U-Net", "MANAS")
 SEARCH = {"epochs": 36, "steps": 160, "precision": "bf16", "alpha_share": 0.3, "method": "surrogate"}
 SEARCH_DATA = {"versions": 3, "batch": 5, "validation_images": 15, "validation_patch": 320}
 LEVELS = ("light", "heavy", "snow")
@@ -98,13 +100,16 @@ class Bench:
     def networks(self, seed: int) -> Iterator[tuple[str, str, manas.Genotype]]:
         """Row, budget and genotype of each network of a seed."""
         for genotype, (budget, seconds) in zip(self.searched(seed), self.budgets.items(), strict=True):
-            yield "plain", budget, plain(BUDGETS[budget])
+            by_hand = {"plain": plain(BUDGETS[budget]), "attention": longest_attention(self.table, seconds)}
+            yield "plain", budget, by_hand["plain"]
             yield "searched", budget, genotype
             within = Architectures(SPACE, self.table, BudgetConfig(latency=seconds, size=SIZE, spend=SPEND))
             for draw in range(DRAWS):
                 choices = within.sample(random.Random(f"{seed}/{budget}/{draw}"))
                 yield "random", budget, manas.Genotype(space=SPACE, choices=choices)
-            yield "attention", budget, longest_attention(self.table, seconds)
+            yield "attention", budget, by_hand["attention"]
+            for row, repeated in LONGER.items():
+                yield row, budget, by_hand[repeated]
         yield "U-Net", "", manas.Genotype(space=manas.load_space("frontier"), choices=of_residual_blocks(UNET))
         yield "MANAS", "", manas_by_hand()
 
@@ -142,11 +147,19 @@ class Bench:
             config = training(run, file, train, seed=seed, quick=self.quick)
             config["genotype"] = {TASK: str(file)}
             config["data"]["sources"][0]["task"] = TASK
+            if row in LONGER:
+                config["steps"] = max(1, round(config["steps"] * self._longer(LONGER[row], budget, seed)))
             found = trained_alone(config, result, report=report, core=self.core)
             if make:
                 scores = ", ".join(f"{level} {psnr:.2f}" for level, psnr in found["psnr"].items())
                 print(f"{row} {budget}, seed {seed}: {scores}, {found['seconds']:.0f} s", flush=True)
             yield found | {"row": row, "budget": budget, "seed": seed, "genotype": genotype}
+
+    def _longer(self, row: str, budget: str, seed: int) -> float:
+        """The CPU seconds of the training of the searched network over those of a row of as many steps."""
+        files = [self.runs / each / f"{budget}0" / f"seed{seed}.json" for each in ("searched", row)]
+        searched, own = (json.loads(file.read_text())["seconds"] for file in files)
+        return searched / own
 
 
 def plain(blocks: int) -> manas.Genotype:

@@ -1,11 +1,12 @@
 """A tabular benchmark of restoration architectures under weather: every row is trained alone.
 
-    python experiments/benchmarks/tabular.py PAIRS [--architectures 128] [--part 0/2] [--so-far] [--quick]
+    python experiments/benchmarks/tabular.py PAIRS [--architectures 128] [--gmacs 3.5] [--part 0/2] [--so-far]
 
 PAIRS is a set of rainy pairs with the levels light and heavy; every sixth scene, the first ten of them, is
 reported on and seen by no training. A row is a random architecture of `frontier`, trained by `manas.retrain`
 with its defaults for 480 steps in bf16. Every third is trained with two more seeds, from which the noise of
-training is known, and so are the rows *plain*, the preset, and *residual* and *U-Net*, points of `frontier`.
+training is known, and so are the rows *plain*, the preset, and *residual* and *U-Net*, points of `frontier`. Random architectures of
+more than --gmacs are left out.
 
 Each training is a process of its own on one core, and is kept in the folder of runs; a training that has ended
 is not repeated. Several calls may share the folder, each for a part. A call without --part makes what is
@@ -14,6 +15,7 @@ missing, and writes everything into table.json, which `tabular_findings.py` read
 
 import argparse
 import json
+import math
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -70,13 +72,15 @@ def of_residual_blocks(scales: tuple[str, ...]) -> dict[str, str]:
     return choices
 
 
-def drawn(number: int) -> Iterator[tuple[str, manas.Genotype]]:
-    """Random architectures of the space."""
+def drawn(number: int, macs: float = math.inf) -> Iterator[tuple[str, manas.Genotype]]:
+    """Those of so many random architectures of the space that cost at most so many multiply-accumulates."""
     space = manas.load_space(SPACE)
-    architectures = Architectures(space, cost_table(space, "macs"), None)
+    table = cost_table(space, "macs", (3, *SIZE))
+    architectures = Architectures(space, table, None)
     for place in range(number):
         choices = architectures.sample(random.Random(place))
-        yield f"random{place:03d}", manas.Genotype(space=space, choices=choices)
+        if table.exact(choices) <= macs:
+            yield f"random{place:03d}", manas.Genotype(space=space, choices=choices)
 
 
 class Bench:
@@ -86,7 +90,7 @@ class Bench:
         self.runs, self.core, self.quick = arguments.runs, arguments.core, arguments.quick
         self.so_far = arguments.so_far
         self.train, self.report = parted(arguments.pairs, self.runs / "data")
-        compared, rows = dict(known()), dict(drawn(arguments.architectures))
+        compared, rows = dict(known()), dict(drawn(arguments.architectures, arguments.gmacs * 1e9))
         self.rows = compared | rows
         repeated = [name for place, name in enumerate(self.rows) if name in compared or place % EVERY == 0]
         # The first seed of all comes first, so that what is made so far tells the most.
@@ -135,6 +139,7 @@ def main() -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/tabular"))
     parser.add_argument("--architectures", type=int, default=128)
+    parser.add_argument("--gmacs", type=float, default=math.inf, help="the most, for an image of 480x320")
     parser.add_argument("--part", help="K/N: make every N-th training from the K-th on, and no table")
     parser.add_argument("--so-far", action="store_true", help="write the table of what has been trained")
     parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
