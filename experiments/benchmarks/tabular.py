@@ -5,8 +5,8 @@
 PAIRS is a set of rainy pairs with the levels light and heavy; every sixth scene, the first ten of them, is
 reported on and seen by no training. A row is a random architecture of `frontier`, trained by `manas.retrain`
 with its defaults for 480 steps in bf16. Every third is trained with two more seeds, from which the noise of
-training is known, and so are the rows *plain*, the preset, and *residual* and *U-Net*, points of `frontier`. Random architectures of
-more than --gmacs are left out.
+training is known, and so are the rows *plain*, the preset, and *residual* and *U-Net*, points of `frontier`.
+Random architectures of more than --gmacs are left out.
 
 Each training is a process of its own on one core, and is kept in the folder of runs; a training that has ended
 is not repeated. Several calls may share the folder, each for a part. A call without --part makes what is
