@@ -1,6 +1,6 @@
 """Networks as fast as each other, trained alike: searched, drawn at random, plain, and made by hand.
 
-    python experiments/benchmarks/equal_latency.py PAIRS [--seeds 0 1 2 3 4] [--only ROW ...] [--quick]
+    python experiments/benchmarks/equal_latency.py PAIRS [--seeds 0 1 2 3 4] [--only ROW ...] [--times 5]
 
 PAIRS is a set of rainy pairs with the levels light and heavy; snow falls on the same scenes, generated once.
 Each seed reports on ten scenes of its own, a fold, which neither its searches nor its trainings see.
@@ -13,7 +13,8 @@ budgets (`front`), *random* are two architectures of the same space that use at 
 *attention*, a chain of residual blocks with channel attention (RCAN, Zhang et al., ECCV 2018) as long as a
 budget allows, and the *U-Net* are of its kind, the shortest chain a point of it. *MANAS* is the published cell
 by hand: parallel columns with channel attention. All are trained for as many steps, *plain* and *attention*
-once more for as many seconds as the searched network of their seed and budget (*as long*).
+once more for as many seconds as the searched network of their seed and budget (*as long*). With --times, all are
+trained for so many times the steps, beside the trainings of 480.
 
 Searches and trainings are processes of their own on one core, and are kept; what has ended is not repeated, and
 calls may share the folder of runs, each with some of the seeds. What there is of all seeds is printed as a
@@ -68,7 +69,9 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace):
         self.runs, self.core, self.quick = arguments.runs, arguments.core, arguments.quick
-        self.pairs, self.only = arguments.pairs, arguments.only
+        self.pairs, self.only, self.within = arguments.pairs, arguments.only, (*arguments.budgets, "")
+        self.times = arguments.times
+        self.trainings = self.runs / f"times{self.times}" if self.times > 1 else self.runs
         self.budgets = self._budgets()
         self.latencies = self.runs / "latencies.json"
         if not self.latencies.is_file():
@@ -134,9 +137,9 @@ class Bench:
         numbers: dict[tuple[str, str], int] = {}
         for row, budget, genotype in self.networks(seed):
             number = numbers[row, budget] = numbers.get((row, budget), -1) + 1
-            run = self.runs / row / f"{budget or 'own'}{number}" / f"seed{seed}"
+            run = self.trainings / row / f"{budget or 'own'}{number}" / f"seed{seed}"
             result = run.with_suffix(".json")
-            if not result.is_file() and not (make and row in self.only):
+            if not result.is_file() and not (make and row in self.only and budget in self.within):
                 continue
             run.parent.mkdir(parents=True, exist_ok=True)
             file = run.parent / f"genotype{seed}.json"
@@ -147,6 +150,7 @@ class Bench:
             config = training(run, file, train, seed=seed, quick=self.quick)
             config["genotype"] = {TASK: str(file)}
             config["data"]["sources"][0]["task"] = TASK
+            config["steps"] *= self.times
             if row in LONGER:
                 config["steps"] = max(1, round(config["steps"] * self._longer(LONGER[row], budget, seed)))
             found = trained_alone(config, result, report=report, core=self.core)
@@ -157,7 +161,7 @@ class Bench:
 
     def _longer(self, row: str, budget: str, seed: int) -> float:
         """The CPU seconds of the training of the searched network over those of a row of as many steps."""
-        files = [self.runs / each / f"{budget}0" / f"seed{seed}.json" for each in ("searched", row)]
+        files = [self.trainings / each / f"{budget}0" / f"seed{seed}.json" for each in ("searched", row)]
         searched, own = (json.loads(file.read_text())["seconds"] for file in files)
         return searched / own
 
@@ -263,6 +267,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/equal_latency"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2, 3, 4], help="the seeds to make")
     parser.add_argument("--only", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS), help="to train within")
+    parser.add_argument("--times", type=int, default=1, help="train for so many times the 480 steps")
     parser.add_argument("--core", type=int, default=0, help="the processor core to stay on")
     parser.add_argument("--quick", action="store_true", help="two steps a training, to show that all works")
     arguments = parser.parse_args()
