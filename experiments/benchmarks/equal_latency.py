@@ -13,8 +13,8 @@ budgets (`front`), *random* are two architectures of the same space that use at 
 *attention*, a chain of residual blocks with channel attention (RCAN, Zhang et al., ECCV 2018) as long as a
 budget allows, and the *U-Net* are of its kind, the shortest chain a point of it. *MANAS* is the published cell
 by hand: parallel columns with channel attention. All are trained for as many steps, *plain* and *attention*
-once more for as many seconds as the searched network of their seed and budget (*as long*). With --times, all are
-trained for so many times the steps, beside the trainings of 480.
+once more for as many seconds as the searched network of their seed and budget (*as long*). With --times, all
+are trained for so many times the 480 steps, beside the shorter trainings.
 
 Searches and trainings are processes of their own on one core, and are kept; what has ended is not repeated, and
 calls may share the folder of runs, each with some of the seeds. What there is of all seeds is printed as a
