@@ -60,6 +60,7 @@ def test_every_row_is_made_once_and_compared(program, monkeypatch, capsys):
         json.loads(Path(f"runs/{row}/large0/seed0.json").read_text())
         for row in ("searched", "plain", "plain, as long")
     )
+    assert "Snow, dB" in Path("runs/front.svg").read_text()
     assert longer["steps"] == max(1, round(plain["steps"] * searched["seconds"] / plain["seconds"]))
     found = json.loads(Path("runs/searches/seed0/genotypes/front_10ms.json").read_text())
     assert found["space"]["optional"]

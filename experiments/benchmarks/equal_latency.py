@@ -18,7 +18,7 @@ are trained for so many times the 480 steps, beside the shorter trainings.
 
 Searches and trainings are processes of their own on one core, and are kept; what has ended is not repeated, and
 calls may share the folder of runs, each with some of the seeds. What there is of all seeds is printed as a
-table, with the latencies of all networks measured anew, in turns.
+table, with the latencies of all networks measured anew, in turns, and drawn in front.svg.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from typing import Any
 import torch
 from alone import searched_alone, trained_alone
 from folds import parted
+from front_picture import front
 from scipy.stats import t
 from tabular import QUICK, SIZE, UNET, of_residual_blocks, training
 
@@ -247,6 +248,9 @@ def print_table(bench: Bench, results: list[dict[str, Any]]) -> None:
         cells = [budget, row, str(len(of)), f"{mean(each['latency'] for each in of) * 1e3:.0f}"]
         cells += [f"{mean(each['macs'] for each in of) / 1e9:.1f}", *by_level, *ahead(results, of, budget)]
         print(f"| {' | '.join(cells)} |")
+    rain, snow = (lambda result: rain_and_snow(result)[0]), (lambda result: rain_and_snow(result)[1])
+    with replacing(bench.trainings / "front.svg") as temporary:
+        temporary.write_text(front(results, {"Rain (light and heavy), dB": rain, "Snow, dB": snow}))
 
 
 def ahead(results: list[dict[str, Any]], of: list[dict[str, Any]], budget: str) -> list[str]:

@@ -175,6 +175,7 @@ def room_for(texts: Sequence[str], most: float = 110) -> float:
 
 def name_ends(axes: Axes, names: Sequence[Name], right: float) -> None:
     """Writes names right of a panel at the heights of their values, moved apart where they would overlap."""
+    axes.autoscale_view()  # otherwise put off until the figure is drawn
     names = sorted((n for n in names if n.text and np.isfinite(n.value)), key=lambda name: name.value)
     box, points = axes.get_window_extent(), 72 / axes.figure.dpi
     places = axes.transData.transform([(0, name.value) for name in names]).reshape(-1, 2)
