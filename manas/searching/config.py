@@ -73,7 +73,8 @@ class RandomConfig(BaseModel):
 class SurrogateConfig(BaseModel):
     """The search by a surrogate: each epoch is a training of one architecture alone.
 
-    Unless given, `epochs` is 24 and `steps` 150: so many trainings, of so many steps.
+    Unless given, `epochs` is 24 and `steps` 150: so many trainings, of so many steps. `alpha_share` is 0.25, since
+    these backgrounds do no more than score.
 
     Attributes:
         by_hand: whether the search begins with the architectures that its space has by hand, if it has any
@@ -110,7 +111,7 @@ class CorrelationConfig(BaseModel):
 
 
 # What a search by each method has unless it is given. A supernet of `frontier` costs as much as 29 networks.
-OF_A_SURROGATE = {"epochs": 24, "steps": 150}
+OF_A_SURROGATE = {"epochs": 24, "steps": 150, "alpha_share": 0.25}
 OF_OTHERS = {"space": "manas_tiny"}
 
 
@@ -155,7 +156,7 @@ class SearchConfig(Configuration):
         epochs, steps: epochs, and steps in each; an epoch ends with validation, genotype and checkpoint.
         warmup: share of the steps before the alphas start to move.
         alpha_share: share of the training backgrounds that the alphas and validation see, and the weights do
-            not.
+            not; a half, by a surrogate a quarter, unless given.
         alpha_statistics: normalisation in the alpha step and in validation: by ``batch`` statistics, as in the
             weight step, or by ``running`` statistics, as in the released code. Batch statistics belong to the
             network that is being trained; running ones are averages over earlier weights, which early in a

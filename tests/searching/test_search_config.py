@@ -162,7 +162,7 @@ class TestWithoutAMethod:
     def test_a_surrogate_has_few_long_trainings(self, method):
         settings = {"method": method} if method else {}
         config = read_config(SearchConfig, settings)
-        assert (config.epochs, config.steps) == (24, 150)
+        assert (config.epochs, config.steps, config.alpha_share) == (24, 150, 0.25)
         config = read_config(SearchConfig, settings | {"steps": 7})
         assert (config.epochs, config.steps) == (24, 7)
 
