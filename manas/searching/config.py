@@ -73,7 +73,7 @@ class RandomConfig(BaseModel):
 class SurrogateConfig(BaseModel):
     """The search by a surrogate: each epoch is a training of one architecture alone.
 
-    Unless given, `epochs` is 24 and `steps` 150: so many trainings, of so many steps. `alpha_share` is 0.25, since
+    Unless given, `epochs` is 24 and `steps` 150: so many trainings, of so many steps. `alpha_share` is 0.25:
     these backgrounds do no more than score.
 
     Attributes:
