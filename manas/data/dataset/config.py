@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -21,7 +21,7 @@ from manas.errors import ManasError, nearest
 
 WeatherName = Literal["rain", "snow", "noise"]
 
-_OF_WEATHER = ("photographs", "family", "nested", "capture")
+_OF_WEATHER = ("photographs", "shrink", "family", "nested", "capture")
 _OF_PAIRS = ("layout", "side", "allow", "exclusions")
 
 
@@ -34,6 +34,9 @@ class SourceConfig(BaseModel):
         weather: the weather that is generated on `photographs`.
         photographs: ``builtin``, or a folder of clean photographs.
         levels: the levels of the generated weather, or the levels of the pairs to take; all unless given.
+        shrink: the largest factor by which a photograph is scaled down before weather falls on it, drawn for
+            each crop from 1 on (uniformly in its logarithm). Crops of a photograph of 1600 pixels have less
+            detail than the small pictures that networks are compared on.
         family: the family of the generated rain: ``falling``, ``crossing`` or ``mixed``
             (`manas.data.weather.degrade`). Mixed covers more: networks trained on it restore Rain100L and
             Rain100H better, too.
@@ -59,6 +62,7 @@ class SourceConfig(BaseModel):
     weather: WeatherName | None = None
     photographs: str = "builtin"
     levels: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    shrink: float = Field(1, ge=1, le=16, allow_inf_nan=False)
     family: str = "mixed"
     nested: bool = True
     capture: Capture = Capture()
@@ -122,7 +126,8 @@ class SourceConfig(BaseModel):
         )
         generation = Generation(self.weather, self.levels or LEVELS, self.family, self.nested, self.capture)
         photographs = [paths[name] for name in rest.kept]
-        return GeneratedSource(photographs, generation, versions, cache, rest.notes, augment=self.augment)
+        options: dict[str, Any] = {"augment": self.augment, "shrink": self.shrink}
+        return GeneratedSource(photographs, generation, versions, cache, rest.notes, **options)
 
     def _open_pairs(self, versions: int, cache: Cache) -> PairedSource:
         assert self.pairs is not None  # the validators require it

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from PIL import Image
 
 from manas.data.archives import Archive, Scene, StoredImage
 from manas.data.archives.checks import Size, size_of, sizes_in_headers
@@ -57,7 +58,17 @@ class Generation:
 
 
 class GeneratedSource:
-    """A source of generated weather on photographs, which are augmented before, so that rain falls down."""
+    """A source of generated weather on photographs, which are augmented before, so that rain falls down.
+
+    Args:
+        photographs: the files.
+        generation: the weather.
+        versions: number of degradations of a background.
+        cache: what reads the files.
+        notes: sentences about decisions on the files.
+        augment: see `manas.data.dataset.config.SourceConfig`.
+        shrink: see there.
+    """
 
     def __init__(
         self,
@@ -68,6 +79,7 @@ class GeneratedSource:
         notes: tuple[str, ...] = (),
         *,
         augment: Augment = "eightfold",
+        shrink: float = 1,
     ):
         _require_levels(len(generation.levels), versions, f"the generated {generation.weather}")
         self.photographs, self.notes = photographs, notes
@@ -78,14 +90,16 @@ class GeneratedSource:
         self.pictures: Sequence[StoredImage] = [StoredImage(path) for path in photographs]
         self.generation, self.versions, self.cache = generation, versions, cache
         self.augmentation = AUGMENTATIONS[augment]
+        self.shrink = shrink
 
     def crop(self, index: int, patch: int, rng: np.random.Generator, *, augment: bool) -> Crop:
         path = self.photographs[index]
         image = self.cache.read(path)
-        top, left = _corner(image, patch, rng)
-        clean = as_floats(image[top : top + patch, left : left + patch])
+        side = self._side(image, patch, rng)
+        top, left = _corner(image, side, rng)
+        clean = as_floats(_scaled(image[top : top + side, left : left + side], patch))
         clean = self.augmentation(clean[None], rng)[0] if augment else clean
-        fall = self.generation
+        fall, rows = self.generation, np.linspace(top, top + side - 1, patch).round().astype(int)
         weather = degrade(
             clean,
             fall.weather,
@@ -93,12 +107,19 @@ class GeneratedSource:
             seed=int(rng.integers(1 << 63)),
             family=fall.family,
             nested=fall.nested,
-            depth=depth_ramp(image.shape[0], fall.weather)[top : top + patch],
+            depth=depth_ramp(image.shape[0], fall.weather)[rows],
             # The particles of a crop are between those of a small picture and those of the whole photograph,
             # since a crop of a large photograph stands for both.
-            scale=scale_of(*image.shape[:2]) ** rng.random(),
+            scale=max(1.0, scale_of(*image.shape[:2]) * (patch / side)) ** rng.random(),
         )
         return Crop(clean, fall.capture.of(weather.degraded, rng))
+
+    def _side(self, image: np.ndarray, patch: int, rng: np.random.Generator) -> int:
+        """The side of the part of a photograph that is scaled down to a crop."""
+        if self.shrink == 1:
+            return patch
+        largest = min(self.shrink, min(image.shape[:2]) / patch)
+        return round(patch * largest ** rng.random())
 
 
 class PairedSource:
@@ -148,6 +169,13 @@ def _require_levels(available: int, versions: int, where: str) -> None:
 def _draw(levels: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
     """Draws `count` of the levels, in their order."""
     return [levels[place] for place in sorted(rng.permutation(len(levels))[:count])]
+
+
+def _scaled(image: np.ndarray, side: int) -> np.ndarray:
+    """A square picture (S, S, 3), uint8, scaled to a side."""
+    if len(image) == side:
+        return image
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
 
 
 def _corner(image: np.ndarray, patch: int, rng: np.random.Generator) -> tuple[int, int]:

@@ -459,3 +459,39 @@ class TestSourceConfig:
     def test_levels_are_named_once(self):
         with pytest.raises(ValidationError):
             SourceConfig(task="derain", weather="rain", levels=["light", "light"])
+
+
+class TestShrink:
+    """A ramp of 256 pixels, of which the range of a crop tells how much of the photograph it shows."""
+
+    @pytest.fixture
+    def source(self, tmp_path):
+        ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (200, 256, 3))
+        write_image(tmp_path / "ramp.png", np.ascontiguousarray(ramp))
+        return lambda **options: SourceConfig(
+            task="derain", weather="rain", photographs=str(tmp_path), augment="none", **options
+        ).open(3, CACHE)
+
+    def shown(self, source, patch=32, draws=60):
+        """The columns of the photograph that each crop shows."""
+        crops = [source.crop(0, patch, rng(seed), augment=True) for seed in range(draws)]
+        assert all(crop.clean.shape == (patch, patch, 3) for crop in crops)
+        assert all(crop.degraded.shape == (3, patch, patch, 3) for crop in crops)
+        return np.rint([np.ptp(crop.clean[0, :, 0]) * 255 + 1 for crop in crops])
+
+    def test_crops_show_up_to_so_much_more(self, source):
+        shown = self.shown(source(shrink=4))
+        assert shown.min() < 40
+        assert 110 < shown.max() <= 128
+        middle = np.median(shown)  # by the logarithm
+        assert 50 < middle < 80
+
+    def test_no_crop_is_larger_than_the_photograph(self, source):
+        assert self.shown(source(shrink=16), patch=128).max() <= 200
+
+    def test_without_it_the_pixels_are_those_of_the_photograph(self, source):
+        assert set(self.shown(source())) == {32}
+
+    def test_it_is_for_photographs_alone(self, tmp_path):
+        with pytest.raises(ValidationError, match="shrink is for generated weather, not for pairs"):
+            SourceConfig(task="derain", pairs=str(tmp_path), shrink=2)
