@@ -46,6 +46,7 @@ from manas.cost.table import CostTable
 from manas.data.images import write_image
 from manas.data.photographs import photographs_in
 from manas.device import place
+from manas.errors import ManasError
 from manas.evaluation.protocols import protocol_named
 from manas.evaluation.scenes import generated_scenes, scenes_of_pairs
 from manas.files import replacing
@@ -54,7 +55,7 @@ from search_spaces.plain import Plain
 
 BUDGETS = {"small": 4, "middle": 8, "large": 12}  # blocks of the plain networks whose latencies they are
 SPACE = Frontier(stages=12, optional=True)
-LONGER = {"plain, as long": "plain", "attention, as long": "attention"}  # repeat rows
+LONGER = {"plain, as long": "plain", "attention, as long": "attention"}  # the same networks
 ROWS = ("plain", "searched", "random", "attention", *LONGER, "U-Net", "MANAS")
 SEARCH = {"epochs": 36, "steps": 160, "precision": "bf16", "alpha_share": 0.3, "method": "surrogate"}
 SEARCH_DATA = {"versions": 3, "batch": 5, "validation_images": 15, "validation_patch": 320}
@@ -163,6 +164,9 @@ class Bench:
     def _longer(self, row: str, budget: str, seed: int) -> float:
         """The CPU seconds of the training of the searched network over those of a row of as many steps."""
         files = [self.trainings / each / f"{budget}0" / f"seed{seed}.json" for each in ("searched", row)]
+        for file in files:
+            if not file.is_file():
+                raise ManasError(f"{file} is missing, whose seconds are needed; make searched and {row} first")
         searched, own = (json.loads(file.read_text())["seconds"] for file in files)
         return searched / own
 
@@ -236,17 +240,20 @@ def print_table(bench: Bench, results: list[dict[str, Any]]) -> None:
         each["macs"] = measure(each["genotype"].network(), "macs", (3, *SIZE))
     keys = dict.fromkeys((each["budget"], each["row"]) for each in results)
     print(
-        "\n| budget | row | networks | ms | GMAC | light | heavy | snow | rain: searched ahead | snow: ahead |"
+        "\n| budget | row | networks | ms | GMAC | steps | seconds | light | heavy | snow "
+        "| rain: searched ahead | snow: ahead |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"{'|---' * 12}|")
     inputs = [untouched(bench.scenes(seed)[1]) for seed in sorted({each["seed"] for each in results})]
     means = " | ".join(f"{mean(each[level] for each in inputs):.2f}" for level in LEVELS)
-    print(f"|  | input |  |  |  | {means} |  |  |")
+    print(f"|  | input |  |  |  |  |  | {means} |  |  |")
     for budget, row in sorted(keys, key=lambda key: [*BUDGETS, ""].index(key[0])):
         of = [each for each in results if (each["budget"], each["row"]) == (budget, row)]
         by_level = [f"{mean(each['psnr'][level] for each in of):.2f}" for level in LEVELS]
         cells = [budget, row, str(len(of)), f"{mean(each['latency'] for each in of) * 1e3:.0f}"]
-        cells += [f"{mean(each['macs'] for each in of) / 1e9:.1f}", *by_level, *ahead(results, of, budget)]
+        cells += [f"{mean(each['macs'] for each in of) / 1e9:.1f}"]
+        cells += [f"{mean(each[name] for each in of):.0f}" for name in ("steps", "seconds")]
+        cells += [*by_level, *ahead(results, of, budget)]
         print(f"| {' | '.join(cells)} |")
     rain, snow = (lambda result: rain_and_snow(result)[0]), (lambda result: rain_and_snow(result)[1])
     with replacing(bench.trainings / "front.svg") as temporary:

@@ -485,3 +485,14 @@ def test_scales(values, expected):
 )
 def test_ticks_are_told_apart_in_few_digits(ticks, texts):
     assert Shortest().format_ticks(ticks) == texts
+
+
+def test_names_stand_beside_ends_of_lines_of_any_scale():
+    with style():
+        figure, (axes,) = panels(["title"], "x", columns=1, right=80)
+        axes.plot([0, 1], [20, 30])
+        name_ends(axes, [Name("end", 30)], 80)
+        figure.canvas.draw()
+        (text,) = axes.texts
+        height = axes.transAxes.transform(text.get_position())[1]
+    assert height == pytest.approx(axes.transData.transform((1, 30))[1], abs=1)
