@@ -21,7 +21,7 @@ from manas.errors import ManasError, nearest
 from manas.restoration.tower import Features, Stage
 from manas.restoration.unit_start import BRANCH
 from search_spaces.blocks import BLOCKS, convolution
-from search_spaces.multi_scale_attentive.gates import GATES, Pooled
+from search_spaces.multi_scale_attentive.gates import GATES, LOCAL, Pooled, gate_multiple
 from search_spaces.shuffle import Shuffle, UnshuffledTower, image_channels, shuffled
 
 SCALES = {"full": 1, "half": 2, "quarter": 4}  # the factor by which a branch makes the features smaller
@@ -106,6 +106,7 @@ class Design:
 
 BY_HAND = {
     "RCAN": Design("residual", "channel_attention", NOTHING, is_unet=False),
+    "RCAN, local": Design("residual", LOCAL, NOTHING, is_unet=False),
     "U-Net": Design("residual", "skip_connect", "block", is_unet=True),
     "NAFNet": Design("naf", "skip_connect", "block", is_unet=True),
 }
@@ -119,7 +120,7 @@ class FrontierTower(UnshuffledTower):
         inner = image_channels(space.shuffle)
         self.channels = [(space.width,)] * space.stages
         self.shuffle = space.shuffle
-        self.size_multiple = space.shuffle * max(SCALES.values())
+        self.size_multiple = space.shuffle * max(*SCALES.values(), gate_multiple(space.gates))
         self.first = convolution(inner, space.width, 3)
         self.adding = nn.ModuleList(Branches(space, f"stage{n}", decide) for n in range(space.stages))
         self.last = nn.Conv2d(space.width, inner, 3, padding=1)

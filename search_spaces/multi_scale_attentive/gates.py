@@ -9,12 +9,13 @@ against them, enter it in `GATES`, and choose it by `attention.gates` of a space
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
-from manas.restoration.pooling import image_maximum, image_mean
+from manas.restoration.pooling import image_maximum, image_mean, local_mean
 from search_spaces.layers import Norm, normalised
 
 
@@ -117,6 +118,28 @@ class ChannelGate(nn.Module):
         return self.layers(pooled.mean).sigmoid()[:, :, None, None]
 
 
+class LocalChannelGate(nn.Module):
+    """(B, C, H, W): squeeze and excitation of the means around each pixel, instead of those over the image.
+
+    A patch in training lies within the window, so that it is channel attention there; in a large image each
+    part has its own (as TLC has it, Chu et al., ECCV 2022), and tiles hardly need to know of each other.
+    Height and width must be multiples of `CELL`.
+    """
+
+    CELL, AROUND = 8, 10  # windows of 168 pixels
+
+    def __init__(self, channels: int, reduction: int):
+        super().__init__()
+        width = max(1, channels // reduction)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 1, bias=False), nn.ReLU(), nn.Conv2d(width, channels, 1, bias=False)
+        )
+
+    def forward(self, pooled: Pooled) -> Tensor:
+        means = local_mean(pooled.x, self.CELL, self.AROUND)
+        return interpolate(self.layers(means).sigmoid(), scale_factor=self.CELL, mode="bilinear")
+
+
 class ChannelGateV2(nn.Module):
     """(B, C, 1, 1): one perceptron on the mean and on the maximum, summed before the sigmoid."""
 
@@ -159,5 +182,15 @@ PUBLISHED_GATES: dict[str, Gate] = {
     "cbam": lambda channels, reduction, norm: BlockAttentionGate(channels, reduction, norm),
 }
 
+LOCAL = "local_channel_attention"
+
 # Every gate that a space may name.
-GATES: dict[str, Gate] = dict(PUBLISHED_GATES)
+GATES: dict[str, Gate] = {
+    **PUBLISHED_GATES,
+    LOCAL: lambda channels, reduction, norm: LocalChannelGate(channels, reduction),
+}
+
+
+def gate_multiple(gates: Iterable[str]) -> int:
+    """What the height and the width of features must be multiples of for any of these gates."""
+    return LocalChannelGate.CELL if LOCAL in gates else 1

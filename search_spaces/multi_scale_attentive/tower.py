@@ -26,7 +26,7 @@ from search_spaces.multi_scale_attentive.columns import (
     FusionAt,
     Transition,
 )
-from search_spaces.multi_scale_attentive.gates import GATES, PUBLISHED_GATES
+from search_spaces.multi_scale_attentive.gates import GATES, PUBLISHED_GATES, gate_multiple
 from search_spaces.multi_scale_attentive.released import probabilities
 from search_spaces.shuffle import Shuffle, image_channels, shuffled, unshuffled
 
@@ -168,7 +168,8 @@ class MultiScaleAttentiveTower(Tower):
         width, colours = space.stem.planes * space.stem.expansion, image_channels(space.shuffle)
         self.channels = [space.channels[: index + 2] for index in cells]
         self.shuffle = space.shuffle
-        self.size_multiple = space.shuffle * 2 ** len(cells)
+        gates = space.attention.gates if space.attention else ()
+        self.size_multiple = space.shuffle * 2 ** len(cells) * gate_multiple(gates)
         self.residual = space.residual
         self.bottlenecks = nn.Sequential(
             *(

@@ -19,7 +19,7 @@ from manas.relaxations.gumbel import Gumbel
 from manas.relaxations.sigmoid import Sigmoid
 from manas.relaxations.smoothing import Perturbed
 from manas.relaxations.softmax import Softmax
-from search_spaces.multi_scale_attentive.gates import GATES, Pooled
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES, Pooled
 
 RELAXATIONS = {
     "softmax": Softmax(temperature=2.0),
@@ -37,7 +37,7 @@ class NestedGates(SearchSpace):
 
     def build(self, decide):
         names = ("none", "channel_attention_v2", "sep_conv_3x3_spatial")
-        gates = {name: partial(GATES[name], 4, 2, "batch") for name in names}
+        gates = {name: partial(PUBLISHED_GATES[name], 4, 2, "batch") for name in names}
         inside = {"inside": lambda: decide("gate/inside", gates)}
         return Gated(decide("gate", inside | gates if self.nested_first else gates | inside))
 
@@ -208,7 +208,9 @@ def test_the_caller_keeps_what_it_gave():
     features.append(x)
     output.sum().backward()
     assert len(features) == 2
-    gate = Choice("label", {"a": GATES["channel_attention_v2"](4, 2, "none")}, Softmax(), recompute=True)
+    gate = Choice(
+        "label", {"a": PUBLISHED_GATES["channel_attention_v2"](4, 2, "none")}, Softmax(), recompute=True
+    )
     pooled = Pooled(torch.rand(1, 4, 2, 2))
     gate(pooled).sum().backward()
     assert set(vars(pooled)) == {"x"}

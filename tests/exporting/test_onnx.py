@@ -21,7 +21,7 @@ from manas.inference.restorer import Restorer
 from manas.restoration.model_file import ModelDescription, save_model
 from manas.restoration.network import RestorationSpace
 from search_spaces.dual_recursive import DualRecursive
-from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 from search_spaces.multi_scale_attentive.tower import AttentionOptions, MultiScaleAttentive, StemOptions
 
 onnx = pytest.importorskip("onnx")
@@ -56,7 +56,7 @@ def of_every_candidate():
     space = RestorationSpace(towers={"derain": tower})
     turns = {names: cycle(names) for names in set(space.choices().values())}
     choices = {label: next(turns[names]) for label, names in space.choices().items()}
-    assert set(choices.values()) == {*GATES, "parallel", "fusion"}
+    assert set(choices.values()) == {*PUBLISHED_GATES, "parallel", "fusion"}
     return Genotype(space=space, choices=choices)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from manas.inference.optimised import optimised
 from search_spaces.layers import convolution
-from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 
 NORMS = ("batch", "layer", "none")
 
@@ -37,7 +37,7 @@ class TestNetworks:
         image = uneven(2, 3, 12, 16).to(dtype)
         torch.testing.assert_close(optimised(network)(image), network(image), rtol=0, atol=tolerance)
 
-    @pytest.mark.parametrize("gate", GATES)
+    @pytest.mark.parametrize("gate", PUBLISHED_GATES)
     @torch.no_grad()
     def test_of_every_gate(self, randomised, norm, gate):
         network, image = Squashed(restoration(randomised, 0, gate, norm=norm)), uneven(1, 3, 8, 8)

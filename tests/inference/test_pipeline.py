@@ -16,7 +16,7 @@ from manas.inference.receptive import receptive_radius
 from manas.inference.statistics import sampled_statistics, with_statistics
 from manas.inference.tiling import Tiling, pad_to_multiple
 from search_spaces.dual_recursive import DualRecursive
-from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 
 CPU = torch.device("cpu")
 
@@ -115,7 +115,7 @@ class TestExactStatistics:
         assert_equal(restored, whole(network, 2, turns=turns)(image))
 
     @pytest.mark.parametrize("norm", ["batch", "layer", "none"])
-    @pytest.mark.parametrize("gate", GATES)
+    @pytest.mark.parametrize("gate", PUBLISHED_GATES)
     def test_every_gate(self, randomised, gate, norm):
         network = Squashed(restoration(randomised, 0, gate, norm=norm))
         image, radius = uneven(1, 3, 12, 90), receptive_radius(network, 2)

@@ -16,7 +16,8 @@ from manas.restoration.network import RestorationSpace
 from manas.restoration.pooling import pooled_by
 from manas.restoration.tower import Tower
 from search_spaces.dual_recursive import DualRecursive
-from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.frontier import Frontier
+from search_spaces.multi_scale_attentive.gates import LOCAL, PUBLISHED_GATES, LocalChannelGate
 
 
 def reach_by_gradient(network, multiple, radius):
@@ -59,7 +60,7 @@ def _fused(network):
 
 
 class TestGradients:
-    @pytest.mark.parametrize("gate", GATES)
+    @pytest.mark.parametrize("gate", PUBLISHED_GATES)
     def test_of_every_gate(self, gate, randomised):
         space = tower(attention={"groups": 2, "gates": [gate]})
         network = randomised(Genotype.sample(space, 0).network()).eval()
@@ -67,6 +68,16 @@ class TestGradients:
         assert 0 < radius < 20
         assert reach_by_gradient(network, 2, radius) <= radius
         assert reach_by_gradient(sees_all_it_can(network), 2, radius) == radius
+
+    def test_of_local_attention(self, randomised, monkeypatch):
+        monkeypatch.setattr(LocalChannelGate, "CELL", 2)
+        monkeypatch.setattr(LocalChannelGate, "AROUND", 12)
+        space = Frontier(stages=1, width=4, gates=(LOCAL,), blocks=("residual",))
+        genotype = Genotype(space=space, choices=space.by_hand()["RCAN, local"])
+        network = sees_all_it_can(randomised(genotype.network()))
+        radius = receptive_radius(network, network.size_multiple)
+        reach = reach_by_gradient(network, network.size_multiple, radius)
+        assert space.shuffle * 2 * 12 < reach <= radius < reach + 4
 
     @pytest.mark.parametrize("towers", [1, 2])
     @pytest.mark.parametrize("seed", range(3))

@@ -13,7 +13,7 @@ from manas.inference.statistics import (
 )
 from manas.inference.tiling import Tiling
 from manas.restoration.pooling import image_mean, pooled_by
-from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 
 HALO = 24  # covers every network here
 
@@ -57,7 +57,7 @@ class TestExact:
         network, image = pools_twice(), uneven(1, 3, 20, 26)
         assert_alike(exact_statistics(network, tiles_of(image, 6, halo=2)), statistics_of_whole(network, image))
 
-    @pytest.mark.parametrize("gate", GATES)
+    @pytest.mark.parametrize("gate", PUBLISHED_GATES)
     @torch.no_grad()
     def test_behind_every_gate_and_at_every_scale(self, gate, randomised):
         network, image = Squashed(restoration(randomised, 0, gate)), uneven(1, 3, 12, 10)

@@ -15,7 +15,7 @@ from training.tiny_runs import tower
 from manas.architecture.genotype import Genotype
 from manas.restoration.network import RestorationSpace
 from manas.restoration.pooling import image_maximum, image_mean
-from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 
 
 class Squashed(nn.Module):
@@ -79,7 +79,7 @@ def restoration(
     shuffle: int = 1,
 ) -> nn.Module:
     """A restoration network with random weights: of a random genotype, or with one gate on every edge."""
-    options = {"attention": {"groups": 1, "gates": list(GATES)}, "norm": norm, "shuffle": shuffle}
+    options = {"attention": {"groups": 1, "gates": list(PUBLISHED_GATES)}, "norm": norm, "shuffle": shuffle}
     options["stem"] = {"expansion": 2 * shuffle**2}
     tasks = ("derain", "desnow")[:towers]
     genotype = Genotype.sample(RestorationSpace(towers={task: tower(**options) for task in tasks}), seed)

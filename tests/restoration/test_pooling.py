@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from manas.restoration.pooling import image_maximum, image_mean, pooled_by
-from search_spaces.multi_scale_attentive.gates import GATES, Pooled
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES, Pooled
 
 ASKS = {"channel_attention": ["mean"], "channel_attention_v2": ["mean", "maximum"], "cbam": ["mean", "maximum"]}
 
@@ -59,9 +59,9 @@ def test_another_thread_answers_for_itself():
         assert image_mean(x).item() == 5
 
 
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("gate", PUBLISHED_GATES)
 def test_gates_pool_by_it_and_ask_once_for_what_they_share(gate):
     answer = Recording()
     with pooled_by(answer):
-        GATES[gate](8, 4, "batch").eval()(Pooled(torch.randn(1, 8, 6, 6)))
+        PUBLISHED_GATES[gate](8, 4, "batch").eval()(Pooled(torch.randn(1, 8, 6, 6)))
     assert answer.kinds == ASKS.get(gate, [])

@@ -7,9 +7,9 @@ from manas.architecture.choice import Choice, choices_of
 from manas.architecture.decide import Fixed, Recorded, Relaxed
 from manas.relaxations.softmax import Softmax
 from search_spaces.multi_scale_attentive.attention import Attention
-from search_spaces.multi_scale_attentive.gates import GATES, Pooled
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES, Pooled
 
-NAMES = tuple(GATES)
+NAMES = tuple(PUBLISHED_GATES)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from manas.reporting.drawing.stitches import scale_name
 from search_spaces.multi_scale_attentive import MultiScaleAttentive
 from search_spaces.multi_scale_attentive.drawing.attention import GATES, PILL
 from search_spaces.multi_scale_attentive.drawing.labels import read_network
-from search_spaces.multi_scale_attentive.gates import GATES as SEARCHED
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES as SEARCHED
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from search_spaces.multi_scale_attentive.attention import Attention
 from search_spaces.multi_scale_attentive.gates import GATES, Pooled
 from search_spaces.multi_scale_attentive.tower import AttentionOptions, MultiScaleAttentive
 
-B, C, H, W = 2, 16, 6, 10
+B, C, H, W = 2, 16, 8, 16
 SHAPES = {
     "none": (1, 1, 1, 1),
     "skip_connect": (1, 1, 1, 1),
@@ -26,6 +26,7 @@ SHAPES = {
     "channel_attention": (B, C, 1, 1),
     "channel_attention_v2": (B, C, 1, 1),
     "cbam": (B, C, H, W),
+    "local_channel_attention": (B, C, H, W),
 }
 
 
@@ -59,8 +60,8 @@ def separable(x, depthwise, pointwise, *, dilation=1):
 
 
 def perceptron(x, first, second):
-    hidden = (x @ first.weight.T + (0 if first.bias is None else first.bias)).clamp(min=0)
-    return hidden @ second.weight.T + (0 if second.bias is None else second.bias)
+    hidden = (x @ first.weight.flatten(1).T + (0 if first.bias is None else first.bias)).clamp(min=0)
+    return hidden @ second.weight.flatten(1).T + (0 if second.bias is None else second.bias)
 
 
 def formula(name, gate, x):
@@ -82,6 +83,8 @@ def formula(name, gate, x):
         return standardised(F.conv2d(dilated, convolutions[1].weight)).sigmoid()
     if name == "channel_attention":
         return perceptron(mean, *linear).sigmoid()[:, :, None, None]
+    if name == "local_channel_attention":  # the window is larger than x
+        return perceptron(mean, *convolutions).sigmoid()[:, :, None, None].expand(x.shape)
     channel = (perceptron(mean, *linear) + perceptron(maximum, *linear)).sigmoid()[:, :, None, None]
     if name == "channel_attention_v2":
         return channel
@@ -93,6 +96,31 @@ def formula(name, gate, x):
 def test_a_gate_is_its_formula(name, x):
     gate = gate_of(name)
     torch.testing.assert_close(gate(Pooled(x)), formula(name, gate, x), rtol=1e-4, atol=1e-5)
+
+
+def test_local_attention_sees_its_window_and_no_more():
+    gate, x = gate_of("local_channel_attention"), torch.randn(1, C, 8, 8 * 40)
+    there = gate(Pooled(x))
+    for cell in (0, 5, 20, 39):
+        window = x[..., max(0, cell - 10) * 8 : (cell + 11) * 8]
+        means = torch.stack([each.mean((2, 3)) for each in window.split(8, 3)]).mean(0)  # as whole cells
+        expected = perceptron(means, *layers_of(gate, nn.Conv2d)).sigmoid()
+        middle = there[0, :, 0, 8 * cell + 3 : 8 * cell + 5].mean(1)  # the gate of a cell, and its neighbours'
+        torch.testing.assert_close(middle, expected[0], rtol=0, atol=0.02)
+    moved = x.clone()
+    moved[..., : 8 * 8] += 1
+    changed = (gate(Pooled(moved)) - there).abs().amax((0, 1, 2)) > 0
+    assert changed[: 8 * (8 + 10)].all()
+    assert not changed[8 * (8 + 11) :].any()
+
+
+@pytest.mark.parametrize("name", ["channel_attention", "local_channel_attention"])
+def test_the_size_that_gates_need(name):
+    assert gates.gate_multiple(["cbam", name]) == (8 if name == "local_channel_attention" else 1)
+    space = MultiScaleAttentive(channels=(4, 8), columns=(1,), attention={"groups": 2, "gates": (name,)})
+    network = Genotype.sample(space, 0).network().eval()
+    image = torch.rand(1, 3, network.size_multiple, 3 * network.size_multiple)
+    assert network(image).shape == image.shape
 
 
 @pytest.mark.parametrize("norm", ["batch", "layer", "none"])

@@ -18,7 +18,7 @@ from search_spaces.multi_scale_attentive.columns import (
     ResidualBlock,
     Transition,
 )
-from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 
 
 @pytest.fixture(autouse=True)
@@ -103,13 +103,13 @@ GATE_COUNTS = {
 
 
 def test_gates_are_those_of_the_released_code_in_its_order():
-    assert list(GATES) == list(GATE_COUNTS)
+    assert list(PUBLISHED_GATES) == list(GATE_COUNTS)
 
 
 @pytest.mark.parametrize("gate", GATE_COUNTS)
 @pytest.mark.parametrize(("place", "width"), list(enumerate([16, 32, 64, 128])))
 def test_gate(gate, place, width):
-    module = GATES[gate](width, 4, "batch")
+    module = PUBLISHED_GATES[gate](width, 4, "batch")
     assert count(module) == GATE_COUNTS[gate][place]
     assert count_affine(module) == (2 if gate == "cbam" else 0)
 
@@ -128,7 +128,7 @@ def test_gate(gate, place, width):
     ],
 )
 def test_attention(groups, width, parameters):
-    module = Attention(width, groups, tuple(GATES), "batch", Relaxed(Softmax()), "label")
+    module = Attention(width, groups, tuple(PUBLISHED_GATES), "batch", Relaxed(Softmax()), "label")
     assert count(module) == parameters
     assert len(architecture_parameters(module)) == groups * (groups + 1) // 2
 
@@ -138,7 +138,7 @@ def test_attention(groups, width, parameters):
     [(32, 2_688, 128, 128), (64, 10_496, 512, 512), (128, 41_472, 2_048, 2_048), (256, 164_864, 8_192, 8_192)],
 )
 def test_parts_of_attention(width, merge, whole, output):
-    module = Attention(width, 2, tuple(GATES), "batch", Relaxed(Softmax()), "label")
+    module = Attention(width, 2, tuple(PUBLISHED_GATES), "batch", Relaxed(Softmax()), "label")
     assert (count(module.merge), count(module.whole), count(module.output)) == (merge, whole, output)
 
 

@@ -8,7 +8,7 @@ from manas.architecture.finding import load_space
 from manas.errors import ManasError
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive import MultiScaleAttentive
-from search_spaces.multi_scale_attentive.gates import GATES
+from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 from search_spaces.multi_scale_attentive.released import COLUMNS, PRIMITIVES
 
 EDGES = ("node0/input", "node1/input", "node1/node0")
@@ -37,7 +37,7 @@ def manas():
 
 
 def test_the_names_are_in_the_released_order():
-    assert tuple(GATES)[: len(PRIMITIVES)] == PRIMITIVES
+    assert tuple(PUBLISHED_GATES)[: len(PRIMITIVES)] == PRIMITIVES
     assert len(PRIMITIVES) == 9
     assert COLUMNS == ("parallel", "fusion")  # horizontal first
 
