@@ -4,8 +4,9 @@ Every square of `factor` x `factor` pixels becomes one pixel with factor^2 times
 network (FFDNet, Zhang et al., TIP 2018), and a square again behind it (Shi et al., CVPR 2016). No pixel is
 lost, and a convolution of the same width costs 1 / factor^2.
 
-`unshuffled` is torch's pixel_unshuffle, written as one copy, since torch's cannot be exported for images that
-become one pixel wide. That copy does not keep channels_last memory; the next convolution restores it.
+`unshuffled` is torch's pixel_unshuffle, written as one copy, which does not keep channels_last memory; the
+next convolution restores it. In an export it is a convolution of zeros and ones, whose sizes every runtime can
+infer.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle
+from torch.nn.functional import conv2d, pixel_shuffle
 
 from manas.restoration.tower import Features, Tower
 
@@ -33,8 +34,11 @@ def unshuffled(x: Tensor, factor: int) -> Tensor:
     """
     if factor == 1:
         return x
+    if torch.compiler.is_compiling():
+        channels = x.shape[1] * factor**2
+        chosen = torch.eye(channels, dtype=x.dtype, device=x.device).view(channels, -1, factor, factor)
+        return conv2d(x, chosen, stride=factor)
     squares = x.unflatten(3, (-1, factor)).unflatten(2, (-1, factor))  # (B, C, H / f, f, W / f, f)
-    # A reshape would ask whether it has to copy, and a traced answer ties the sizes of an export.
     copy = squares.permute(0, 1, 3, 5, 2, 4).clone(memory_format=torch.contiguous_format)
     return copy.flatten(1, 3)
 

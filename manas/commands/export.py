@@ -21,13 +21,16 @@ def export(
         str | None, typer.Option(help=".onnx, .pt2: the output of this tower, or the blind one.")
     ] = None,
     opset: Annotated[int | None, typer.Option(help=".onnx: version of the operators; 18 unless given.")] = None,
+    bare: Annotated[
+        bool, typer.Option("--bare", help=".onnx: without padding, for sizes that the network takes.")
+    ] = False,
     evaluation: Annotated[
         Path | None, typer.Option(metavar="CSV", help=".md: scores that evaluate --csv wrote.")
     ] = None,
     space: Space = None,
 ) -> None:
     """Write the genotype of a run as JSON; or a model for ONNX Runtime, for torch alone, or its card."""
-    all_options = {"task": task, "opset": opset, "evaluation": evaluation}
+    all_options = {"task": task, "opset": opset, "bare": bare or None, "evaluation": evaluation}
     options: dict[str, Any] = {name: value for name, value in all_options.items() if value is not None}
     write, takes = _EXPORTS.get(out.suffix.lower(), (None, set()))
     if write is None:
@@ -70,7 +73,7 @@ def _say_difference(difference: float) -> None:
 # By suffix, the function that writes such a file, and the options that it takes.
 _EXPORTS = {
     ".json": (_genotype, set[str]()),
-    ".onnx": (_onnx, {"task", "opset"}),
+    ".onnx": (_onnx, {"task", "opset", "bare"}),
     ".pt2": (_program, {"task"}),
     ".md": (_card, {"evaluation"}),
 }

@@ -1,4 +1,4 @@
-"""The command line: `manas search | retrain | export | restore | evaluate | compare |
+"""The command line: `manas search | retrain | export | restore | models | evaluate | compare |
 explain-metrics | genotype | synthesize | data`.
 """
 
@@ -18,6 +18,7 @@ from manas.commands import data, evaluate
 from manas.commands.console import Space, say
 from manas.commands.export import export
 from manas.commands.genotype import genotypes
+from manas.commands.models import models
 from manas.commands.restore import restore
 from manas.errors import ManasError
 from manas.reporting.size import size
@@ -28,6 +29,7 @@ app.add_typer(data.data, name="data")
 app.command()(data.synthesize)
 app.command()(export)
 app.command()(restore)
+app.command()(models)
 app.command()(evaluate.evaluate)
 app.command()(evaluate.compare)
 app.command()(evaluate.explain_metrics)

@@ -10,6 +10,7 @@ import typer
 
 from manas.commands.console import BLIND, Device, Ensemble, Space, Task, say, space_class_of
 from manas.errors import ManasError
+from manas.models import DEFAULT
 
 if TYPE_CHECKING:
     from manas.photos.picture import PixelRestorer
@@ -23,7 +24,10 @@ Inputs = Annotated[
     ),
 ]
 Model = Annotated[
-    Path, typer.Option(metavar="MODEL", help="Model file or run directory, as retrain writes them.")
+    Path,
+    typer.Option(
+        metavar="MODEL", help="Model file or run directory, as retrain writes them, or a name of manas models."
+    ),
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder to write into, or a file for one source.")
@@ -52,7 +56,7 @@ Precision = Annotated[Literal["auto", "float32", "bf16", "fp16"], typer.Option(h
 
 def restore(
     images: Inputs,
-    model: Model,
+    model: Model = Path(DEFAULT),
     out: Out = None,
     in_place: InPlace = False,
     format: Format = "keep",

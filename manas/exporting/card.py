@@ -23,6 +23,7 @@ from manas.evaluation.results import Evaluation
 from manas.evaluation.summary import summarised
 from manas.evaluation.tables import Table
 from manas.exporting.card_images import images_of, literal, shortcomings
+from manas.exporting.front_matter import front_matter
 from manas.files import replacing
 from manas.reporting.size import size
 from manas.restoration.model_file import ModelDescription, load_model, model_file
@@ -37,7 +38,10 @@ VALIDATION = (
     "apart from those trained on"
 )
 # The keys of the training's summary that other sections or sentences of the card tell.
-ELSEWHERE = {"parameters", "macs", "input", "validation", "steps_left_out", "broken_gradients"}
+ELSEWHERE = {
+    *("parameters", "macs", "input", "validation", "steps_left_out", "broken_gradients"),
+    *("license", "credit"),
+}
 
 USE = """\
     manas restore photo.jpg -o restored --model {name}
@@ -49,9 +53,8 @@ restorer = manas.Restorer.load("{name}")
 restored = restorer(picture)  # a PIL image, an array (H, W, 3) or a tensor (B, 3, H, W); the same comes back
 ```"""
 
-LICENCE = """\
-Of the weights: unknown, the file names none; ask whoever gave it to you, and mind the licences of the training
-images. Of the program manas: Apache-2.0."""
+NO_LICENCE = """\
+unknown, the file names none; ask whoever gave it to you, and mind the licences of the training images"""
 
 
 def write_card(
@@ -98,6 +101,7 @@ def _sections(
     source: Path, network: nn.Module, description: ModelDescription, scored: Evaluation | None
 ) -> Iterator[str]:
     tasks = ", ".join(_space(description).towers)
+    yield front_matter(source.stem, description, scored)
     yield f"# Restoration network: {tasks}"
     yield _identity(source)
     yield from ("## Architecture", _architecture(network, description))
@@ -106,7 +110,12 @@ def _sections(
     yield from ("## Scores", *_scores(description, scored))
     yield from ("## Limits", _bullets(_limits(description, scored)))
     yield from ("## Use", USE.format(name=source.name))
-    yield from ("## Licence", LICENCE)
+    yield from ("## Licence", _licence(description))
+
+
+def _licence(description: ModelDescription) -> str:
+    licence = description.training.get("license")
+    return f"Of the weights: {literal(licence) if licence else NO_LICENCE}. Of the program manas: Apache-2.0."
 
 
 def _space(description: ModelDescription) -> RestorationSpace:

@@ -18,6 +18,8 @@ def images_of(description: ModelDescription) -> Iterator[str]:
     """The lines of a card about the training images, one a source."""
     for task, source in _sources(description):
         yield f"{literal(task)}: {_describe(_parse(source), source)}"
+    if credit := description.training.get("credit"):
+        yield f"by, and under the terms of: {literal(credit)}"
     if description.degradations:
         yield "how many images: unknown, the file does not say"
 

@@ -16,7 +16,6 @@ from manas.exporting.program import (
     INPUT,
     KEY,
     OUTPUT,
-    SIDES,
     origin,
     quietly,
     require_equal,
@@ -25,6 +24,7 @@ from manas.exporting.program import (
 )
 from manas.files import replacing
 from manas.inference.restorer import Restorer
+from manas.restoration.network import size_multiple_of
 
 EXTRA = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18  # the oldest that torch writes, for the oldest runtimes; no operator of a later one is needed
@@ -36,18 +36,22 @@ def export_onnx(
     *,
     task: str | None = None,
     opset: int = OPSET,
+    bare: bool = False,
     space: type[SearchSpace] | None = None,
 ) -> float:
     """Writes an ONNX file that restores images of any size; an interruption leaves no incomplete file.
 
     Its input ``image`` and its output ``restored`` are (B, 3, H, W), float32 in [0, 1]; padding and cropping
-    are part of the graph. The metadata ``manas`` is a JSON string that tells the origin of the file.
+    are part of the graph, unless it is bare. The metadata ``manas`` is a JSON string that tells the origin of
+    the file.
 
     Args:
         source: the model file, ``model.safetensors``, or the run directory that holds it.
         out: the path of the file, which ends in ``.onnx``.
         task: the tower whose output is taken; None takes the fused, blind output.
         opset: version of ONNX's operators, 18 or newer.
+        bare: whether to leave out padding and cropping, for programs that pad by themselves; height and width
+            must then be multiples of the network's, which the metadata ``multiple`` tells.
         space: the class of a space that no entry point names.
 
     Returns:
@@ -63,8 +67,9 @@ def export_onnx(
         raise ManasError(f"opset {opset} cannot be written; take {OPSET} or a newer one")
     restorer = restorer_of(source, task, space)
     with quietly(), replacing(Path(out)) as unfinished:
-        _convert(restorer, opset).save(unfinished, external_data=False)
-        return require_equal(_session(unfinished), restorer, out)
+        multiple = size_multiple_of(restorer.network) if bare else 1
+        _convert(restorer, opset, bare).save(unfinished, external_data=False)
+        return require_equal(_session(unfinished), restorer, out, multiple=multiple)
 
 
 def _require_extra() -> None:
@@ -73,17 +78,16 @@ def _require_extra() -> None:
         raise ManasError(f"ONNX needs {', '.join(missing)}; install them by: pip install 'manas[onnx]'")
 
 
-def _convert(restorer: Restorer, opset: int) -> torch.onnx.ONNXProgram:
+def _convert(restorer: Restorer, opset: int, bare: bool) -> torch.onnx.ONNXProgram:
     from onnxscript import ir
 
     program = torch.onnx.export(
-        traced(restorer),
+        traced(restorer, bare=bare),
         dynamo=True,
         verbose=False,
         opset_version=opset,
         input_names=[INPUT],
         output_names=[OUTPUT],
-        dynamic_shapes={INPUT: SIDES},
         custom_translation_table={torch.ops.aten.remainder.Scalar: _remainder},
     )
     assert program is not None
@@ -94,6 +98,7 @@ def _convert(restorer: Restorer, opset: int) -> torch.onnx.ONNXProgram:
     # The notes of torch about every operator, for its own debugging, are a third of a small file.
     ir.passes.common.ClearMetadataAndDocStringPass()(program.model)
     program.model.metadata_props[KEY] = origin(restorer)
+    program.model.metadata_props["multiple"] = str(size_multiple_of(restorer.network) if bare else 1)
     return program
 
 

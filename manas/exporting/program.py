@@ -22,7 +22,7 @@ from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
 from manas.files import replacing
 from manas.inference.restorer import Restorer
-from manas.inference.tiling import crop_to, pad_to_multiple
+from manas.inference.tiling import crop_to, pad_to_multiple, rounded_up
 from manas.inference.traits import OneOutput
 from manas.restoration.network import size_multiple_of
 
@@ -36,8 +36,8 @@ TESTED = "2.13"  # the version of torch whose private names the export needs
 CHECKED = ((1, 37, 53), (2, 5, 71), (3, 1, 1))  # images, height, width: odd, and less than a network's multiple
 
 
-class Exported(nn.Module):
-    """The function that is exported, which maps images (B, 3, H, W) in [0, 1] of any size to restored ones."""
+class Bare(nn.Module):
+    """The network alone, which maps images (B, 3, H, W) in [0, 1] to restored ones; H, W are multiples."""
 
     def __init__(self, network: nn.Module, task: str | None):
         super().__init__()
@@ -45,6 +45,13 @@ class Exported(nn.Module):
         contiguous = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.output = OneOutput(contiguous, task)
         self.multiple = size_multiple_of(network)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.output(image).clamp(0, 1)
+
+
+class Exported(Bare):
+    """The network with padding and cropping, for images of any size."""
 
     def forward(self, image: Tensor) -> Tensor:
         restored = self.output(pad_to_multiple(image, self.multiple))
@@ -86,19 +93,23 @@ def restorer_of(source: str | Path, task: str | None, space: type[SearchSpace] |
     return Restorer.load(source, space=space, task=task, device="cpu", precision="float32", tile=None)
 
 
-def traced(restorer: Restorer) -> ExportedProgram:
-    """The program of a restorer, for any number of images of any size.
+def traced(restorer: Restorer, *, bare: bool = False) -> ExportedProgram:
+    """The program of a restorer, for any number of images of any size; if bare, of multiples of the network's.
 
     Raises:
         ManasError: if torch lacks a private name that this needs.
     """
-    example = torch.zeros(2, 3, 45, 67)
+    sides, example = SIDES, torch.zeros(2, 3, 45, 67)
+    if bare:
+        multiple = size_multiple_of(restorer.network)
+        example = torch.zeros(2, 3, 2 * multiple, 3 * multiple)
+        sides = {0: SIDES[0], 2: multiple * Dim("rows", min=1), 3: multiple * Dim("columns", min=1)}
     _require(torch.fx.experimental._config, "backed_size_oblivious")
     # Without it, tracing takes features of one pixel for a case of their own, and refuses such small images.
     whole = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     with whole, torch.no_grad():
-        exported = Exported(restorer.network, restorer.task).eval()
-        program = torch.export.export(exported, (example,), dynamic_shapes={INPUT: SIDES})
+        exported = (Bare if bare else Exported)(restorer.network, restorer.task).eval()
+        program = torch.export.export(exported, (example,), dynamic_shapes={INPUT: sides})
     _require(program, "_guards_code")
     program._guards_code = []  # the guards left over are guesses at the memory order of a convolution
     for node in program.graph.nodes:
@@ -125,8 +136,12 @@ def origin(restorer: Restorer) -> str:
     return json.dumps(description | {"task": restorer.task, "exported_with": versions})
 
 
-def require_equal(run: Callable[[Tensor], Tensor], restorer: Restorer, out: str | Path) -> float:
+def require_equal(
+    run: Callable[[Tensor], Tensor], restorer: Restorer, out: str | Path, *, multiple: int = 1
+) -> float:
     """The largest difference between `run` and the restorer, over images of noise in the sizes of `CHECKED`.
+
+    The sizes are rounded up to multiples of `multiple`.
 
     Raises:
         ManasError: if the difference is more than `TOLERANCE`, or the shapes differ.
@@ -134,7 +149,8 @@ def require_equal(run: Callable[[Tensor], Tensor], restorer: Restorer, out: str 
     generator = torch.Generator().manual_seed(0)
     largest = torch.zeros(())
     for images, height, width in CHECKED:
-        image = torch.rand(images, 3, height, width, generator=generator)
+        sides = (rounded_up(side, multiple) for side in (height, width))
+        image = torch.rand(images, 3, *sides, generator=generator)
         expected, output = restorer(image), run(image)
         if output.shape != expected.shape:
             raise ManasError(f"{out}: not written: gives {tuple(output.shape)} for {tuple(expected.shape)}")

@@ -23,6 +23,7 @@ from manas.inference.sharing import SMALLEST_TILE, Share, affordable_share, is_l
 from manas.inference.statistics import Gathering, NotFiniteError
 from manas.inference.tiling import Tiling
 from manas.inference.traits import OneOutput, Traits
+from manas.models import DEFAULT
 from manas.reach import Reach
 from manas.restoration.model_file import ModelDescription, load_model
 from manas.restoration.network import size_multiple_of, tasks_of
@@ -73,11 +74,14 @@ class Restorer:
         self._run = torch.compile(output, dynamic=True) if compiled else output
 
     @classmethod
-    def load(cls, path: str | Path, *, space: type[SearchSpace] | None = None, **options: Any) -> Restorer:
+    def load(
+        cls, path: str | Path = DEFAULT, *, space: type[SearchSpace] | None = None, **options: Any
+    ) -> Restorer:
         """Makes the restorer of a model file.
 
         Args:
-            path: ``model.safetensors``, as `manas.retrain` writes it, or the run directory that holds it.
+            path: ``model.safetensors``, as `manas.retrain` writes it, the run directory that holds it, or the
+                name of a network that comes with the package, as the default is (`manas.models`).
             space: the class of a space that no entry point names.
             device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
             precision: ``float32``, in which GPUs convolve in TF32 unless PyTorch is told not to; ``bf16`` or

@@ -1,24 +1,32 @@
-"""The model file: one safetensors file holds the weights and the whole description."""
+"""The model file: one safetensors file holds the weights and the whole description.
+
+The description is metadata of the file. The genotype is one of its tensors, too, since many loaders hand on the
+tensors and drop the metadata: they alone are enough to build the network (`network_of`).
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, explain
 from manas.files import replacing
+from manas.models import DEFAULT, installed_models
 
 Format = Literal["manas.model/1"]
 FORMAT: Format = "manas.model/1"
 KEY = "manas"  # one metadata key: several make the bytes differ from save to save
+GENOTYPE = "genotype"  # the tensor that holds the genotype: its JSON, a byte an element
 NAME_IN_A_RUN = "model.safetensors"  # the name of the model file in a run directory
 
 
@@ -44,15 +52,19 @@ def save_model(path: str | Path, network: nn.Module, description: ModelDescripti
     path = Path(path)
     # safetensors takes no tensor in channels_last memory, which training uses.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    genotype = description.genotype.model_dump_json().encode()
+    tensors[GENOTYPE] = torch.frombuffer(bytearray(genotype), dtype=torch.uint8)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={KEY: json.dumps(description.model_dump(mode="json"))})
     return path
 
 
 def model_file(path: str | Path) -> Path:
-    """The model file that a path names: the file itself, or the one in a run directory."""
+    """The model file that a path names: the file itself, the one in a run directory, or an installed one."""
     path = Path(path)
-    return path / NAME_IN_A_RUN if path.is_dir() else path
+    if path.is_dir():
+        return path / NAME_IN_A_RUN
+    return path if path.exists() else installed_models().get(str(path), path)
 
 
 def read_description(path: str | Path, *, space: type[SearchSpace] | None = None) -> ModelDescription:
@@ -68,34 +80,54 @@ def read_description(path: str | Path, *, space: type[SearchSpace] | None = None
 
 
 def load_model(
-    path: str | Path, *, space: type[SearchSpace] | None = None
+    path: str | Path = DEFAULT, *, space: type[SearchSpace] | None = None
 ) -> tuple[nn.Module, ModelDescription]:
     """Reads a model file into a network, on the CPU and in evaluation mode, and its description.
 
     Args:
-        path: a file that `save_model` wrote, or the run directory that holds it.
+        path: a file that `save_model` wrote, the run directory that holds it, or the name of a network that
+            comes with the package (`manas.models`).
         space: the class of a space that no entry point names.
 
     Raises:
         ManasError: for a file that is no model file, or whose weights do not fit its genotype.
     """
     description = read_description(path, space=space)
-    network = description.genotype.network()
     # The file may come from someone else, and safetensors unpickles nothing.
     with safe_open(model_file(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    return _with_weights(description.genotype, tensors, where=str(path)), description
+
+
+def network_of(state: Mapping[str, Tensor], *, where: str = "the state dict") -> tuple[nn.Module, Genotype]:
+    """Makes the network of the tensors of a model file, on the CPU and in evaluation mode, and its genotype.
+
+    Raises:
+        ManasError: if no tensor holds a genotype, or the others do not fit it.
+    """
+    if GENOTYPE not in state:
+        raise ManasError(f"{where}: no tensor {GENOTYPE!r}; give the tensors of a model file of manas retrain")
+    text = state[GENOTYPE].cpu().to(torch.uint8).numpy().tobytes().decode(errors="replace")
+    genotype = Genotype.from_json(text, where=f"{where}: {GENOTYPE}")
+    return _with_weights(genotype, state, where=where), genotype
+
+
+def _with_weights(genotype: Genotype, state: Mapping[str, Tensor], *, where: str) -> nn.Module:
+    network = genotype.network()
+    weights = {name: tensor for name, tensor in state.items() if name != GENOTYPE}
     try:
-        network.load_state_dict(tensors, strict=True)
+        network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
-        raise ManasError(f"{path}: the weights do not fit the genotype in the file: {detail}") from error
-    return network.eval(), description
+        raise ManasError(f"{where}: the weights do not fit the genotype in the file: {detail}") from error
+    return network.eval()
 
 
 def _content(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ManasError(
-            f"{path}: no such file; give the {NAME_IN_A_RUN} of manas retrain, or its run directory"
+            f"{path}: no such file; give the {NAME_IN_A_RUN} of manas retrain, its run directory, or the name "
+            f"of an installed network: {', '.join(installed_models()) or 'there is none'}"
         )
     try:
         with safe_open(path, framework="pt") as file:

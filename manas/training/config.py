@@ -48,6 +48,8 @@ class RetrainConfig(Configuration):
         statistics: the normalisation statistics of the averaged network: ``estimated`` anew from training crops
             before it is evaluated, or ``running``, averaged as the weights are
             (`manas.training.estimated_statistics`).
+        license: the licence that the weights will be given under, an identifier of SPDX, for the model's card.
+        credit: whose training images these are, and under which terms, for the card.
         log_every: steps between two entries of the metrics; the device is waited for only then.
     """
 
@@ -77,4 +79,6 @@ class RetrainConfig(Configuration):
     schedule: ScheduleConfig = ScheduleConfig()
     average: float = Field(0.995, ge=0, lt=1)
     statistics: Literal["estimated", "running"] = "estimated"
+    license: str | None = None
+    credit: str | None = None
     log_every: int = Field(10, ge=1)

@@ -9,7 +9,7 @@ from manas.architecture.finding import parse_space
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError
-from manas.restoration.model_file import read_description
+from manas.restoration.model_file import model_file, read_description
 from manas.training.checkpoint import load_checkpoint
 
 IN_A_RUN = ("genotype.json", "model.safetensors", "checkpoint.pt")
@@ -19,7 +19,8 @@ def genotype_from(path: str | Path, *, space: type[SearchSpace] | None = None) -
     """Reads the genotype of a run directory, a checkpoint, a model file or a genotype file.
 
     Args:
-        path: a file, or a directory that holds genotype.json, model.safetensors or checkpoint.pt.
+        path: a file, a directory that holds genotype.json, model.safetensors or checkpoint.pt, or the name of
+            a network that comes with the package.
         space: the class of a space that no entry point names.
 
     Raises:
@@ -31,6 +32,7 @@ def genotype_from(path: str | Path, *, space: type[SearchSpace] | None = None) -
         if file is None:
             raise ManasError(f"{path}: no run; none of {', '.join(IN_A_RUN)} is in it")
         path = file
+    path = model_file(path)
     if path.suffix == ".safetensors":
         return read_description(path, space=space).genotype
     if path.suffix == ".pt" or is_zipfile(path):  # as torch.save writes it, under whatever name

@@ -194,6 +194,8 @@ class _Retraining(Job[Path]):
             "steps_left_out": left_out.steps,
         }
         training |= {"broken_gradients": left_out.parameters} if left_out.names else {}
+        said = {"license": self.config.license, "credit": self.config.credit}
+        training |= {key: value for key, value in said.items() if value}
         training |= {"numerics": "; ".join(self.numerics)} if self.numerics else {}
         sources = {task: [s.model_dump(mode="json") for s in self._sources(task)] for task in self.tasks}
         return ModelDescription(genotype=self.genotype, training=training, degradations=sources)

@@ -56,7 +56,7 @@ def test_a_program(model, tmp_path, run):
 def test_a_card(model, tmp_path, run):
     out = tmp_path / "card.md"
     assert run("export", model, out) == (0, f"{out}\n", "")
-    assert out.read_text().startswith("# Restoration network: derain, desnow\n")
+    assert "---\n\n# Restoration network: derain, desnow\n" in out.read_text()
 
 
 @pytest.mark.parametrize("name", ["out.pth", "out"])

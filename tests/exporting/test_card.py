@@ -11,6 +11,7 @@ from manas.errors import ManasError
 from manas.evaluation.measures import PSNR, SSIM
 from manas.evaluation.protocols import PROTOCOLS
 from manas.exporting.card import write_card
+from manas.exporting.front_matter import listed, read_front_matter
 from manas.restoration.model_file import ModelDescription, save_model
 from manas.restoration.network import RestorationSpace
 
@@ -47,7 +48,7 @@ def section(text, heading):
 
 def test_the_architecture(card):
     text = card()
-    assert text.startswith("# Restoration network: derain, desnow\n")
+    assert "---\n\n# Restoration network: derain, desnow\n" in text
     architecture = section(text, "Architecture")
     genotype = Genotype.sample(RestorationSpace(towers={"derain": tower(), "desnow": tower()}), seed=1)
     network = genotype.network()
@@ -202,3 +203,32 @@ def test_a_tower_that_was_given_is_named_by_what_it_is(tmp_path):
     assert "decided" not in text
     assert "made by hand" not in text
     assert f"Found by search: fusion: {genotype.choices['fusion']} 1." in text
+
+
+class TestFrontMatter:
+    def test_of_an_unscored_model(self, card):
+        content = read_front_matter(card(training=TRAINING))
+        assert content == {
+            "library_name": "manas",
+            "pipeline_tag": "image-to-image",
+            "tags": ["image-restoration", "derain", "desnow"],
+        }
+
+    def test_scores_come_back_as_they_were(self, card):
+        text = card(SCORES, training=TRAINING | {"license": "cc0-1.0", "credit": "Ansel Adams, [CC0](x)"})
+        content = read_front_matter(text)
+        assert content["license"] == "cc0-1.0"
+        (model,) = content["model-index"]
+        assert model["name"] == "model"
+        assert all({"task", "dataset", "metrics"} == result.keys() for result in model["results"])
+        found = {(each.images, each.measure): (each.before, each.after) for each in listed(content)}
+        assert found["rain, light (1 images)", "psnr, derain"] == (26.0, 30.0)
+        assert found["rain (2 images)", "psnr, derain"] == (23.0, 27.0)
+        assert found["snow, light (1 images)", "ssim, derain"] == (0.7, 0.65)
+        assert len(found) == 8
+        assert "Of the weights: `cc0-1.0`." in section(text, "Licence")
+        assert "`Ansel Adams, [CC0](x)`" in section(text, "Training images")
+
+    @pytest.mark.parametrize("text", ["", "# A card\n", "---\n- a list\n---\n"])
+    def test_a_card_without(self, text):
+        assert read_front_matter(text) == {}

@@ -19,8 +19,9 @@ from manas.exporting import onnx as manas_onnx
 from manas.exporting.onnx import export_onnx
 from manas.inference.restorer import Restorer
 from manas.restoration.model_file import ModelDescription, save_model
-from manas.restoration.network import RestorationSpace
+from manas.restoration.network import RestorationSpace, assemble
 from search_spaces.dual_recursive import DualRecursive
+from search_spaces.frontier import Frontier
 from search_spaces.multi_scale_attentive.gates import PUBLISHED_GATES
 from search_spaces.multi_scale_attentive.tower import AttentionOptions, MultiScaleAttentive, StemOptions
 
@@ -29,6 +30,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 REPOSITORY = Path(__file__).parents[2]
+LOCAL_MULTIPLE = 16  # of a chain at a half of the resolution, whose gates have cells of eight pixels
 SIZES = [(1, 1, 1), (3, 1, 2), (1, 5, 3), (2, 17, 24), (1, 64, 64)]  # images, height, width
 
 
@@ -214,3 +216,39 @@ def test_the_example_restores_a_picture_without_torch_and_manas(model, exported,
     expected = Restorer.load(model, device="cpu", tile=None)(pixels).astype(int)
     assert np.abs(restored - expected).max() <= 1
     assert np.abs(restored - pixels).max() > 2
+
+
+class TestBare:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def bare(tmp_path_factory, randomised):
+        space = Frontier(stages=2, width=8, gates=("local_channel_attention",))
+        tower = Genotype(space=space, choices=space.by_hand()["RCAN, local"])
+        folder = tmp_path_factory.mktemp("bare")
+        model = write_model(folder, assemble({"restore": tower}, stitch="none", fusion="mean"), randomised)
+        assert export_onnx(model, folder / "bare.onnx", bare=True) < 1e-5
+        return model, folder / "bare.onnx"
+
+    def test_it_restores_as_the_restorer_does(self, bare):
+        model, file = bare
+        image = torch.rand(2, 3, 2 * LOCAL_MULTIPLE, 30 * LOCAL_MULTIPLE)
+        (given,) = onnxruntime.InferenceSession(file).run(None, {"image": image.numpy()})
+        expected = Restorer.load(model, device="cpu", tile=None)(image)
+        torch.testing.assert_close(torch.from_numpy(given), expected, atol=1e-5, rtol=0)
+
+    def test_any_runtime_infers_its_sizes(self, bare):
+        """Programs that load networks tell the scale of an unknown one by the shapes of 16x16 pixels."""
+        file = onnx.load(bare[1])
+        said = {each.key: each.value for each in file.metadata_props}
+        assert said["multiple"] == str(LOCAL_MULTIPLE)
+        for side, size in zip(file.graph.input[0].type.tensor_type.shape.dim, (1, 3, 16, 16), strict=True):
+            side.Clear()
+            side.dim_value = size
+        file.graph.output[0].type.tensor_type.ClearField("shape")
+        del file.graph.value_info[:]
+        inferred = onnx.shape_inference.infer_shapes(file, strict_mode=True).graph.output[0]
+        assert [side.dim_value for side in inferred.type.tensor_type.shape.dim] == [1, 3, 16, 16]
+
+    def test_it_has_nothing_but_the_network(self, bare):
+        kinds = {node.op_type for node in onnx.load(bare[1]).graph.node}
+        assert kinds.isdisjoint({"Pad", "Slice", "Shape", "Reshape"})

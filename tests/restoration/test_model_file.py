@@ -9,7 +9,13 @@ from safetensors.torch import load_file, save_file
 
 from manas.architecture.genotype import Genotype
 from manas.errors import ManasError
-from manas.restoration.model_file import ModelDescription, load_model, read_description, save_model
+from manas.restoration.model_file import (
+    ModelDescription,
+    load_model,
+    network_of,
+    read_description,
+    save_model,
+)
 from manas.restoration.network import RestorationSpace
 from search_spaces.multi_scale_attentive.tower import MultiScaleAttentive
 
@@ -126,7 +132,9 @@ def test_a_run_directory_stands_for_the_model_in_it(saved, network, description)
 def test_a_missing_file(tmp_path):
     with pytest.raises(ManasError, match="missing.safetensors: no such file"):
         load_model(tmp_path / "missing.safetensors")
-    with pytest.raises(ManasError, match=r"model\.safetensors: no such file; give .* or its run directory"):
+    with pytest.raises(
+        ManasError, match=r"model\.safetensors: no such file; give .* its run directory, or the name"
+    ):
         load_model(tmp_path)
 
 
@@ -220,3 +228,32 @@ def test_a_tower_of_ones_own_is_loaded_when_it_is_given(tmp_path):
     with pytest.raises(ManasError, match="may not name code to import"):
         load_model(path)
     assert load_model(path, space=OwnTower)[1].genotype == genotype
+
+
+class TestTheTensorsAlone:
+    """What a loader has that hands on the tensors of a file without its metadata."""
+
+    def test_are_enough(self, saved, network, description):
+        loaded, genotype = network_of(load_file(saved))
+        assert genotype == description.genotype
+        assert not loaded.training
+        torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
+
+    def test_in_half_precision(self, saved, network):
+        state = {name: tensor.half() for name, tensor in load_file(saved).items()}  # the genotype's bytes, too
+        loaded, _ = network_of(state)
+        torch.testing.assert_close(loaded.state_dict(), network.state_dict(), atol=1e-2, rtol=1e-2)
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda state: state.pop("genotype"), "no tensor 'genotype'; give the tensors of a model file"),
+            (lambda state: state.update(genotype=torch.zeros(9, dtype=torch.uint8)), "genotype"),
+            (lambda state: state.pop(next(n for n in state if "weight" in n)), "do not fit the genotype"),
+        ],
+    )
+    def test_that_are_not_of_a_model(self, saved, change, said):
+        state = load_file(saved)
+        change(state)
+        with pytest.raises(ManasError, match=said):
+            network_of(state, where="upload")
