@@ -5,6 +5,7 @@ https://huggingface.co/docs/hub/model-cards names the keys; ``model-index`` hold
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -48,8 +49,8 @@ def _results(scored: Evaluation) -> Iterator[dict[str, Any]]:
         metrics = []
         for measure in scored.measures:
             for spreads, of in ((summary.degraded, f" {INPUT}"), (summary.restored, "")):
-                if spreads:
-                    value = round(spreads[measure.name].mean, 4)
+                value = round(spreads[measure.name].mean, 4) if spreads else math.nan
+                if math.isfinite(value):  # that of an image and itself is not
                     title = f"{measure.name}, {scored.protocol}{of}"
                     metrics.append({"type": measure.name, "value": value, "name": title})
         data = {"name": f"{name} ({len(images)} images)", "type": label}
