@@ -48,7 +48,9 @@ def drawn(folder: Path, seed: int) -> Path:
 
 def plain(folder: Path, seed: int) -> Path:
     """Trains one tower for both weathers, at a rate that suits it, as many seconds as the demo's network."""
-    sources = "[{task: restore, weather: rain, family: falling}, {task: restore, weather: snow}]"
+    sources = (
+        "[{task: restore, weather: rain, family: falling}, {task: restore, weather: snow, family: falling}]"
+    )
     network = ["genotype.restore=plain", "stitch=none", "fusion=mean", f"data.sources={sources}"]
     # At a rate of 3e-3 it gains 1 dB less. A step takes half the time, so it has more steps.
     network += ["optimiser.rate=2e-3", "steps=700"]

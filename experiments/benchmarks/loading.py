@@ -39,7 +39,7 @@ from manas.training.step import Objective
 
 PATCH, BATCH = 64, 4
 PROCESS = Process(0, 1, torch.device("cpu"))
-FAMILIES = (("rain", "falling"), ("rain", "crossing"), ("snow", "falling"))
+FAMILIES = (("rain", "falling"), ("rain", "crossing"), ("snow", "falling"), ("snow", "storm"))
 
 
 class PlainPairs(Dataset):

@@ -1,7 +1,8 @@
 """A contact sheet of the weather generator, to be looked at beside photographs and data sets.
 
     python experiments/benchmarks/weather_sheet.py sheet.png [--photographs FOLDER] [--rows 4]
-        [--kinds rain/falling rain/crossing snow/falling] [--beside FOLDER ...] [--seed 0] [--cell 360x240]
+        [--kinds rain/falling rain/crossing snow/falling snow/storm] [--beside FOLDER ...] [--seed 0]
+        [--cell 360x240]
 
 A row is a photograph: clean, then light, medium and heavy; then one picture of each folder to compare with, if
 possible of the same file name. Every kind of weather has --rows rows. Without a folder of photographs, the
@@ -21,6 +22,7 @@ from manas.data.weather import degrade
 
 COLOUR = ("rocket", "motorcycle_left", "astronaut")
 GAP = 4
+KINDS = ["rain/falling", "rain/crossing", "snow/falling", "snow/storm"]
 
 
 def cell_of(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -50,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sheet", type=Path)
     parser.add_argument("--photographs", type=Path)
-    parser.add_argument("--kinds", nargs="+", default=["rain/falling", "rain/crossing", "snow/falling"])
+    parser.add_argument("--kinds", nargs="+", default=KINDS)
     parser.add_argument("--beside", type=Path, nargs="*", default=[])
     parser.add_argument("--rows", type=int, default=4, help="of each kind")
     parser.add_argument("--seed", type=int, default=0)

@@ -18,7 +18,7 @@ def synthesize(
     weather: Annotated[str, typer.Option(help="rain, snow or noise.")] = "rain",
     levels: Annotated[str, typer.Option(help="Some of light, medium, heavy.")] = "light,medium,heavy",
     family: Annotated[
-        str | None, typer.Option(help="Of rain: falling (unless given), crossing or mixed.")
+        str | None, typer.Option(help="falling (unless given), mixed; crossing rain; storm of snow.")
     ] = None,
     independent: Annotated[
         bool,

@@ -34,8 +34,8 @@ class SynthesisConfig(Configuration):
     Attributes:
         weather: rain, snow or noise.
         levels: some of light, medium, heavy.
-        family: ``falling``, ``crossing`` or ``mixed`` (`manas.data.weather.degrade`); the first family of the
-            weather unless given.
+        family: ``falling``, ``crossing``, ``storm`` or ``mixed`` (`manas.data.weather.degrade`); the first of
+            the weather unless given.
         nested: whether a heavier level holds the particles of the lighter ones; else each level is drawn anew.
         seed: the seed, which with the name of a photograph determines the weather on it.
         capture: sensor noise and JPEG marks on the degraded pictures.

@@ -37,9 +37,9 @@ class SourceConfig(BaseModel):
         shrink: the largest factor by which a photograph is scaled down before weather falls on it, drawn for
             each crop from 1 on (uniformly in its logarithm). Crops of a photograph of 1600 pixels have less
             detail than the small pictures that networks are compared on.
-        family: the family of the generated rain: ``falling``, ``crossing`` or ``mixed``
-            (`manas.data.weather.degrade`). Mixed covers more: networks trained on it restore Rain100L and
-            Rain100H better, too.
+        family: the family of the generated weather: ``falling``, ``crossing`` (rain), ``storm`` (snow) or
+            ``mixed`` (`manas.data.weather.degrade`). Mixed covers more: networks trained on it restore Rain100L
+            and Rain100H better, too.
         nested: whether heavier levels hold the streaks of the lighter ones; else each level is drawn anew.
         capture: sensor noise and JPEG marks on the generated versions.
         pairs: a folder of clean and degraded images, instead of generated weather; or a list of pairs, a

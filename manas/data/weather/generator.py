@@ -63,9 +63,10 @@ def degrade(
         levels: some of `LEVELS`, in any order.
         seed: a seed of `numpy.random.default_rng`, which ignores zeros at the end: (1, 0) is 1. The result
             depends on the seed and the other arguments alone.
-        family: ``falling`` has streaks of about one direction; ``crossing`` has layers of streaks of several
-            directions, as in Rain100H; with ``mixed``, each scene draws one of the weather's families. The
-            first family of the weather unless given.
+        family: of rain, ``falling`` has streaks of about one direction, ``crossing`` has layers of streaks of
+            several, as in Rain100H. Of snow, ``falling`` has flakes that can be counted, ``storm`` fine ones
+            that cannot, and large ones out of focus, as in Snow100K. With ``mixed``, each scene draws one of
+            the weather's families. The first, ``falling``, unless given.
         nested: whether the levels share wind, colours, airlight and particles: medium is light plus more, heavy
             is medium plus more. Otherwise every level is drawn anew. In both cases a level does not depend on
             which other levels are asked for, nor on their order.
