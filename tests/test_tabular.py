@@ -9,6 +9,7 @@ import pytest
 from data.archives.layouts import picture
 
 from manas.data.images import write_image
+from manas.searching.config import SearchConfig
 
 BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
 CHOICES = {"stage0/full": "blocks", "stage0/half": "none", "stage0/full/kind": "naf", "stage0/gate": "cbam"}
@@ -93,6 +94,11 @@ class TestSearchOnTheTable:
         assert table[-1].startswith("| surrogate | ")
         genotype = json.loads(Path("runs/surrogate 3.5/search0/genotype.json").read_text())
         assert genotype["provenance"]["method"] == "surrogate"
+
+    def test_every_row_is_the_method_of_its_name(self, program):
+        for name, settings in program.METHODS.items():
+            config = SearchConfig.model_validate(program.BASE | settings)
+            assert name.startswith(config.method.kind)
 
     def test_chance_is_no_better_than_chance(self, program):
         rows = list(program.rows_of({"rows": {f"random{place}": row(place) for place in range(40)}}))

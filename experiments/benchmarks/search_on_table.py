@@ -30,6 +30,7 @@ from tabular_findings import Row, rows_of
 import manas
 from manas.training.config import RetrainConfig
 
+GRADIENT = {"method": "gradient", "epochs": 10, "steps": 5}
 METHODS: dict[str, dict[str, Any]] = {
     "surrogate": {"method": "surrogate"},
     "evolution": {"method": {"kind": "evolution", "evaluations": 300}, "epochs": 12, "steps": 160},
@@ -39,8 +40,11 @@ METHODS: dict[str, dict[str, Any]] = {
         "steps": 160,
     },
     # A step of the whole supernet costs nearly thirty of a path.
-    "gradient, gumbel": {"relaxation": "gumbel", "epochs": 10, "steps": 5},
-    "gradient, softmax": {"epochs": 10, "steps": 5},
+    "gradient, gumbel": GRADIENT | {"relaxation": "gumbel"},
+    "gradient, softmax": GRADIENT,
+    # The losses of MANAS: without each. Its complexity loss gives way to the budget.
+    "gradient, no internal loss": GRADIENT | {"loss": {"mse": 0, "l1": 1, "ssim": 0.2, "tv": 0, "internal": 0}},
+    "gradient, no architecture loss": GRADIENT | {"architecture": 0},
 }
 BASE = {"space": SPACE, "precision": "bf16", "alpha_share": 0.3}
 DATA = {"versions": 2, "batch": 8, "validation_images": 13, "validation_patch": 256}
