@@ -2,7 +2,7 @@
 
 The numbers were calibrated on photographs of 480 x 320. Their mean PSNR of the luma at the levels light, medium
 and heavy is 31.4, 27.2 and 16.5 dB for falling rain, 30.1, 26.9 and 13.6 dB for crossing rain (as the inputs of
-Rain12, Rain100L and Rain100H), 26.6, 23.2 and 19.1 dB for falling snow, and 28.0, 23.8 and 17.0 dB for a snow
+Rain12, Rain100L and Rain100H), 26.6, 23.2 and 19.1 dB for falling snow, and 28.1, 23.8 and 18.0 dB for a snow
 storm, of fine flakes without number and large ones out of focus (as in three masks of Snow100K). Noise, for
 denoising, is no weather but has three levels, too: white and Gaussian, of 15, 25 and 50 grey levels of 255.
 """
@@ -149,24 +149,24 @@ CLIMATES: dict[str, dict[str, Climate]] = {
                     0.0,
                     (
                         Flakes(2500, (0.8, 1.6), (0.5, 0.97), 3),
-                        Flakes(400, (1.5, 3.8), (0.4, 0.97), 4),
+                        Flakes(450, (1.5, 3.8), (0.4, 0.97), 4),
                         Flakes(12, (4, 9), (0.2, 0.5), 1),
                     ),
                 ),
                 "medium": Level(
-                    0.0,
+                    0.08,
                     (
-                        Flakes(40000, (0.6, 1.1), (0.2, 0.7), 2),
+                        Flakes(40000, (0.6, 1.0), (0.1, 0.45), 2),
                         Flakes(200, (1.5, 4.5), (0.5, 0.97), 4),
-                        Flakes(80, (3, 11), (0.2, 0.5), 1),
+                        Flakes(150, (3, 11), (0.15, 0.5), 1),
                     ),
                 ),
                 "heavy": Level(
-                    0.05,
+                    0.2,
                     (
-                        Flakes(70000, (0.7, 1.4), (0.2, 0.9), 5),
-                        Flakes(200, (1.2, 4.5), (0.5, 0.97), 6),
-                        Flakes(50, (4, 12), (0.2, 0.6), 2),
+                        Flakes(60000, (0.7, 1.4), (0.1, 0.6), 5),
+                        Flakes(300, (1.2, 4.5), (0.5, 0.97), 5),
+                        Flakes(30, (5, 14), (0.2, 0.7), 1),
                     ),
                 ),
             },
@@ -175,9 +175,9 @@ CLIMATES: dict[str, dict[str, Climate]] = {
             colour=(0.9, 1.0),
             tint=0.015,
             screening=None,
-            airlight=(0.8, 1.0),
+            airlight=(0.88, 1.0),
             slant=45,
-            nearest=0.4,
+            nearest=0.9,
         ),
     },
     "noise": {
