@@ -85,9 +85,9 @@ def test_the_wheel_holds_every_file(wheel):
         path.relative_to(REPOSITORY).as_posix()
         for package in ("manas", "search_spaces")
         for path in (REPOSITORY / package).rglob("*")
-        if path.suffix in (".py", ".yaml", ".typed")
+        if path.suffix in (".py", ".yaml", ".typed", ".safetensors", ".md")
     }
-    assert {"manas/py.typed", "search_spaces/presets/manas.yaml"} <= expected
+    assert {"manas/py.typed", "search_spaces/presets/manas.yaml", "manas/models/weather.md"} <= expected
     assert expected <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"manas", "search_spaces"}  # no tests
 

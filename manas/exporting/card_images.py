@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from manas.data.dataset.config import SourceConfig
 from manas.data.weather import Capture
+from manas.data.weather.climates import MIXED
+from manas.data.weather.scene import climates_of
 from manas.restoration.model_file import ModelDescription
 
 
@@ -47,8 +49,18 @@ def _describe(source: SourceConfig | None, written: Any) -> str:
     if source.weather is None:
         roots = [source.pairs] if isinstance(source.pairs, str) else (source.pairs or {}).values()
         return f"pairs of {', '.join(literal(Path(root).name) for root in roots)}, {levels}{share}"
-    family = f" of the family {source.family}" if source.weather == "rain" else ""
-    return f"generated {source.weather}{family}, {levels}, on photographs {_photographs(source)}{share}"
+    family = f" of the family {source.family}" if len(climates_of(source.weather, MIXED)) > 1 else ""
+    smaller = f" scaled down by up to {source.shrink:g}" if source.shrink > 1 else ""
+    photographs = f"photographs {_photographs(source)}{smaller}{_traces(source.capture)}"
+    return f"generated {source.weather}{family}, {levels}, on {photographs}{share}"
+
+
+def _traces(capture: Capture) -> str:
+    """The traces of a camera in words, after a comma."""
+    noise = f"sensor noise of {capture.noise[0]:g} to {capture.noise[1]:g} of 255" if capture.noise else ""
+    jpeg = f"JPEG of quality {capture.jpeg[0]} to {capture.jpeg[1]}" if capture.jpeg else ""
+    found = " and ".join(filter(None, (noise, jpeg)))
+    return f", with {found}" if found else ""
 
 
 def _photographs(source: SourceConfig) -> str:

@@ -17,7 +17,7 @@ from manas.restoration.model_file import ModelDescription
 from manas.restoration.network import RestorationSpace
 
 FENCE = "---\n"
-INPUT = "of the input"  # ends the name of a metric of the images before they are restored
+INPUT = ", input"  # ends the name of a metric of the images before they are restored
 
 
 class Listed(NamedTuple):
@@ -45,13 +45,13 @@ def front_matter(name: str, description: ModelDescription, scored: Evaluation | 
 def _results(scored: Evaluation) -> Iterator[dict[str, Any]]:
     for label, images in scored.parts:
         summary = summarised(images, scored.measures)
-        name = f"{scored.data}, {label}" if scored.data else label
+        name = label if label.startswith(scored.data) else f"{scored.data}, {label}"
         metrics = []
         for measure in scored.measures:
-            for spreads, of in ((summary.degraded, f" {INPUT}"), (summary.restored, "")):
+            for spreads, of in ((summary.degraded, INPUT), (summary.restored, "")):
                 value = round(spreads[measure.name].mean, 4) if spreads else math.nan
                 if math.isfinite(value):  # that of an image and itself is not
-                    title = f"{measure.name}, {scored.protocol}{of}"
+                    title = f"{measure.name} ({scored.protocol}){of}"
                     metrics.append({"type": measure.name, "value": value, "name": title})
         data = {"name": f"{name} ({len(images)} images)", "type": label}
         task = {"type": "image-to-image", "name": "image restoration"}
@@ -73,4 +73,4 @@ def listed(content: Mapping[str, Any]) -> Iterator[Listed]:
             values = {metric["name"]: metric["value"] for metric in result["metrics"]}
             for name, value in values.items():
                 if not name.endswith(INPUT):
-                    yield Listed(result["dataset"]["name"], name, values.get(f"{name} {INPUT}"), value)
+                    yield Listed(result["dataset"]["name"], name, values.get(f"{name}{INPUT}"), value)

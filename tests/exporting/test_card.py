@@ -71,7 +71,9 @@ def test_the_training_and_its_images(card):
     images = section(text, "Training images").splitlines()
     assert images[0].startswith("- `derain`: generated rain of the family mixed, all levels, on photographs")
     assert "without the backgrounds of `rain100`" in images[0]
-    assert images[1].startswith("- `desnow`: generated snow, levels heavy, on photographs that ship with")
+    assert images[1].startswith(
+        "- `desnow`: generated snow of the family mixed, levels heavy, on photographs that"
+    )
     assert images[2] == "- how many images: unknown, the file does not say"
     assert "somewhere" not in text
 
@@ -205,6 +207,12 @@ def test_a_tower_that_was_given_is_named_by_what_it_is(tmp_path):
     assert f"Found by search: fusion: {genotype.choices['fusion']} 1." in text
 
 
+def test_smaller_photographs_and_the_traces_of_a_camera(card):
+    traced = {"shrink": 4, "capture": {"noise": [0, 4], "jpeg": [70, 98]}}
+    images = section(card(degradations={"derain": [RAIN | traced]}), "Training images")
+    assert "scaled down by up to 4, with sensor noise of 0 to 4 of 255 and JPEG of quality 70 to 98" in images
+
+
 class TestFrontMatter:
     def test_of_an_unscored_model(self, card):
         content = read_front_matter(card(training=TRAINING))
@@ -222,9 +230,9 @@ class TestFrontMatter:
         assert model["name"] == "model"
         assert all({"task", "dataset", "metrics"} == result.keys() for result in model["results"])
         found = {(each.images, each.measure): (each.before, each.after) for each in listed(content)}
-        assert found["rain, light (1 images)", "psnr, derain"] == (26.0, 30.0)
-        assert found["rain (2 images)", "psnr, derain"] == (23.0, 27.0)
-        assert found["snow, light (1 images)", "ssim, derain"] == (0.7, 0.65)
+        assert found["rain, light (1 images)", "psnr (derain)"] == (26.0, 30.0)
+        assert found["rain (2 images)", "psnr (derain)"] == (23.0, 27.0)
+        assert found["snow, light (1 images)", "ssim (derain)"] == (0.7, 0.65)
         assert len(found) == 8
         assert "Of the weights: `cc0-1.0`." in section(text, "Licence")
         assert "`Ansel Adams, [CC0](x)`" in section(text, "Training images")

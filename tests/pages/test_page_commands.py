@@ -11,6 +11,7 @@ from typer.main import get_command
 from manas.architecture.finding import load_space, presets
 from manas.commands.main import _by_task, _front, app
 from manas.config import read_config
+from manas.models import installed_models
 from manas.searching.config import SearchConfig
 from manas.training.config import RetrainConfig
 
@@ -74,6 +75,7 @@ class Shell:
         folders = [str(folder) for folder in (Path(path), *Path(path).parents)]
         there = self.made | {span.strip("'").rstrip("/") for span in code_spans(self.page)}
         known = any(folder in there and may_hold(folder, path) for folder in folders)
+        known = known or path in installed_models()
         assert known or (REPOSITORY / path).exists(), f"{self.page}: where does {path} come from?"
 
     def run(self, words):
