@@ -12,14 +12,15 @@ import manas
 ROOT = Path(manas.__file__).parent
 EVERYWHERE = {"config", "device", "errors", "files", "reach"}  # the modules beside the packages
 
-NETWORKS = {"architecture", "restoration"}
+NETWORKS = {"architecture", "restoration", "models"}
 RESTORING = NETWORKS | {"data", "inference"}
 TRAINING = NETWORKS | {"data", "relaxations", "cost", "evaluation", "reporting"}
 BELOW = {
     "architecture": set(),
     "relaxations": {"architecture"},
     "cost": {"architecture"},
-    "restoration": {"architecture"},
+    "models": set(),
+    "restoration": {"architecture", "models"},
     "data": set(),
     "inference": NETWORKS | {"data"},
     "photos": {"data"},
@@ -28,7 +29,7 @@ BELOW = {
     "training": TRAINING,  # the loop shows its progress
     "searching": TRAINING | {"training"},
     "exporting": TRAINING | {"training", "inference"},
-    "foreign": NETWORKS | {"cost", "training"},
+    "foreign": NETWORKS | {"cost", "training", "inference"},
 }
 OF_SPACES = NETWORKS | {"reporting"}  # for the drawing
 

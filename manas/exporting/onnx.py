@@ -20,6 +20,7 @@ from manas.exporting.program import (
     quietly,
     require_equal,
     restorer_of,
+    shapes_of,
     traced,
 )
 from manas.files import replacing
@@ -88,6 +89,7 @@ def _convert(restorer: Restorer, opset: int, bare: bool) -> torch.onnx.ONNXProgr
         opset_version=opset,
         input_names=[INPUT],
         output_names=[OUTPUT],
+        dynamic_shapes=shapes_of(restorer, bare),
         custom_translation_table={torch.ops.aten.remainder.Scalar: _remainder},
     )
     assert program is not None
@@ -98,7 +100,8 @@ def _convert(restorer: Restorer, opset: int, bare: bool) -> torch.onnx.ONNXProgr
     # The notes of torch about every operator, for its own debugging, are a third of a small file.
     ir.passes.common.ClearMetadataAndDocStringPass()(program.model)
     program.model.metadata_props[KEY] = origin(restorer)
-    program.model.metadata_props["multiple"] = str(size_multiple_of(restorer.network) if bare else 1)
+    if bare:
+        program.model.metadata_props["multiple"] = str(size_multiple_of(restorer.network))
     return program
 
 

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.fx.experimental._config
@@ -99,22 +100,27 @@ def traced(restorer: Restorer, *, bare: bool = False) -> ExportedProgram:
     Raises:
         ManasError: if torch lacks a private name that this needs.
     """
-    sides, example = SIDES, torch.zeros(2, 3, 45, 67)
-    if bare:
-        multiple = size_multiple_of(restorer.network)
-        example = torch.zeros(2, 3, 2 * multiple, 3 * multiple)
-        sides = {0: SIDES[0], 2: multiple * Dim("rows", min=1), 3: multiple * Dim("columns", min=1)}
+    multiple = size_multiple_of(restorer.network)
+    example = torch.zeros(2, 3, 2 * multiple, 3 * multiple) if bare else torch.zeros(2, 3, 45, 67)
     _require(torch.fx.experimental._config, "backed_size_oblivious")
     # Without it, tracing takes features of one pixel for a case of their own, and refuses such small images.
     whole = torch.fx.experimental._config.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     with whole, torch.no_grad():
         exported = (Bare if bare else Exported)(restorer.network, restorer.task).eval()
-        program = torch.export.export(exported, (example,), dynamic_shapes={INPUT: sides})
+        program = torch.export.export(exported, (example,), dynamic_shapes=shapes_of(restorer, bare))
     _require(program, "_guards_code")
     program._guards_code = []  # the guards left over are guesses at the memory order of a convolution
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # names files of this machine
     return program
+
+
+def shapes_of(restorer: Restorer, bare: bool) -> dict[str, dict[int, Any]]:
+    """The sides of the input that are free, as torch takes them."""
+    if not bare:
+        return {INPUT: SIDES}
+    multiple = size_multiple_of(restorer.network)
+    return {INPUT: {0: SIDES[0], 2: multiple * Dim("rows", min=1), 3: multiple * Dim("columns", min=1)}}
 
 
 def _require(holder: object, name: str) -> None:

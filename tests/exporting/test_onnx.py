@@ -167,7 +167,7 @@ def test_an_opset_that_torch_leaves_out(pair, tmp_path, monkeypatch):
 
 
 def test_a_file_that_differs_is_not_written(pair, tmp_path, monkeypatch):
-    monkeypatch.setattr(manas_onnx, "_convert", lambda restorer, opset: WrongProgram())
+    monkeypatch.setattr(manas_onnx, "_convert", lambda restorer, opset, bare: WrongProgram())
     out = tmp_path / "out.onnx"
     out.write_bytes(b"an earlier one")
     with pytest.raises(

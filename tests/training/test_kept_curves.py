@@ -37,7 +37,7 @@ SEARCHES = {
 }
 RETRAININGS = {
     "one tower": {},
-    "stitched towers": {"data": {"sources": [RAIN, SNOW]}},
+    "stitched towers": {"data": {"sources": [RAIN, SNOW | {"family": "falling"}]}},
 }
 
 
