@@ -39,7 +39,7 @@ VALIDATION = (
 )
 # The keys of the training's summary that other sections or sentences of the card tell.
 ELSEWHERE = {
-    *("parameters", "macs", "input", "validation", "steps_left_out", "broken_gradients"),
+    *("parameters", "macs", "input", "validation", "backgrounds", "steps_left_out", "broken_gradients"),
     *("license", "credit"),
 }
 

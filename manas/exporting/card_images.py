@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,13 @@ def images_of(description: ModelDescription) -> Iterator[str]:
     if credit := description.training.get("credit"):
         yield f"by, and under the terms of: {literal(credit)}"
     if description.degradations:
-        yield "how many images: unknown, the file does not say"
+        yield f"how many: {_how_many(description.training.get('backgrounds'))}"
+
+
+def _how_many(counts: Any) -> str:
+    if not isinstance(counts, Mapping) or not {"kept", "held"} <= set(counts):
+        return "unknown, the file does not say"
+    return f"{counts['kept']} pictures, and {counts['held']} others for validation"
 
 
 def _sources(description: ModelDescription) -> Iterator[tuple[str, Any]]:

@@ -43,7 +43,10 @@ def front_matter(name: str, description: ModelDescription, scored: Evaluation | 
 
 
 def _results(scored: Evaluation) -> Iterator[dict[str, Any]]:
+    labels = [label for label, _ in scored.parts]
     for label, images in scored.parts:
+        if any(other.startswith(f"{label}, ") for other in labels):
+            continue  # a mean over levels that are parts of their own compares with nothing
         summary = summarised(images, scored.measures)
         name = label if label.startswith(scored.data) else f"{scored.data}, {label}"
         metrics = []

@@ -14,18 +14,19 @@ from manas.inference.tiling import rounded_up
 
 CPU_MEMORY = 3 * 2**29  # bytes for one image on the CPU
 GPU_SHARE = 0.5  # share of the free memory
-SIDE = 256  # pixels; large enough for borders not to matter
+SIDE = 128  # pixels; large enough for borders not to matter
 
 
 def bytes_a_pixel(network: nn.Module, multiple: int) -> int:
     """The most bytes that are alive at once in a forward pass without gradients, for each pixel of the image.
 
-    The bytes are counted in float32 on the meta device, where tensors have sizes and no content. The count does
-    not include the workspace of an operation, such as that of a convolution.
+    The bytes are counted in float32 on the CPU, on a small image: for the first operation on its meta device
+    torch imports its compiler, which takes it a second. The count does not include the workspace of an
+    operation, such as that of a convolution.
     """
     side = rounded_up(SIDE, multiple)
-    shadow = copy.deepcopy(network).to("meta")
-    image = torch.empty((1, 3, side, side), device="meta")
+    shadow = copy.deepcopy(network).to("cpu", torch.float32)
+    image = torch.zeros((1, 3, side, side))
     with torch.no_grad(), _Alive() as alive:
         shadow(image)
     return -(-alive.most // (side * side))
@@ -45,6 +46,11 @@ class _Alive(TorchDispatchMode):
         super().__init__()
         self.now, self.most = 0, 0
         self.seen: set[int] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: torch would import its compiler at the first operation, to say that it is not wanted."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))

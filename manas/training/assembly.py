@@ -8,6 +8,7 @@ from manas.architecture.finding import load_space, presets, space_class
 from manas.architecture.genotype import Genotype
 from manas.architecture.space import SearchSpace
 from manas.errors import ManasError, nearest
+from manas.models import installed_models
 from manas.restoration.network import RestorationSpace, assemble
 from manas.training.config import RetrainConfig
 from manas.training.from_run import genotype_from
@@ -23,10 +24,12 @@ def whole_genotype(config: RetrainConfig) -> Genotype:
 
 
 def _genotype_of(reference: str, space: type[SearchSpace] | None) -> Genotype:
-    """Reads a genotype from its file, or makes the empty one of a space without forks, such as ``cmudrn``."""
+    """Reads a genotype, or makes the empty one of a space without forks, such as ``cmudrn``."""
     if reference not in presets() and not reference.endswith((".yaml", ".yml")):
-        if not Path(reference).suffix and not Path(reference).exists():
-            raise ManasError(f"{reference}: no such file, and no preset; {nearest(reference, presets())}")
+        exists = reference in installed_models() or Path(reference).exists()
+        if not exists and not Path(reference).suffix:
+            known = [*presets(), *installed_models()]
+            raise ManasError(f"{reference}: no such file, and no preset; {nearest(reference, known)}")
         return genotype_from(reference, space=space)
     made_by_hand = load_space(reference)
     forks = len(made_by_hand.choices())

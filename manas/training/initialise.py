@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from manas.architecture.space import SearchSpace
 from manas.data.dataset.backgrounds import Backgrounds
 from manas.errors import ManasError
-from manas.restoration.model_file import load_model
+from manas.restoration.model_file import NAME_IN_A_RUN, load_model
 from manas.restoration.network import RestorationNetwork
 from manas.restoration.unit_start import unit_start
 from manas.training.distributed import Process
@@ -60,6 +61,18 @@ def initialise(
         if task not in sources and len(sources) > 1:
             raise ManasError(f"{path}: no tower for {task!r}, but those for {', '.join(sources)}; give another")
         _load(towers[task], sources[task] if task in sources else next(iter(sources.values())), path)
+
+
+def named(init: str | Mapping[str, str]) -> str:
+    """What a training began with, in words: the last parts of the paths, which say nothing of the machine."""
+    if isinstance(init, str):
+        return _last_part(init)
+    return ", ".join(f"{task}: {_last_part(path)}" for task, path in init.items())
+
+
+def _last_part(path: str) -> str:
+    """The name of a run, of a file or of an installed network."""
+    return (Path(path).parent if Path(path).name == NAME_IN_A_RUN else Path(path)).name
 
 
 def _load(network: nn.Module, source: nn.Module, path: str) -> None:

@@ -30,7 +30,7 @@ from manas.training.distributed import Process, started
 from manas.training.ema import MovingAverage
 from manas.training.estimated_statistics import Statistics
 from manas.training.guard import LeftOut
-from manas.training.initialise import initialise, start
+from manas.training.initialise import initialise, named, start
 from manas.training.loop import Job, run
 from manas.training.numerics import make_sound, shape_of_pass
 from manas.training.optimiser import Descent, RunningStatistics, decay_groups
@@ -192,7 +192,9 @@ class _Retraining(Job[Path]):
             **self.cost,
             "validation": dict(scores),
             "steps_left_out": left_out.steps,
+            "backgrounds": dict(self.backgrounds.counts),
         }
+        training |= {"init": named(self.config.init)} if self.config.init else {}
         training |= {"broken_gradients": left_out.parameters} if left_out.names else {}
         said = {"license": self.config.license, "credit": self.config.credit}
         training |= {key: value for key, value in said.items() if value}

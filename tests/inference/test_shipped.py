@@ -1,6 +1,8 @@
 """The networks that come with the package: small, described, worth having, and the same in tiles."""
 
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -34,6 +36,15 @@ def test_file_and_card_belong_together(name):
     scores = [each for each in listed(content) if each.measure.startswith("psnr") and each.before is not None]
     assert scores
     assert all(each.after > each.before for each in scores)
+
+
+def test_torch_does_not_import_its_compiler():
+    """Which would take longer than the picture of most people."""
+    program = (
+        "import sys, manas, numpy; manas.Restorer.load(device='cpu')(numpy.zeros((64, 64, 3), numpy.float32)); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_it_is_the_default():

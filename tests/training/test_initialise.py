@@ -23,9 +23,10 @@ from manas.errors import ManasError
 from manas.reporting.progress import Progress
 from manas.restoration.model_file import ModelDescription, load_model, save_model
 from manas.restoration.network import RestorationSpace
+from manas.training.assembly import whole_genotype
 from manas.training.checkpoint import load_checkpoint
 from manas.training.config import RetrainConfig
-from manas.training.initialise import initialise
+from manas.training.initialise import initialise, named
 from search_spaces.dual_recursive import DualRecursive
 
 TWO_TASKS = {"data": {"sources": [RAIN, SNOW]}}
@@ -50,6 +51,20 @@ def changed(network, before):
     """The parts of a network, two names deep, of which a tensor has changed."""
     state = network.state_dict()
     return {".".join(name.split(".")[:2]) for name in before if not torch.equal(before[name], state[name])}
+
+
+def test_an_installed_network_is_a_genotype_and_a_beginning():
+    genotype = whole_genotype(RetrainConfig(genotype="weather"))
+    assert genotype.choices == load_model("weather")[1].genotype.choices
+    network = genotype.network()
+    initialise(network, "weather")
+    state = load_model("weather")[0].state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_the_beginning_is_named_without_its_place():
+    assert named("/home/me/runs/first/model.safetensors") == "first"
+    assert named({"derain": "runs/rain", "desnow": "weather"}) == "derain: rain, desnow: weather"
 
 
 @pytest.fixture

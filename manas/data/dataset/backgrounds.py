@@ -26,7 +26,7 @@ Part = Literal["kept", "held"]
 
 
 class Backgrounds:
-    """The backgrounds of a configuration in two parts, which share no picture.
+    """The backgrounds of a configuration in two parts, which share no picture; `counts` says how many each has.
 
     Args:
         config: the data configuration.
@@ -66,6 +66,10 @@ class Backgrounds:
         self.parts = {
             "held": [[i for i, name in enumerate(own) if name in held] for own in names],
             "kept": [[i for i, name in enumerate(own) if name not in held] for own in names],
+        }
+        self.counts = {
+            "held": len(held),
+            "kept": len({name for own in names for name in own} - held),
         }
 
     def _notes(self, tasks: Sequence[str]) -> Iterator[str]:
