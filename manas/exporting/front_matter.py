@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import yaml
 
 from manas.evaluation.results import Evaluation
-from manas.evaluation.summary import summarised
+from manas.evaluation.scores import Key
 from manas.restoration.model_file import ModelDescription
 from manas.restoration.network import RestorationSpace
 
@@ -43,11 +43,8 @@ def front_matter(name: str, description: ModelDescription, scored: Evaluation | 
 
 
 def _results(scored: Evaluation) -> Iterator[dict[str, Any]]:
-    labels = [label for label, _ in scored.parts]
-    for label, images in scored.parts:
-        if any(other.startswith(f"{label}, ") for other in labels):
-            continue  # a mean over levels that are parts of their own compares with nothing
-        summary = summarised(images, scored.measures)
+    for group, level in scored.levels:  # a mean over several levels compares with nothing
+        label, summary = str(Key(group, level, "")), scored.summary(group, level)
         name = label if label.startswith(scored.data) else f"{scored.data}, {label}"
         metrics = []
         for measure in scored.measures:
@@ -56,7 +53,7 @@ def _results(scored: Evaluation) -> Iterator[dict[str, Any]]:
                 if math.isfinite(value):  # that of an image and itself is not
                     title = f"{measure.name} ({scored.protocol}){of}"
                     metrics.append({"type": measure.name, "value": value, "name": title})
-        data = {"name": f"{name} ({len(images)} images)", "type": label}
+        data = {"name": f"{name} ({summary.images} images)", "type": label}
         task = {"type": "image-to-image", "name": "image restoration"}
         yield {"task": task, "dataset": data, "metrics": metrics}
 
