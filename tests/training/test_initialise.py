@@ -190,7 +190,8 @@ def test_a_retraining_begins_with_them(separate, tmp_path):
     genotypes, models = separate
     options = {"epochs": 1, "steps": 1, "optimiser": {"rate": 1e-30, "decay": 0}, **TWO_TASKS}
     config = retrain_config(genotypes, init=models, run=str(tmp_path / "run"), **options)
-    trained = load_model(manas.retrain(config))[0]
+    trained, description = load_model(manas.retrain(config))
+    assert description.training["init"] == "derain: derain, desnow: desnow"
     for task, path in models.items():
         weights = dict(load_model(path)[0].towers[task].named_parameters())
         found = dict(trained.towers[task].named_parameters())

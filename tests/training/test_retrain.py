@@ -17,6 +17,7 @@ from manas.architecture.genotype import Genotype
 from manas.data.dataset.backgrounds import Backgrounds
 from manas.data.dataset.crops import Batch
 from manas.data.images import read_image
+from manas.data.photographs import builtin_photographs
 from manas.errors import ManasError
 from manas.reporting.progress import Progress
 from manas.restoration.model_file import load_model, read_description
@@ -125,6 +126,9 @@ class TestWholeRun:
         weights = sum(p.numel() for p in description.genotype.network().parameters())
         assert training["parameters"] == weights
         assert training["macs"] > 0
+        assert sum(training["backgrounds"].values()) == len(builtin_photographs("training"))
+        assert min(training["backgrounds"].values()) > 0
+        assert "init" not in training
         assert {"manas", "torch", "config_sha256"} <= training.keys()
         assert {t: [s["weather"] for s in ss] for t, ss in description.degradations.items()} == {
             "derain": ["rain"],
