@@ -29,7 +29,7 @@ def images_of(description: ModelDescription) -> Iterator[str]:
 def _how_many(counts: Any) -> str:
     if not isinstance(counts, Mapping) or not {"kept", "held"} <= set(counts):
         return "unknown, the file does not say"
-    return f"{counts['kept']} pictures, and {counts['held']} others for validation"
+    return f"{counts['kept']} pictures to train on, {counts['held']} for validation"
 
 
 def _sources(description: ModelDescription) -> Iterator[tuple[str, Any]]:

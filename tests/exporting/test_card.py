@@ -77,7 +77,7 @@ def test_the_training_and_its_images(card):
     assert images[2] == "- how many: unknown, the file does not say"
     assert "somewhere" not in text
     counted = card(training=TRAINING | {"backgrounds": {"kept": 38, "held": 5}}, degradations=SEEN)
-    assert "- how many: 38 pictures, and 5 others for validation" in section(counted, "Training images")
+    assert "- how many: 38 pictures to train on, 5 for validation" in section(counted, "Training images")
 
 
 def test_steps_that_were_left_out(card):
